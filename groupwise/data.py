@@ -1,0 +1,135 @@
+"""What flows through a run before it becomes tensors: questions, outputs, rewards, groups. Frozen; numpy at most."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from groupwise.errors import DataError
+
+Role = Literal["system", "user", "assistant", "tool"]
+Finish = Literal["stop", "length", "turns", "error"]
+"""Why an output ended, as the sampler saw it: an end token or stop string; the token limit; turns; an error."""
+State = Literal["value", "abstained", "failed"]
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """q: what the policy is asked, and what only rewards may know about it (`answer`, `meta`)."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: Any = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """What the user asks, without the system prompt; for tables and for people."""
+        return "\n".join(m.content for m in self.messages if m.role != "system")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the conversation alone: two questions with one fingerprint are the same question to the policy."""
+        turns = [[m.role, " ".join(m.content.split())] for m in self.messages]
+        text = json.dumps(turns, ensure_ascii=False).encode("utf-8", "surrogatepass")  # a lone surrogate is legal JSON
+        return hashlib.blake2b(text, digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The distribution that tokens are drawn from, and when an output ends.
+
+    temperature divides the logits; top_k, top_p, min_p keep the likely tokens (0, 1, 0: all) and the rest is
+    renormalised; greedy takes the most likely token. max_new_tokens: tokens; stop: strings that end an output.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    stop: tuple[str, ...] = ()
+    greedy: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """o_i: one sampled answer.
+
+    question_tokens: [N] token ids, the encoded question. tokens: [T] token ids after it (an end token included).
+    sampled: [T], True where the policy drew the token (False for a tool's words). logprobs: [T] nats, of each sampled
+    token under the distribution it was drawn from; 0 where not sampled. policy_version: optimizer steps so far.
+    """
+
+    question_tokens: np.ndarray
+    tokens: np.ndarray
+    sampled: np.ndarray
+    logprobs: np.ndarray
+    text: str
+    finish: Finish
+    policy_version: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one reward function said of one output: a value, or nothing to say (abstained), or it broke (failed)."""
+
+    state: State
+    value: float | None = None
+    detail: str = ""  # the traceback of a failure
+
+
+@dataclass(frozen=True)
+class Reward:
+    """r_i: the weighted sum of the parts that have a value; None if a part failed or all abstained.
+
+    None is not 0: such an output has no advantage, no gradient, and no weight in its group's mean.
+    steps: (token index, reward) pairs, for process supervision.
+    """
+
+    value: float | None
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    steps: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        return any(part.state == "failed" for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class Sample:
+    output: Output
+    reward: Reward
+
+
+@dataclass(frozen=True)
+class Group:
+    """A question and its G samples. A group of one cannot be compared with anything and is refused."""
+
+    question: Question
+    samples: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.samples) < 2:
+            raise DataError(
+                f"group of question {self.question.id!r} has {len(self.samples)} sample(s): nothing to compare with",
+                hint="set rollout.group_size to 2 or more",
+            )
+
+    @property
+    def rewards(self) -> list[float | None]:
+        return [sample.reward.value for sample in self.samples]
+
+    @property
+    def has_signal(self) -> bool:
+        """True if two rewards of the group differ; else every advantage is 0."""
+        return len({value for value in self.rewards if value is not None}) > 1

@@ -1,0 +1,243 @@
+"""Train and held-out questions of a recipe, and each step's batch. Knows no file format and no kind of question."""
+
+import dataclasses
+import inspect
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from groupwise import registry
+from groupwise.config import QuestionsConfig
+from groupwise.data import Message, Question
+from groupwise.envs.dataset import read_questions
+from groupwise.errors import ConfigError, DataError
+
+_ORDER, _HELDOUT = 0, 1  # spawn keys: what is drawn for one never moves the other
+
+
+@dataclass(frozen=True)
+class Questions:
+    """D, in two parts that share no fingerprint."""
+
+    train: tuple[Question, ...]
+    heldout: tuple[Question, ...]
+
+
+def load_questions(config: QuestionsConfig, seed: int) -> Questions:
+    """The questions a recipe asks for, framed by its system prompt and template, split by the seed.
+
+    Raises ConfigError for a wrong name, parameter or template, DataError for wrong, too few or overlapping questions.
+    """
+    _check_template(config)
+    source = _framed(_source(config, seed), config, config.source)
+    given = []
+    if config.heldout is not None:
+        given = _framed(_file(config, config.heldout, limit=None), config, config.heldout)
+    named = _distinct_ids([*source, *given])
+    source, given = named[: len(source)], named[len(source) :]
+    if config.heldout is None:
+        train, heldout = _set_aside(source, config, seed)
+    else:
+        train, heldout = source, _once_each(given)
+    _check_apart(train, heldout, config)
+    return Questions(train=tuple(train), heldout=tuple(heldout[: config.heldout_size]))
+
+
+def batch(
+    train: Sequence[Question], step: int, *, questions_per_step: int, seed: int, shuffle: bool = True
+) -> list[Question]:
+    """The questions of one step, counted from 0: the epochs' permutations laid end to end and cut into equal pieces.
+
+    A function of its arguments alone, so a resumed run meets the same questions. Each epoch has every question once,
+    and so has each batch at most. Raises ConfigError if a batch is larger than the training set.
+    """
+    count = len(train)
+    if questions_per_step > count:
+        raise ConfigError(
+            f"rollout.questions_per_step = {questions_per_step}, but there are {count} training questions",
+            hint=f"set it to {count} or less, or give more questions",
+        )
+    epoch, start = divmod(step * questions_per_step, count)
+    if not shuffle:
+        return [train[(start + offset) % count] for offset in range(questions_per_step)]
+    order = _order(count, questions_per_step, seed, epoch)[start : start + questions_per_step]
+    missing = questions_per_step - len(order)
+    if missing:
+        order = np.concatenate([order, _order(count, questions_per_step, seed, epoch + 1)[:missing]])
+    return [train[index] for index in order]
+
+
+def _order(count: int, per_step: int, seed: int, epoch: int) -> np.ndarray:
+    """[count] indices of an epoch: its permutation, with what the batch before it still holds moved behind that batch.
+
+    The end of one epoch thus bears on the next one's head. It bears no further where an epoch holds two batches, and
+    never past an epoch that starts with a batch of its own, which one in per_step / gcd(count, per_step) does.
+    """
+    period = per_step // math.gcd(count, per_step)
+    first = epoch - epoch % period
+    if count >= 2 * per_step:
+        first = max(first, epoch - 1)
+    order = _permutation(count, seed, _ORDER, first)
+    for later in range(first + 1, epoch + 1):
+        shared = later * count % per_step  # questions of the batch across the border that the earlier epoch gave
+        following = _permutation(count, seed, _ORDER, later)
+        held = np.isin(following, order[count - shared :])
+        head = following[~held][: per_step - shared]
+        order = np.concatenate([head, following[~np.isin(following, head)]])
+    return order
+
+
+def _permutation(count: int, seed: int, *key: int) -> np.ndarray:
+    """[count] indices in an order drawn from the seed and the key."""
+    # Raw bits: NumPy keeps a bit generator's stream for ever, but not what Generator.permutation makes of it.
+    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)).random_raw(count)
+    return np.argsort(bits, kind="stable")
+
+
+def _source(config: QuestionsConfig, seed: int) -> list[Question]:
+    if config.source in registry.ENVS:
+        return _generated(config, seed)
+    if config.params:
+        raise ConfigError(
+            f"questions.params = {config.params}: {config.source!r} is a file and takes none",
+            hint=f"params go with an environment ({', '.join(sorted(registry.ENVS))})",
+        )
+    return _file(config, config.source, limit=config.size)
+
+
+def _file(config: QuestionsConfig, path: str, limit: int | None) -> list[Question]:
+    return read_questions(
+        Path(path), prompt_column=config.prompt_column, answer_column=config.answer_column, limit=limit
+    )
+
+
+def _generated(config: QuestionsConfig, seed: int) -> list[Question]:
+    make = registry.load(registry.ENVS, config.source, "questions.source")
+    _check_params(make, config)
+    if config.heldout is None:
+        for field in ("prompt_column", "answer_column"):
+            if getattr(config, field) is not None:
+                raise ConfigError(
+                    f"questions.{field} = {getattr(config, field)!r}: environment {config.source!r} has no columns",
+                    hint=f"drop questions.{field}",
+                )
+    size = {} if config.size is None else {"size": config.size}
+    questions: list[Question] = make(seed, **size, **config.params)
+    return questions
+
+
+def _check_params(make: Callable[..., Any], config: QuestionsConfig) -> None:
+    """Raises ConfigError for a parameter that the environment does not have, or needs and was not given."""
+    taken: Mapping[str, inspect.Parameter] = inspect.signature(make).parameters
+    named = {name: p for name, p in taken.items() if p.kind is p.KEYWORD_ONLY}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    for name in config.params:
+        where = f"questions.params.{name} = {config.params[name]!r}"
+        if name == "size":
+            raise ConfigError(f"{where}: not a parameter", hint="set questions.size")
+        if name == "seed":
+            raise ConfigError(f"{where}: not a parameter", hint="set seed at the top of the recipe")
+        if name not in named and not takes_any:
+            raise ConfigError(
+                f"{where}: environment {config.source!r} has no such parameter", hint=registry.nearest(name, named)
+            )
+    for name, parameter in named.items():
+        if parameter.default is parameter.empty and name not in config.params:
+            raise ConfigError(
+                f"questions.params.{name}: missing, and environment {config.source!r} needs it",
+                hint="add it under questions.params",
+            )
+
+
+def _check_template(config: QuestionsConfig) -> None:
+    if config.template is not None and "{question}" not in config.template:
+        raise ConfigError(
+            f"questions.template = {config.template[:60]!r}: no {{question}} in it, so every prompt would be the same",
+            hint="put {question} where the question goes",
+        )
+
+
+def _framed(questions: list[Question], config: QuestionsConfig, where: str) -> list[Question]:
+    """The questions with the system prompt before and the template around them."""
+    if config.system is None and config.template is None:
+        return questions
+    framed = []
+    for number, question in enumerate(questions, 1):
+        messages = list(question.messages)
+        place = f"{where}: row {number} (id {question.id!r})"
+        if config.template is not None:
+            asked = [index for index, message in enumerate(messages) if message.role == "user"]
+            if not asked:
+                raise DataError(f"{place} has no user message for questions.template", hint="drop the template")
+            last = messages[asked[-1]].content
+            # replace(), not format(): a template may hold other braces, as LaTeX and JSON do.
+            messages[asked[-1]] = Message("user", config.template.replace("{question}", last))
+        if config.system is not None:
+            if any(message.role == "system" for message in messages):
+                raise DataError(f"{place} already has a system message", hint="drop questions.system")
+            messages.insert(0, Message("system", config.system))
+        framed.append(dataclasses.replace(question, messages=tuple(messages)))
+    return framed
+
+
+def _distinct_ids(questions: list[Question]) -> list[Question]:
+    """The questions, the second one of an id renamed to `id#2` and so on: records are kept by id."""
+    uses: Counter[str] = Counter()
+    taken = {question.id for question in questions}
+    named = []
+    for question in questions:
+        uses[question.id] += 1
+        if uses[question.id] > 1:
+            while f"{question.id}#{uses[question.id]}" in taken:
+                uses[question.id] += 1
+            question = dataclasses.replace(question, id=f"{question.id}#{uses[question.id]}")
+            taken.add(question.id)
+        named.append(question)
+    return named
+
+
+def _set_aside(questions: list[Question], config: QuestionsConfig, seed: int) -> tuple[list[Question], list[Question]]:
+    """Train and held-out: distinct questions drawn by the seed, and all their duplicates out of train."""
+    if not config.heldout_size:
+        return questions, []
+    prints = [question.fingerprint for question in questions]
+    distinct = list(dict.fromkeys(prints))
+    if len(distinct) <= config.heldout_size:
+        raise DataError(
+            f"questions.heldout_size = {config.heldout_size}, but {config.source!r} gave {len(questions)} questions, "
+            f"{len(distinct)} of them distinct: none would be left to train on",
+            hint="set a smaller questions.heldout_size (0: none), or give more questions",
+        )
+    drawn = {distinct[index] for index in _permutation(len(distinct), seed, _HELDOUT)[: config.heldout_size]}
+    pairs = list(zip(questions, prints, strict=True))
+    train = [question for question, fingerprint in pairs if fingerprint not in drawn]
+    return train, _once_each([question for question, fingerprint in pairs if fingerprint in drawn])
+
+
+def _once_each(questions: Sequence[Question]) -> list[Question]:
+    """The first question of each fingerprint, in their order."""
+    first: dict[str, Question] = {}
+    for question in questions:
+        first.setdefault(question.fingerprint, question)
+    return list(first.values())
+
+
+def _check_apart(train: Sequence[Question], heldout: Sequence[Question], config: QuestionsConfig) -> None:
+    """Raises DataError if a held-out question is a training question too: its score would not be a held-out score."""
+    if not heldout:
+        return
+    trained = {question.fingerprint: question for question in train}
+    shared = [question for question in heldout if question.fingerprint in trained]
+    if shared:
+        example = shared[0]
+        twin = trained[example.fingerprint]
+        raise DataError(
+            f"{len(shared)} of {len(heldout)} held-out questions are training questions too, such as "
+            f"{example.id!r} = {twin.id!r}: {' '.join(example.text.split())[:60]!r}",
+            hint=f"take them out of {config.source!r} or of {(config.heldout or config.source)!r}",
+        )

@@ -1,0 +1,122 @@
+"""The catalogue of metrics: every name a run may log, with its unit, its meaning and the direction that is better.
+
+Shares are between 0 and 1. `TRL` and `verl` in a meaning give the nearest name of those projects, for whoever searches.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One entry. `better` is the direction that is good by itself; empty where neither is."""
+
+    name: str
+    unit: str
+    meaning: str
+    better: Literal["up", "down", ""] = ""
+
+
+_ENTRIES = (
+    Metric("reward/mean", "reward", "mean of r_i over the step's outputs that have one; TRL reward", "up"),
+    Metric(
+        "reward/std",
+        "reward",
+        "standard deviation (n-1) of r_i inside each group, mean over groups; at 0 nothing is learned; TRL reward_std",
+    ),
+    Metric(
+        "reward/<label>",
+        "reward",
+        "mean of one reward function, before its weight, over the outputs where it has a value; TRL rewards/<fn>/mean",
+        "up",
+    ),
+    Metric("accuracy", "share", "outputs that the reward named by evaluate.correct calls right", "up"),
+    Metric("formed", "share", "outputs that the reward named by evaluate.formed calls well formed", "up"),
+    Metric("length/mean", "tokens", "mean length of an output; TRL completions/mean_length, verl response_length/mean"),
+    Metric("length/max", "tokens", "length of the step's longest output"),
+    Metric(
+        "finish/length",
+        "share",
+        "outputs cut at rollout.max_new_tokens; TRL completions/clipped_ratio, verl response_length/clip_ratio",
+        "down",
+    ),
+    Metric(
+        "entropy",
+        "nats",
+        "mean entropy of the policy's next-token distribution over sampled tokens; a fall to 0 is a collapse",
+    ),
+    Metric("kl", "nats", "mean KL estimate per token from the policy to the reference; verl actor/kl_loss, not ppo_kl"),
+    Metric(
+        "clip/low",
+        "share",
+        "tokens whose ratio is under 1 - clip_low with A < 0, so without gradient; TRL clip_ratio/low_mean",
+    ),
+    Metric(
+        "clip/high",
+        "share",
+        "tokens whose ratio is over 1 + clip_high with A > 0, so without gradient; TRL clip_ratio/high_mean",
+    ),
+    Metric("ratio/mean", "", "mean of pi_theta / pi_old over sampled tokens; 1 by construction on policy"),
+    Metric("ratio/max", "", "largest pi_theta / pi_old of a sampled token"),
+    Metric(
+        "groups/signal",
+        "share",
+        "groups with two different rewards, the only ones that teach; TRL 1 - frac_reward_zero_std",
+        "up",
+    ),
+    Metric("rewards/failed", "share", "outputs for which a reward function broke; masked, never scored 0", "down"),
+    Metric("rewards/abstained", "share", "outputs for which every reward function had nothing to say"),
+    Metric("advantage/abs_mean", "", "mean of |A_i| over outputs that have an advantage"),
+    Metric(
+        "grad_norm", "", "Euclidean norm of the gradient before it is scaled to max_grad_norm; verl actor/grad_norm"
+    ),
+    Metric("learning_rate", "", "of the step's last optimizer step"),
+    Metric(
+        "objective",
+        "",
+        "value of the surrogate objective; on policy with per_output it is 0 by construction (a group's advantages sum "
+        "to 0), with other aggregates it only reflects lengths: it says nothing about learning, read reward/mean; "
+        "its negative is verl actor/pg_loss",
+    ),
+    Metric("tokens/sampled", "tokens", "tokens the policy drew in this step (not a running total as TRL num_tokens)"),
+    Metric("tokens/per_second", "tokens/s", "tokens/sampled by time/sample", "up"),
+    Metric(
+        "sampler/gap_mean",
+        "nats",
+        "mean |sampler's log-prob - policy's log-prob| of a token; TRL sampling/sampling_logp_difference/mean",
+        "down",
+    ),
+    Metric(
+        "sampler/gap_max",
+        "nats",
+        "largest |sampler's log-prob - policy's log-prob| of a token; large: stale or wrong weights in the sampler",
+        "down",
+    ),
+    Metric("time/sample", "seconds", "sampling the step's outputs; verl timing_s/gen", "down"),
+    Metric("time/reward", "seconds", "scoring them", "down"),
+    Metric("time/update", "seconds", "the optimizer steps; verl timing_s/update_actor", "down"),
+    Metric("time/step", "seconds", "the whole step; TRL step_time, verl timing_s/step", "down"),
+    Metric(
+        "memory/peak", "bytes", "most memory held since the run began, of the device or of the process on a CPU", "down"
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
+
+
+def describe(name: str) -> Metric:
+    """The entry of a metric; `reward/<label>` for `reward/math`. Raises KeyError for a name not in the catalogue."""
+    if name in METRICS:
+        return METRICS[name]
+    for metric in _ENTRIES:
+        prefix, placeholder, _ = metric.name.partition("<")
+        if placeholder and name.startswith(prefix) and name != prefix:
+            return metric
+    raise KeyError(f"metric {name!r} is not in groupwise.metrics.METRICS")
+
+
+def check(names: Iterable[str]) -> None:
+    """Raises KeyError naming the first metric that the catalogue lacks."""
+    for name in names:
+        describe(name)

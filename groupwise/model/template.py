@@ -1,0 +1,211 @@
+"""The chat template: audited once before a run, then messages to token ids and back. Knows no weights.
+
+Rendered text is always tokenised without the tokenizer's own special tokens, so that what the template writes is what
+the model reads, in sampling, training and evaluation alike.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from groupwise.data import Message
+from groupwise.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers.generation.configuration_utils import GenerationConfig
+
+_ASKED = Message("user", "What is 1 + 1?")
+_ANSWERED = Message("assistant", "It is 2.")
+_INSTRUCTED = Message("system", "Answer with a number.")
+_HINT = "model.chat_template: a file with a Jinja chat template"
+
+
+@dataclass(frozen=True)
+class Template:
+    """What an audit found out about a tokenizer and its chat template.
+
+    end_tokens: ids that end an answer. bos: ids put before the rendered text (empty if the template writes its own).
+    special: strings that the tokenizer turns into special tokens, which a user's text must not reach.
+    """
+
+    end_tokens: frozenset[int]
+    bos: tuple[int, ...]
+    special: tuple[str, ...]
+    supports_system: bool
+
+
+def audit(
+    tokenizer: "PreTrainedTokenizerBase",
+    configs: Sequence["PretrainedConfig | GenerationConfig | None"],
+    *,
+    where: str,
+) -> Template:
+    """The Template of a tokenizer whose chat template passed every check.
+
+    configs: the model's config and its generation_config; both may name end tokens. Raises ModelError, before anything
+    is sampled, if the template is missing or broken, doubles the BOS, rewrites the prompt once it has been answered,
+    or leaves nothing that could end an answer.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(f"{where}: the tokenizer has no chat template", hint=_HINT)
+    prompt = _render(tokenizer, [_ASKED], generation_prompt=True, where=where)
+    if _ASKED.content not in prompt:
+        raise ModelError(f"{where}: the chat template leaves the user's message out of {prompt!r}", hint=_HINT)
+    added = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
+    special = tuple(sorted(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special))
+    tail = _after_answer(tokenizer, prompt, special, where)
+    ends = _end_tokens(tokenizer, configs, _turn_end(tail, added))
+    if not ends:
+        raise ModelError(
+            f"{where}: no end token in generation_config, config, the tokenizer or after an answer ({tail!r})",
+            hint="set eos_token in the tokenizer, or write a special token after an answer in the chat template",
+        )
+    return Template(
+        end_tokens=ends,
+        bos=_missing_bos(tokenizer, prompt, where),
+        special=special,
+        supports_system=_supports_system(tokenizer, where),
+    )
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], template: Template) -> list[int]:
+    """Token ids of a conversation up to where the assistant begins to speak.
+
+    The ids are those of the rendered text, except that a special token's string inside a message stays text: a user
+    who writes <|im_end|> ends no turn. Raises ModelError if the template refuses the messages.
+    """
+    where = str(tokenizer.name_or_path or "the tokenizer")
+    if not template.supports_system and any(message.role == "system" for message in messages):
+        raise ModelError(
+            f"{where}: its chat template has no system role",
+            hint="put the instruction into questions.template, or give model.chat_template",
+        )
+    cut = _unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
+    safe = [Message(message.role, _cut_special(message.content, template.special, cut)) for message in messages]
+    first, *rest = _render(tokenizer, safe, generation_prompt=True, where=where).split(cut)
+    tokens = [*template.bos, *_tokens(tokenizer, first)]
+    for piece in rest:
+        tokens += _continued(tokenizer, piece, template.special[0])
+    return tokens
+
+
+def decode(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> str:
+    """The text of token ids, special tokens left out and every space kept as it was sampled."""
+    ids = [int(token) for token in tokens]
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
+    return text
+
+
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, generation_prompt: bool, where: str
+) -> str:
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
+    except (TemplateError, TypeError, ValueError, LookupError) as error:
+        roles = ", ".join(message.role for message in messages)
+        raise ModelError(f"{where}: the chat template refuses messages of roles {roles}: {error}", hint=_HINT) from None
+    assert isinstance(text, str)
+    return text
+
+
+def _tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _after_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, special: tuple[str, ...], where: str) -> str:
+    """What the template writes after an answer, once prompt and answer are known to follow one another."""
+    full = _render(tokenizer, [_ASKED, _ANSWERED], generation_prompt=False, where=where)
+    if not full.startswith(prompt):
+        raise ModelError(
+            f"{where}: the chat template's prompt {prompt!r} is not how the answered conversation begins: {full!r}",
+            hint="give model.chat_template a file whose assistant turn starts with the generation prompt",
+        )
+    between, found, tail = full[len(prompt) :].partition(_ANSWERED.content)
+    if not found:
+        raise ModelError(f"{where}: the chat template leaves the answer out of {full!r}", hint=_HINT)
+    opened = [token for token in special if token in between]
+    if opened:
+        raise ModelError(
+            f"{where}: the chat template's generation prompt lacks {between!r}, which it writes before an answer",
+            hint="make the template write it if add_generation_prompt is set",
+        )
+    return tail
+
+
+def _turn_end(tail: str, added: dict[str, int]) -> int | None:
+    """Id of the token that closes an answer: the first added token after it, if nothing but space is in between."""
+    tail = tail.lstrip()
+    closing = [token for token in added if tail.startswith(token)]
+    return added[max(closing, key=len)] if closing else None
+
+
+def _end_tokens(
+    tokenizer: "PreTrainedTokenizerBase",
+    configs: Sequence["PretrainedConfig | GenerationConfig | None"],
+    turn_end: int | None,
+) -> frozenset[int]:
+    named: list[int | list[int] | None] = [getattr(config, "eos_token_id", None) for config in configs]
+    ids = {turn_end, tokenizer.eos_token_id}
+    for item in named:
+        ids.update(item if isinstance(item, list | tuple) else [item])
+    return frozenset(int(index) for index in ids if index is not None)
+
+
+def _missing_bos(tokenizer: "PreTrainedTokenizerBase", prompt: str, where: str) -> tuple[int, ...]:
+    """The BOS to prepend: the tokenizer's, if it would add one to a text and the template writes none.
+
+    Only the start counts: where the BOS also opens turns (SmolLM2's is <|im_start|>) or equals the end token (GPT-2),
+    it is right to see it again later.
+    """
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return ()
+    tokens = _tokens(tokenizer, prompt)
+    if tokens[:2] == [bos, bos]:
+        raise ModelError(f"{where}: the chat template writes BOS {tokenizer.bos_token!r} twice: {prompt!r}", hint=_HINT)
+    if tokens[:1] == [bos]:
+        return ()
+    adds_bos = tokenizer(prompt, add_special_tokens=True)["input_ids"][:1] == [bos]
+    return (bos,) if adds_bos else ()
+
+
+def _supports_system(tokenizer: "PreTrainedTokenizerBase", where: str) -> bool:
+    """False if the template refuses a system message, or accepts and drops it."""
+    try:
+        text = _render(tokenizer, [_INSTRUCTED, _ASKED], generation_prompt=True, where=where)
+    except ModelError:
+        return False
+    return _INSTRUCTED.content in text
+
+
+def _unused_character(text: str) -> str:
+    """A private-use character that the text does not have."""
+    return next(character for character in map(chr, range(0xE000, 0xF8FF)) if character not in text)
+
+
+def _cut_special(content: str, special: tuple[str, ...], cut: str) -> str:
+    """The content with a cut after the first character of every special token's string, overlapping ones included.
+
+    The cut goes in before rendering, since only then is it known which strings are the user's and which the template's.
+    """
+    breakable = [re.escape(token) for token in special if len(token) > 1]
+    if not breakable:
+        return content
+    return re.sub(f"(?=(?:{'|'.join(breakable)}))(.)", lambda match: match[1] + cut, content, flags=re.DOTALL)
+
+
+def _continued(tokenizer: "PreTrainedTokenizerBase", piece: str, mark: str) -> list[int]:
+    """Token ids of a piece of text as they are in the middle of one.
+
+    It is tokenised behind a special token, then dropped: SentencePiece models put a space before a text's first word.
+    """
+    front = _tokens(tokenizer, mark)
+    tokens = _tokens(tokenizer, mark + piece)
+    assert tokens[: len(front)] == front, f"{mark!r} is not a token of its own before {piece!r}"
+    return tokens[len(front) :]

@@ -1,0 +1,93 @@
+"""Text to token ids and back for one model: tokenizer, audited chat template, context. Loads no weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groupwise import registry
+from groupwise.config import ModelConfig
+from groupwise.data import Message
+from groupwise.errors import ModelError
+from groupwise.model import template as templates
+
+NO_MODEL = "give a folder with config.json and *.safetensors, a hub name, or one of `groupwise list models`"
+
+
+@dataclass(frozen=True)
+class ChatTokenizer:
+    """What turns a conversation into the ids that a model reads.
+
+    source: folder or hub name that the weights are read from. config: the model's. context: tokens that a question
+    and its output may have together.
+    """
+
+    source: str
+    tokenizer: Any
+    template: templates.Template
+    config: Any
+    context: int
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        return self.template.end_tokens
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation, up to and including the generation prompt."""
+        return templates.encode(self.tokenizer, messages, self.template)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return templates.decode(self.tokenizer, tokens)
+
+
+def load_tokenizer(config: ModelConfig, *, seed: int = 0) -> ChatTokenizer:
+    """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    where = f"model.path = {config.path!r}"
+    source = _source(config.path, seed)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model_config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+    try:
+        generation = GenerationConfig.from_pretrained(source)
+    except OSError:  # optional file
+        generation = None
+    if config.chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"model.chat_template = {config.chat_template!r}: {first_line(error)}"
+            raise ModelError(message, hint="give the path of a Jinja file") from None
+    text_config = model_config.get_text_config(decoder=True)
+    return ChatTokenizer(
+        source=source,
+        tokenizer=tokenizer,
+        template=templates.audit(tokenizer, [generation, model_config], where=where),
+        config=model_config,
+        context=int(getattr(text_config, "max_position_embeddings", None) or 2**31),
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The start of an error that another library raised, short enough for one line of ours."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:300]
+
+
+def _source(path: str, seed: int) -> str:
+    """The folder of a built-in model, made if need be; else the folder or hub name itself."""
+    if path in registry.MODELS:
+        return str(registry.load(registry.MODELS, path)(seed))
+    if Path(path).exists() and not (Path(path) / "config.json").is_file():
+        raise ModelError(f"model.path = {path!r}: no config.json there", hint=NO_MODEL)
+    if not Path(path).exists() and (path.count("/") != 1 or path[0] in "./~"):
+        raise ModelError(
+            f"model.path = {path!r}: no such folder or built-in model", hint=registry.nearest(path, registry.MODELS)
+        )
+    return path

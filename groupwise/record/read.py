@@ -1,0 +1,165 @@
+"""Reading the record, also while the run goes on: a read-only connection that sees whole steps. Never writes."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from groupwise.data import Message, Output, Part, Question, Reward
+from groupwise.errors import DataError
+from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
+
+
+@dataclass(frozen=True)
+class RecordedOutput:
+    """An output as it was recorded. group_index: place of its group in the step; sample: its place in the group."""
+
+    step: int
+    attempt: int
+    group_index: int
+    question_id: str
+    sample: int
+    output: Output
+    reward: Reward
+    advantage: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one evaluation, made after `step` steps."""
+
+    id: int
+    name: str
+    step: int
+    attempt: int
+    figures: dict[str, Any]
+
+
+class Record:
+    """A run's record, open for reading. A step that was run again is seen as its highest attempt wrote it.
+
+    Every method raises DataError if the file turns out to be damaged.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+
+    def info(self) -> dict[str, str]:
+        """What is known of the whole run: recipe, stage, state, ..."""
+        return {key: restored(value) for key, value in self._rows("SELECT key, value FROM run")}
+
+    def steps(self) -> list[int]:
+        """The recorded steps, in order."""
+        return [step for (step,) in self._rows("SELECT step FROM latest_steps ORDER BY step")]
+
+    def metrics(self, name: str | None = None) -> list[tuple[int, str, float | None]]:
+        """(step, name, value) of one metric or of all, by step; None: it was nan or infinite."""
+        query = "SELECT step, name, value FROM latest_metrics WHERE ?1 IS NULL OR name = ?1 ORDER BY step, name"
+        return list(self._rows(query, (name,)))
+
+    def questions(self, split: str | None = None) -> Iterator[Question]:
+        """The questions of one split or of all, in the order they were added."""
+        query = "SELECT id, messages, answer, meta FROM questions WHERE ?1 IS NULL OR split = ?1 ORDER BY rowid"
+        for key, messages, answer, meta in self._rows(query, (split,)):
+            turns = tuple(Message(turn["role"], turn["content"]) for turn in json.loads(restored(messages)))
+            yield Question(restored(key), turns, json.loads(restored(answer)), json.loads(restored(meta)))
+
+    def outputs(
+        self, step: int | None = None, question: str | None = None, *, limit: int | None = None
+    ) -> Iterator[RecordedOutput]:
+        """The outputs of a step, of a question (its id), of both or of the run, by step, group and sample.
+
+        What the run writes meanwhile is not seen; read it to the end, for until then the run's log cannot be folded in.
+        """
+        wanted = {"step": step, "question_id": None if question is None else stored(question)}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        query = f"""SELECT id, step, attempt, group_index, question_id, sample, policy_version, text, finish,
+            question_tokens, tokens, sampled, logprobs, reward, reward_steps, advantage FROM latest_outputs
+            WHERE {" AND ".join([f"{column} = ?" for column in given]) or "TRUE"}
+            ORDER BY step, attempt, group_index, sample LIMIT ?"""
+        for row in self._rows(query, (*given.values(), -1 if limit is None else limit)):
+            yield self._output(row)
+
+    def evaluations(self) -> list[Evaluation]:
+        """The evaluations, in the order of their steps."""
+        rows = list(self._rows("SELECT id, name, step, attempt FROM latest_evaluations ORDER BY step, id"))
+        return [Evaluation(key, name, step, attempt, self._figures(key)) for key, name, step, attempt in rows]
+
+    def answers(self, evaluation: Evaluation) -> list[Answer]:
+        """The outputs of an evaluation, in the order they were written."""
+        query = """SELECT question_id, sample, text, correct, formed, finish, tokens
+            FROM evaluation_outputs WHERE evaluation = ? ORDER BY rowid"""
+        rows = self._rows(query, (evaluation.id,))
+        return [Answer(restored(key), sample, restored(text), *rest) for key, sample, text, *rest in rows]
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _figures(self, evaluation: int) -> dict[str, Any]:
+        rows = self._rows("SELECT key, value FROM figures WHERE evaluation = ? ORDER BY rowid", (evaluation,))
+        return {key: json.loads(restored(value)) for key, value in rows}
+
+    def _output(self, row: tuple[Any, ...]) -> RecordedOutput:
+        key, step, attempt, group_index, question_id, sample, version, text, finish, *arrays = row[:13]
+        reward, reward_steps, advantage = row[13:]
+        kinds = ("<i4", "<i4", "?", "<f4")
+        question_tokens, tokens, sampled, logprobs = map(np.frombuffer, arrays, kinds)
+        output = Output(question_tokens, tokens, sampled, logprobs, restored(text), finish, version)
+        query = "SELECT name, state, value, detail FROM reward_parts WHERE output = ? ORDER BY rowid"
+        parts = {
+            restored(name): Part(state, value, restored(detail))
+            for name, state, value, detail in self._rows(query, (key,))
+        }
+        steps = tuple((token, value) for token, value in json.loads(reward_steps))
+        return RecordedOutput(
+            step, attempt, group_index, restored(question_id), sample, output, Reward(reward, parts, steps), advantage
+        )
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
+
+
+def open_record(run_dir: str | Path) -> Record:
+    """The record in a run directory. Raises DataError if there is none or it cannot be read."""
+    path = Path(run_dir).resolve() / FILE
+    if not os.path.isfile(path):
+        raise DataError(f"{run_dir} holds no run: no {FILE}", hint="`groupwise runs` lists the runs")
+    try:
+        connection = _connect(path)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, error) from error
+    if version != VERSION:
+        connection.close()
+        hint = "nothing was recorded yet" if version == 0 else "read it with the groupwise that wrote it"
+        raise DataError(f"{path} is a record of version {version}, this reads version {VERSION}", hint=hint)
+    return Record(path, connection)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A read-only connection, also in a folder that may not be written to.
+
+    A reader in WAL mode makes files beside the record; where it may not and there is no log, nobody writes either.
+    """
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.DatabaseError:
+        connection.close()
+        if os.access(path.parent, os.W_OK) or path.with_name(f"{FILE}-wal").exists():
+            raise
+        return sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)
+    return connection
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> DataError:
+    return DataError(f"record {path} cannot be read: {error}", hint="it is damaged, or not a record of groupwise")

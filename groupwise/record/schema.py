@@ -1,0 +1,140 @@
+"""The record's tables, with the meaning of every column, and how text is kept in them. Neither writes nor reads.
+
+A run is started one or more times; each start is an attempt, numbered from 0. A start from a checkpoint writes the
+steps after that checkpoint again under its own number, and deletes nothing. The `latest_*` views show each step as
+its highest attempt wrote it; they are what to query. Every step is one transaction: it is there whole or not at all.
+
+The comments stay in the file: `.schema` in the sqlite3 shell shows them. Arrays are little-endian blobs.
+"""
+
+from dataclasses import dataclass
+
+from groupwise.data import Finish
+
+FILE = "record.sqlite"
+VERSION = 1
+"""Kept in SQLite's user_version, written in the transaction that makes the tables; 0: no record yet."""
+
+TABLES = (
+    """CREATE TABLE run (          -- what is known of the whole run
+    key TEXT PRIMARY KEY,         -- recipe (YAML), stage, model, seed, steps, started (UTC), state, pid, host, ...
+    value TEXT NOT NULL
+) WITHOUT ROWID""",
+    """CREATE TABLE attempts (     -- each start of the run
+    attempt INTEGER PRIMARY KEY,  -- from 0
+    first_step INTEGER NOT NULL,  -- the step it began with
+    started TEXT NOT NULL         -- UTC, ISO 8601
+)""",
+    """CREATE TABLE questions (    -- q
+    id TEXT NOT NULL PRIMARY KEY,
+    fingerprint TEXT NOT NULL,    -- hash of the conversation: equal means the same question to the policy
+    split TEXT NOT NULL,          -- train | heldout
+    messages TEXT NOT NULL,            -- JSON [{"role", "content"}, ...]
+    answer TEXT NOT NULL,              -- JSON, what the rewards compare with
+    meta TEXT NOT NULL                 -- JSON object, what else the rewards may know
+)""",
+    """CREATE TABLE steps (        -- a row for each step that was written whole
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL REFERENCES attempts,
+    written REAL NOT NULL,        -- seconds since 1970
+    PRIMARY KEY (step, attempt)
+) WITHOUT ROWID""",
+    """CREATE TABLE outputs (      -- o_i
+    id INTEGER PRIMARY KEY,
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    group_index INTEGER NOT NULL, -- place of the group in the step, from 0: a question may be drawn twice
+    sample INTEGER NOT NULL,      -- place in the group, 0 to G - 1
+    question_id TEXT NOT NULL REFERENCES questions,
+    policy_version INTEGER NOT NULL, -- optimizer steps before it was sampled
+    text TEXT NOT NULL,
+    finish TEXT NOT NULL,         -- stop | length | turns | error
+    question_tokens BLOB NOT NULL, -- int32[N]
+    tokens BLOB NOT NULL,         -- int32[T]
+    sampled BLOB NOT NULL,        -- uint8[T], 1 where the policy drew the token
+    logprobs BLOB NOT NULL,       -- float32[T], nats, under the distribution it was drawn from
+    reward REAL,                  -- r_i; NULL: a part failed or all abstained
+    reward_steps TEXT NOT NULL,   -- JSON [[token index, reward], ...] of process supervision
+    advantage REAL,               -- A_i; NULL: none, the output is masked
+    UNIQUE (step, attempt, group_index, sample),
+    FOREIGN KEY (step, attempt) REFERENCES steps
+)""",
+    "CREATE INDEX outputs_by_question ON outputs (question_id)",
+    """CREATE TABLE reward_parts ( -- what each reward function said of an output
+    output INTEGER NOT NULL REFERENCES outputs,
+    name TEXT NOT NULL,                -- the function's label in the recipe
+    state TEXT NOT NULL,          -- value | abstained | failed
+    value REAL,                   -- before its weight; NULL unless state is value
+    detail TEXT NOT NULL,              -- the traceback of a failure
+    UNIQUE (output, name)
+)""",
+    """CREATE TABLE metrics (
+    name TEXT NOT NULL,           -- as in groupwise.metrics
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    value REAL,                   -- NULL: nan or infinite
+    PRIMARY KEY (name, step, attempt),
+    FOREIGN KEY (step, attempt) REFERENCES steps
+) WITHOUT ROWID""",
+    """CREATE TABLE evaluations (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,           -- before | after | step
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL REFERENCES attempts,
+    UNIQUE (name, step, attempt)
+)""",
+    """CREATE TABLE figures (      -- the results of an evaluation
+    evaluation INTEGER NOT NULL REFERENCES evaluations,
+    key TEXT NOT NULL,            -- accuracy, formed, pass@8, ...
+    value TEXT NOT NULL,          -- JSON
+    UNIQUE (evaluation, key)
+)""",
+    """CREATE TABLE evaluation_outputs (
+    evaluation INTEGER NOT NULL REFERENCES evaluations,
+    question_id TEXT NOT NULL REFERENCES questions,
+    sample INTEGER NOT NULL,      -- -1: greedy; else from 0
+    text TEXT NOT NULL,
+    correct REAL,                 -- value of the reward evaluate.correct; NULL: none
+    formed REAL,                  -- value of the reward evaluate.formed; NULL: none
+    finish TEXT NOT NULL,
+    tokens INTEGER NOT NULL,      -- length of the output in tokens
+    UNIQUE (evaluation, question_id, sample)
+)""",
+    "CREATE VIEW latest_steps AS SELECT step, max(attempt) AS attempt FROM steps GROUP BY step",
+    """CREATE VIEW latest_outputs AS
+    SELECT * FROM outputs AS o WHERE attempt = (SELECT max(attempt) FROM steps WHERE step = o.step)""",
+    """CREATE VIEW latest_metrics AS
+    SELECT * FROM metrics AS m WHERE attempt = (SELECT max(attempt) FROM steps WHERE step = m.step)""",
+    """CREATE VIEW latest_evaluations AS
+    SELECT id, name, step, max(attempt) AS attempt FROM evaluations GROUP BY name, step""",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One output of an evaluation. sample: -1 greedy, else from 0. correct, formed: reward values. tokens: a count."""
+
+    question_id: str
+    sample: int
+    text: str
+    correct: float | None
+    formed: float | None
+    finish: Finish
+    tokens: int
+
+
+def stored(text: str) -> str | bytes:
+    """Text as SQLite can hold it, losing nothing: a lone surrogate is not valid in TEXT, so such text is a BLOB.
+
+    The blob is the UTF-8 form with each surrogate encoded as if it were a character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def restored(value: str | bytes) -> str:
+    """The text that `stored` was given."""
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""Rewards: functions that score an output, each in a process of its own. No torch here."""

@@ -1,0 +1,104 @@
+"""Rewards of outputs: a weighted sum of reward functions, each in a killable process. A failure is never a 0."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from groupwise.data import Output, Part, Question, Reward
+from groupwise.errors import RewardError, RewardLimitError
+from groupwise.rewards.child import Child
+
+if TYPE_CHECKING:
+    from groupwise.config import RewardConfig
+
+
+class RewardSet:
+    """The reward functions of a run, imported and running, until `close` or the end of a `with`.
+
+    Raises RewardError if one cannot be found or imported, or has a form that is not known."""
+
+    def __init__(self, configs: "Sequence[RewardConfig]") -> None:
+        labels = [config.label for config in configs]
+        if len(set(labels)) < len(labels):
+            raise RewardError(f"reward names {', '.join(labels)} are not distinct", hint="give each its own `name`")
+        self._weights = {config.label: config.weight for config in configs}
+        self._children = {
+            config.label: Child(config.function, config.params, timeout_seconds=config.timeout_seconds)
+            for config in configs
+        }
+        try:
+            for child in self._children.values():  # all import at the same time
+                child.start()
+            for child in self._children.values():
+                child.ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def score(self, questions: Sequence[Question], outputs: Sequence[Output], *, step: int = 0) -> list[Reward]:
+        """The reward of each output to its question: questions[i] belongs to outputs[i], any number of groups.
+
+        step: optimizer steps so far, for functions that want to know."""
+        assert len(questions) == len(outputs)
+        samples = [(question, output.text, output.tokens) for question, output in zip(questions, outputs, strict=True)]
+        parts: list[dict[str, Part]] = [{} for _ in samples]
+        for label, child in self._children.items():
+            for sample, (part, extras), found in zip(samples, child.verdicts(samples, step=step), parts, strict=True):
+                found[label] = part if part.state != "failed" else _located(part, sample[0], sample[1])
+                found |= {f"{label}/{key}": Part("value", value) for key, value in extras.items()}
+        return [Reward(_weighted(found, self._weights), found) for found in parts]
+
+    def close(self) -> None:
+        """Ends the processes; `score` may still be called, and starts them again."""
+        for child in self._children.values():
+            child.close()
+
+    def __enter__(self) -> "RewardSet":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def first_failure(rewards: Sequence[Reward]) -> dict[str, str]:
+    """For each reward function that failed, the detail of its first failure: question, output, traceback."""
+    first: dict[str, str] = {}
+    for reward in rewards:
+        for label, part in reward.parts.items():
+            if part.state == "failed":
+                first.setdefault(label, part.detail)
+    return first
+
+
+def check_failures(rewards: Sequence[Reward], limit: float) -> None:
+    """Raises RewardLimitError if more than this share (0 to 1) of the outputs have a failed reward."""
+    failed = sum(reward.failed for reward in rewards)
+    if failed <= limit * len(rewards):
+        return
+    counts = {
+        label: sum(reward.parts[label].state == "failed" for reward in rewards) for label in first_failure(rewards)
+    }
+    worst = max(counts, key=lambda label: counts[label])
+    where, _, trace = first_failure(rewards)[worst].partition("\n")
+    others = ", ".join(f"{label!r} on {count}" for label, count in counts.items() if label != worst)
+    raise RewardLimitError(
+        f"reward {worst!r} failed on {counts[worst]} of {len(rewards)} outputs"
+        + (f" (and {others})" if others else "")
+        + f", more than the limit of {limit:.3g}: {trace.rpartition(chr(10))[2]}; first at {where}",
+        hint="mend the function, or raise run.failed_rewards_limit; a failed reward is not counted as 0",
+    )
+
+
+def _located(part: Part, question: Question, text: str) -> Part:
+    start = text if len(text) <= 80 else text[:79] + "…"
+    return Part("failed", None, f"question {question.id!r}, output {start!r}\n{part.detail}")
+
+
+def _weighted(parts: Mapping[str, Part], weights: Mapping[str, float]) -> float | None:
+    own = [(weight, parts[label]) for label, weight in weights.items()]
+    if any(part.state == "failed" for _, part in own):
+        return None
+    values = [weight * part.value for weight, part in own if part.value is not None]
+    return sum(values) if values else None

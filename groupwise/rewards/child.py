@@ -1,0 +1,170 @@
+"""The parent's side of a reward function's process: starts it, asks it, kills it when it is late, starts it again."""
+
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from groupwise.data import Part
+from groupwise.errors import RewardError
+from groupwise.rewards.adapters import Scored, Verdict
+from groupwise.rewards.worker import HEADER, packed
+
+START_SECONDS = 300.0
+"""Limit for importing the function, and for handing a request over to a process that has nothing else to do."""
+
+# -P: a file of the user's folder must not stand in for one of the standard library before we have started.
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from groupwise.rewards.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+)
+
+
+class _Lost(Exception):
+    """The process is late or dead; the text says which."""
+
+
+class Child:
+    """One reward function in its process. Use `start`, `ready`, then `verdicts` any number of times, then `close`."""
+
+    def __init__(self, spec: str, params: dict[str, Any], *, timeout_seconds: float) -> None:
+        self._job = (spec, params, timeout_seconds)
+        self._folder = os.getcwd()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._per_batch = False
+        self._unread = bytearray()
+
+    def start(self) -> None:
+        """Starts the process; it imports the function while we go on."""
+        self.close()
+        request_read, self._requests = os.pipe()
+        self._replies, reply_write = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    _BOOT,
+                    json.dumps([str(place) for place in sys.path]),
+                    str(request_read),
+                    str(reply_write),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=(request_read, reply_write),
+                cwd=self._folder,
+                start_new_session=True,  # Ctrl-C in the terminal is ours to handle, and killing takes its children too
+            )
+        except OSError as error:
+            os.close(self._requests)
+            os.close(self._replies)
+            raise RewardError(f"reward {self._job[0]!r}: its process cannot be started: {error}") from None
+        finally:
+            os.close(request_read)
+            os.close(reply_write)
+        os.set_blocking(self._requests, False)
+
+    def ready(self) -> None:
+        """Waits until the function is imported and its form known. Raises RewardError if it cannot be."""
+        spec = self._job[0]
+        try:
+            self._write(packed(self._job))
+            reply = self._read(time.monotonic() + START_SECONDS)
+        except _Lost as lost:
+            self.close()
+            raise RewardError(f"reward {spec!r}: while it was imported {lost}", hint="import it by hand") from None
+        except BaseException:
+            self.close()
+            raise
+        if reply[0] == "refused":
+            self.close()
+            raise RewardError(reply[1], hint=reply[2])
+        self._per_batch = reply[1]
+
+    def verdicts(self, samples: Sequence[Scored], *, step: int) -> list[Verdict]:
+        """One verdict per sample, in their order.
+
+        A call that is late or kills the process fails its own sample (all of them, in TRL's form); the rest go on in
+        a new process."""
+        done: list[Verdict] = []
+        while len(done) < len(samples):
+            rest = samples[len(done) :]
+            begun = False
+            try:
+                if self._process is None or self._process.poll() is not None:
+                    self.start()
+                    self.ready()
+                self._write(packed((rest, step)))
+                begun = self._read(time.monotonic() + START_SECONDS) == ("begin",)
+                while len(done) < len(samples):
+                    done += self._read(time.monotonic() + self._job[2])[1]
+            except (_Lost, RewardError) as lost:
+                self.close()
+                failed = 1 if begun and not self._per_batch else len(samples) - len(done)
+                done += [(Part("failed", None, str(lost)), {})] * failed
+            except BaseException:
+                self.close()  # Ctrl-C: half an answer may be in the pipe
+                raise
+        return done
+
+    def close(self) -> int:
+        """Kills the process and those it started; returns its exit code, 0 if there is none."""
+        if self._process is None:
+            return 0
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self._process.kill()  # it has ended and its group with it
+        code = self._process.wait()
+        os.close(self._requests)
+        os.close(self._replies)
+        self._process = None
+        self._unread.clear()
+        return code
+
+    def _write(self, data: bytes) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        view = memoryview(data)
+        while view:
+            _wait(self._requests, select.POLLOUT, deadline, START_SECONDS)
+            try:
+                view = view[os.write(self._requests, view) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise _Lost(self._death()) from None
+
+    def _read(self, deadline: float) -> Any:
+        seconds = deadline - time.monotonic()
+        while True:
+            size = HEADER.unpack_from(self._unread)[0] if len(self._unread) >= HEADER.size else None
+            if size is not None and len(self._unread) >= HEADER.size + size:
+                message = pickle.loads(self._unread[HEADER.size : HEADER.size + size])
+                del self._unread[: HEADER.size + size]
+                return message
+            _wait(self._replies, select.POLLIN, deadline, seconds)
+            chunk = os.read(self._replies, 1 << 20)
+            if not chunk:
+                raise _Lost(self._death())
+            self._unread += chunk
+
+    def _death(self) -> str:
+        code = self.close()
+        if code >= 0:
+            return f"its process ended by itself (exit code {code})"
+        name = signal.Signals(-code).name
+        return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _wait(pipe: int, event: int, deadline: float, seconds: float) -> None:
+    poll = select.poll()
+    poll.register(pipe, event)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise _Lost(f"it ran past its limit of {seconds:.4g} s and was stopped")

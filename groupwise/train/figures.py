@@ -1,0 +1,83 @@
+"""A step's metrics (groupwise/metrics.py says what each means), from its groups and its update."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+import torch
+
+from groupwise.batch import Batch
+from groupwise.config import Recipe
+from groupwise.data import Group, Reward
+from groupwise.train.evaluate import RIGHT, correct_label, formed_label, part_value
+from groupwise.train.rollout import Rollout
+from groupwise.train.update import Tally, learning_rate
+
+
+def step_metrics(
+    recipe: Recipe, rollout: Rollout, batch: Batch, tally: Tally, *, step: int, update_seconds: float
+) -> dict[str, float]:
+    """Every metric that this step has; one that was not computed is absent, never 0."""
+    groups = rollout.groups
+    lengths = [len(sample.output.tokens) for group in groups for sample in group.samples]
+    total = rollout.sample_seconds + rollout.reward_seconds + update_seconds
+    metrics = {
+        **reward_metrics(recipe, groups),
+        "length/mean": fmean(lengths),
+        "length/max": float(max(lengths)),
+        "finish/length": fmean(sample.output.finish == "length" for group in groups for sample in group.samples),
+        **tally.metrics(with_kl=batch.ref_logprobs is not None),
+        "learning_rate": learning_rate(recipe.update, step),
+        "tokens/sampled": float(sum(lengths)),
+        "tokens/per_second": sum(lengths) / total,
+        "time/sample": rollout.sample_seconds,
+        "time/reward": rollout.reward_seconds,
+        "time/update": update_seconds,
+        "time/step": total,
+    }
+    present = [abs(value) for row in output_advantages(groups, batch) for value in row if value is not None]
+    if present:
+        metrics["advantage/abs_mean"] = fmean(present)
+    if torch.cuda.is_available():
+        metrics["memory/peak"] = float(torch.cuda.max_memory_allocated())
+    return metrics
+
+
+def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:
+    """Means over the outputs that have a value; shares over all outputs and all groups."""
+    rewards = [sample.reward for group in groups for sample in group.samples]
+    metrics = {
+        "rewards/failed": fmean(reward.failed for reward in rewards),
+        "rewards/abstained": fmean(reward.value is None and not reward.failed for reward in rewards),
+        "groups/signal": fmean(group.has_signal for group in groups),
+    }
+    values = [reward.value for reward in rewards if reward.value is not None]
+    if values:
+        metrics["reward/mean"] = fmean(values)
+    spreads = [stdev(v) for group in groups if len(v := [x for x in group.rewards if x is not None]) > 1]
+    if spreads:
+        metrics["reward/std"] = fmean(spreads)
+    for label in dict.fromkeys(label for reward in rewards for label in reward.parts):
+        parts = _values(rewards, label)
+        if parts:
+            metrics[f"reward/{label}"] = fmean(parts)
+    for name, chosen in (("accuracy", correct_label(recipe)), ("formed", formed_label(recipe))):
+        parts = _values(rewards, chosen)
+        if parts:
+            metrics[name] = fmean(value >= RIGHT for value in parts)
+    return metrics
+
+
+def output_advantages(groups: Sequence[Group], batch: Batch) -> list[list[float | None]]:
+    """A_i of each sample, group by group: the mean over its tokens; None for an output without a reward."""
+    drawn = batch.rollouts.output_mask
+    counts = drawn.sum(1).clamp(min=1)
+    means = (torch.where(drawn, batch.advantages, 0.0).sum(1) / counts).tolist()
+    flat = iter(means)
+    return [
+        [None if value is None else next_value for value, next_value in zip(g.rewards, flat, strict=False)]
+        for g in groups
+    ]
+
+
+def _values(rewards: Sequence[Reward], label: str | None) -> list[float]:
+    return [value for reward in rewards if (value := part_value(reward, label)) is not None]

@@ -1,0 +1,107 @@
+"""What a finished run shows: held-out results before and after, answers side by side, where everything is."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from groupwise.data import Question
+from groupwise.record.read import Record, open_record
+from groupwise.record.schema import Answer
+from groupwise.train.evaluate import RIGHT
+from groupwise.train.intervals import wilson
+from groupwise.train.loop import Summary
+
+SHOWN = 3
+
+
+def print_report(summary: Summary, console: Console | None = None) -> None:
+    """The closing tables of a run, on stdout."""
+    console = console or Console(highlight=False)
+    if summary.before:
+        console.print(_results(summary))
+        with closing(open_record(summary.folder)) as record:
+            answers = {e.name: _greedy(record, e) for e in record.evaluations() if e.name in ("before", "after")}
+            questions = {question.id: question for question in record.questions("heldout")}
+        console.print(_by_kind(questions, answers["before"], answers["after"]))
+        console.print(_side_by_side(questions, answers["before"], answers["after"]))
+    console.print(f"{summary.steps} steps, {summary.tokens:,} tokens sampled, {summary.seconds:.0f} s of training")
+    console.print(f"record      {summary.folder}/record.sqlite   (every completion, reward, advantage and metric)")
+    console.print(f"figures     {summary.folder}/summary.json")
+    console.print(f"checkpoint  {summary.checkpoint}   (AutoModelForCausalLM.from_pretrained loads it)")
+
+
+def interval(figure: dict[str, Any]) -> str:
+    """A share with its 95 % interval."""
+    value = figure["accuracy"] if "accuracy" in figure else figure["value"]
+    return f"{value:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
+
+
+def _results(summary: Summary) -> Table:
+    before, after = summary.before, summary.after
+    table = Table(title=f"{after['n']} held-out questions, never trained on (95 % intervals)", title_justify="left")
+    for heading in ("", "before", "after"):
+        table.add_column(heading)
+    table.add_row("right, greedy", interval(before), interval(after))
+    if "formed" in before:
+        table.add_row("well formed, greedy", interval(before["formed"]), interval(after["formed"]))
+    for key in (key for key in after if "@" in key and key in before):
+        table.add_row(key, interval(before[key]), interval(after[key]))
+    table.add_row("mean length, tokens", f"{before['length']:.1f}", f"{after['length']:.1f}")
+    table.add_row("cut at the limit", f"{before['truncated']:.1%}", f"{after['truncated']:.1%}")
+    return table
+
+
+def _by_kind(questions: dict[str, Question], before: dict[str, Answer], after: dict[str, Answer]) -> Table | Text:
+    """Right answers by kind and level of question, where the questions say theirs."""
+    kinds: dict[str, list[str]] = {}
+    for question in questions.values():
+        if "kind" in question.meta and question.id in after:
+            level = question.meta.get("level")
+            kinds.setdefault(f"{question.meta['kind']} {level if level is not None else ''}".strip(), []).append(
+                question.id
+            )
+    if len(kinds) < 2:
+        return Text("")
+    table = Table(title="right, greedy, by kind and level", title_justify="left")
+    for heading in ("kind", "questions", "before", "after"):
+        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for kind in sorted(kinds):
+        ids = kinds[kind]
+        shares = [wilson(sum(_right(answers.get(i)) for i in ids), len(ids)).value for answers in (before, after)]
+        table.add_row(kind, str(len(ids)), *(f"{share:.0%}" for share in shares))
+    return table
+
+
+def _side_by_side(questions: dict[str, Question], before: dict[str, Answer], after: dict[str, Answer]) -> Table:
+    table = Table(title="the same questions before and after", title_justify="left", show_lines=True)
+    for heading, ratio in (("question", 2), ("before", 3), ("after", 3)):
+        table.add_column(heading, ratio=ratio, overflow="fold")
+    for key in _chosen(list(questions), before, after):
+        table.add_row(Text(questions[key].text), _cell(before[key]), _cell(after[key]))
+    return table
+
+
+def _chosen(keys: Sequence[str], before: dict[str, Answer], after: dict[str, Answer]) -> list[str]:
+    """One question turned right, one still wrong, one lost or right all along: not only the best looking."""
+    both = [key for key in keys if key in before and key in after]
+    wanted = [(False, True), (False, False), (True, False), (True, True)]
+    picked = [next((k for k in both if (_right(before[k]), _right(after[k])) == pair), None) for pair in wanted]
+    chosen = [key for key in picked if key is not None]
+    return [*chosen, *(key for key in both if key not in chosen)][:SHOWN]
+
+
+def _cell(answer: Answer) -> Text:
+    cut = " [cut at the limit]" if answer.finish == "length" else ""
+    return Text(f"{'right' if _right(answer) else 'wrong'}: {answer.text.strip()}{cut}")
+
+
+def _right(answer: Answer | None) -> bool:
+    return answer is not None and answer.correct is not None and answer.correct >= RIGHT
+
+
+def _greedy(record: Record, evaluation: Any) -> dict[str, Answer]:
+    return {answer.question_id: answer for answer in record.answers(evaluation) if answer.sample < 0}

@@ -1,0 +1,70 @@
+"""From questions to scored groups: sample G outputs of each from the policy as it is, and reward them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from groupwise.data import Group, Output, Question, Sample, Sampling
+from groupwise.engines.base import Engine, Task, stream
+from groupwise.errors import DataError
+from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.rewards.base import RewardSet
+
+
+@dataclass(frozen=True)
+class Rollout:
+    groups: list[Group]
+    sample_seconds: float
+    reward_seconds: float
+
+
+def sample_groups(
+    tokenizer: ChatTokenizer,
+    questions: Sequence[Question],
+    *,
+    engine: Engine,
+    rewards: RewardSet,
+    sampling: Sampling,
+    group_size: int,
+    seed: int,
+    step: int,
+    policy_version: int,
+) -> Rollout:
+    """For each q ~ D a group o_1 .. o_G ~ pi_old(. | q) with its rewards (Algorithm 1 of DeepSeekMath, lines 6 to 8).
+
+    Each output draws from a random stream named by (seed, step, question, sample): it does not depend on the others.
+    """
+    started = time.perf_counter()
+    tasks = [
+        Task(tuple(tokenizer.encode(q.messages)), tuple(stream(seed, step, q.id, i) for i in range(group_size)))
+        for q in questions
+    ]
+    outputs = engine.generate(tasks, sampling, policy_version=policy_version)
+    sampled = time.perf_counter()
+    scored = score(rewards, questions, outputs, step=step)
+    return Rollout(
+        groups=[Group(q, samples) for q, samples in zip(questions, scored, strict=True)],
+        sample_seconds=sampled - started,
+        reward_seconds=time.perf_counter() - sampled,
+    )
+
+
+def score(
+    rewards: RewardSet, questions: Sequence[Question], outputs: Sequence[Sequence[Output]], *, step: int
+) -> list[tuple[Sample, ...]]:
+    """The samples of each question: its outputs with their rewards."""
+    flat = [(q, output) for q, answers in zip(questions, outputs, strict=True) for output in answers]
+    values = iter(rewards.score([q for q, _ in flat], [output for _, output in flat], step=step))
+    return [tuple(Sample(output, next(values)) for output in answers) for answers in outputs]
+
+
+def check_lengths(tokenizer: ChatTokenizer, questions: Sequence[Question], *, max_new_tokens: int) -> None:
+    """Raises DataError if a question and its output could not fit into the model's context together."""
+    for question in questions:
+        length = len(tokenizer.encode(question.messages))
+        if length + max_new_tokens > tokenizer.context:
+            raise DataError(
+                f"question {question.id!r} has {length} tokens; with rollout.max_new_tokens = {max_new_tokens} that is "
+                f"more than the model's context of {tokenizer.context}",
+                hint="shorten or drop that question, or lower rollout.max_new_tokens",
+            )

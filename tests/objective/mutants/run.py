@@ -1,0 +1,111 @@
+"""Runs the objective's tests against each mutant in one process: `python -m tests.objective.mutants.run`.
+
+torch and pytest are imported once; each mutant is a fork that imports the package from a copy with one change in it
+and calls the test functions one by one until one fails. Prints one JSON object: name of the mutant (or "unchanged")
+-> how it ended.
+"""
+
+import functools
+import gc
+import importlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+# Imported here, lazy parts of torch among them, so that no fork pays for it.
+import hypothesis.strategies  # noqa: F401
+import pytest
+import torch
+import torch.autograd.gradcheck
+import torch.testing
+
+from tests.objective.mutants.table import MUTANTS
+
+REPOSITORY = Path(__file__).parents[3]
+MODULES = [
+    f"tests.objective.test_{name}"
+    for name in (
+        "losses",
+        "surrogate",
+        "kl",
+        "presets",
+        "advantage",
+        "logprobs",
+        "invariances",
+        "policy_gradient",
+        "contracts",
+    )
+]
+PASSED, KILLED, BROKEN = "passed", "killed", "broken"
+
+
+def main() -> None:
+    sys.dont_write_bytecode = True  # a change within a second that keeps the size would be hidden by a .pyc
+    torch.set_num_threads(1)
+    gc.freeze()  # else a collection in a fork copies every page of what was imported
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder, "groupwise")
+        shutil.copytree(REPOSITORY / "groupwise", package, ignore=shutil.ignore_patterns("__pycache__"))
+        results = {"unchanged": outcome(package, MODULES)}
+        for mutant in MUTANTS:
+            file = package / mutant.file
+            text = file.read_text(encoding="utf-8")
+            file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+            nearest_first = sorted(MODULES, key=lambda name: file.stem not in name)
+            results[mutant.name] = outcome(package, nearest_first)
+            file.write_text(text, encoding="utf-8")
+    print(json.dumps(results))
+
+
+def outcome(package: Path, names: list[str]) -> str:
+    """passed, killed by a test, or broken (it cannot be imported), in a fork that imports this copy of the package."""
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return (PASSED, KILLED)[status] if status in (0, 1) else BROKEN
+    status = 2
+    try:
+        sys.path.insert(0, str(package.parent))
+        modules = [importlib.import_module(name) for name in names]
+        assert Path(sys.modules["groupwise"].__file__ or "").parent == package
+        status = first_failure(modules)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def first_failure(modules: list[ModuleType]) -> int:
+    """1 as soon as a test raises, 0 if none does."""
+    for module in modules:
+        for name, function in list(vars(module).items()):
+            if name.startswith("test_"):
+                for call in calls(function):
+                    try:
+                        call()
+                    except (Exception, pytest.fail.Exception):
+                        return 1
+    return 0
+
+
+def calls(function: Callable[..., None]) -> Iterator[Callable[[], None]]:
+    """The test once for each combination of its parameters, as pytest would call it."""
+    choices = []
+    for mark in getattr(function, "pytestmark", []):
+        assert mark.name == "parametrize", f"{function} has a mark that this runner does not know: {mark.name}"
+        names = [mark.args[0]] if isinstance(mark.args[0], str) else mark.args[0]
+        rows = [value if len(names) > 1 else [value] for value in mark.args[1]]
+        choices.append([dict(zip(names, row, strict=True)) for row in rows])
+    for chosen in itertools.product(*choices):
+        yield functools.partial(function, **{name: value for part in chosen for name, value in part.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What every built-in reward must do, whichever it is: a new row of the table is tested by being there."""
+
+import importlib.util
+from typing import Any, NamedTuple
+
+import pytest
+
+from groupwise import registry
+from groupwise.config import RewardConfig
+from groupwise.data import Question
+from groupwise.rewards.base import RewardSet
+from tests.rewards.made import output, question
+
+
+class Example(NamedTuple):
+    right: str
+    asked: Question = question("4")
+    params: dict[str, Any] | None = None
+
+
+def gym_question() -> Question:
+    import reasoning_gym
+
+    params = {"seed": 3, "size": 1}
+    entry = dict(reasoning_gym.create_dataset("chain_sum", **params)[0])
+    return question(entry["answer"], reasoning_gym={"name": "chain_sum", "params": params, "entry": entry})
+
+
+def example(name: str) -> Example:
+    if name == "reasoning_gym":
+        asked = gym_question()
+        return Example(f"<answer>{asked.answer}</answer>", asked)
+    return {
+        "math": Example(r"2 + 2 is \boxed{4}"),
+        "exact": Example("<answer>4</answer>"),
+        "number": Example("2 + 2 is 4."),
+        "think_answer": Example("<think>2 + 2</think>\n<answer>4</answer>"),
+        "answer_tag": Example("So <answer>4</answer>"),
+        "boxed": Example(r"So \boxed{4}"),
+        "pattern": Example("It is 4.", params={"regex": r"It is \d\."}),
+    }[name]
+
+
+GARBAGE = ["", " ", "no idea", "\x00\x01", "\U0001f600" * 9, "</answer></think>", "\\boxed{", "z" * 1_000_000, "\ud800"]
+
+
+@pytest.mark.parametrize("name", registry.REWARDS)
+def test_right_scores_one_and_garbage_zero_and_nothing_fails(name):
+    if name == "reasoning_gym" and not importlib.util.find_spec("reasoning_gym"):
+        pytest.skip("reasoning-gym is not installed")
+    right, asked, params = example(name)
+    texts = [right, *GARBAGE, right]
+    with RewardSet([RewardConfig(function=name, params=params or {})]) as rewards:
+        scored = rewards.score([asked] * len(texts), [output(text) for text in texts])
+    assert [reward.parts[name].detail for reward in scored] == [""] * len(texts)
+    assert [reward.value for reward in scored] == [1.0] + [0.0] * len(GARBAGE) + [1.0]
