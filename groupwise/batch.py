@@ -16,9 +16,9 @@ class Rollouts:
     """What was sampled and what it earned.
 
     tokens: [B, T] ids, question then output. question_lengths, lengths: [B] tokens, of the question alone and of both.
-    output_mask: [B, T], True on the
-    tokens that the policy drew. sampled_logprobs: [B, T] nats, as the sampler saw them; 0 elsewhere.
-    rewards: [B] reward units, nan where there is none (failed or abstained). group: [B] index of the question.
+    output_mask: [B, T], True on the tokens that the policy drew. sampled_logprobs: [B, T] nats, as the sampler saw
+    them; 0 elsewhere. rewards: [B] reward units, nan where there is none (failed or abstained). group: [B] index of
+    the question.
     """
 
     tokens: Tensor
@@ -96,13 +96,17 @@ def microbatches(rollouts: Rollouts, tokens: int, *, question_once: bool) -> lis
     """
     units: list[tuple[int, list[int]]] = []  # (length, rows)
     last = None
-    for row, group in enumerate(rollouts.group.tolist()):
-        length, question = int(rollouts.lengths[row]), int(rollouts.question_lengths[row])
-        if question_once and group == last and units[-1][0] + length - question <= tokens:
-            units[-1] = (units[-1][0] + length - question, [*units[-1][1], row])
+    groups, lengths, questions = (
+        values.tolist() for values in (rollouts.group, rollouts.lengths, rollouts.question_lengths)
+    )
+    # Group by group, short outputs first: then two pieces of a cut group never fit together under the limit.
+    for row in sorted(range(len(groups)), key=lambda row: (groups[row], lengths[row])):
+        answer = lengths[row] - questions[row]
+        if question_once and groups[row] == last and units[-1][0] + answer <= tokens:
+            units[-1] = (units[-1][0] + answer, [*units[-1][1], row])
         else:
-            units.append((length, [row]))
-        last = group
+            units.append((lengths[row], [row]))
+        last = groups[row]
     pieces: list[list[list[int]]] = []
     for length, rows in sorted(units, key=lambda unit: unit[0]):
         if pieces and (len(pieces[-1]) + 1) * length <= tokens:

@@ -28,6 +28,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run direc
 
 def main() -> None:
     """The console command: our errors as one line on stderr; exit 0 ok, 1 the run failed, 2 your input, 130 stopped."""
+    # Threads that wait sleep: spinning at each barrier makes two busy processes on two cores several times slower.
+    # Read once, when torch loads the OpenMP library.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except GroupwiseError as error:
@@ -74,6 +77,8 @@ def train(
         if not resume or run is None:
             raise ConfigError("train: no recipe given", hint="for example recipes/tiny.yaml, or --run DIR --resume")
         recipe = str(run / "recipe.yaml")
+        if not Path(recipe).is_file():
+            raise ConfigError(f"--run {run}: no run there to resume", hint="see `groupwise runs`")
     settings = read_recipe(recipe, words)
     folder = run or _new_folder(Path(settings.run.root), Path(recipe).stem)
     stage = registry.load(registry.STAGES, settings.stage, "stage")
@@ -92,10 +97,11 @@ def evaluate(
 ) -> None:
     """Measure a model on a recipe's held-out questions: accuracy; with samples mean@k, pass@k, maj@k."""
     from groupwise.evaluation import evaluate_source, print_figures
+    from groupwise.train.strict_json import json_text
 
     figures = evaluate_source(source, list(overrides or []), samples=samples)
     if as_json:
-        print(json.dumps(figures, indent=2))
+        print(json_text(figures))
     else:
         print_figures(figures)
 

@@ -3,20 +3,20 @@
 Every field has a unit and a reader. An unknown key is an error with the nearest name; all errors are told at once.
 """
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from groupwise import registry
 from groupwise.data import Sampling
 from groupwise.errors import ConfigError
+from groupwise.recipe_file import read_tree, write_tree
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelConfig(Section):
@@ -143,7 +143,7 @@ class UpdateConfig(Section):
     """Rollouts in the run (each followed by its updates)."""
     learning_rate: float = Field(default=1e-6, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Of the learning rate after the warm-up, down to 0 at the last step; constant: no decay."""
+    """Of the learning rate after the warm-up, falling to 0 at the end of the run; constant: no decay."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -202,7 +202,7 @@ class Recipe(Section):
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
-    def _distinct_rewards(self) -> "Recipe":
+    def _rewards_can_teach(self) -> "Recipe":
         labels = [reward.label for reward in self.rewards]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         taken = sorted({"mean", "std"} & set(labels))
@@ -210,6 +210,8 @@ class Recipe(Section):
             raise ValueError(f"rewards: the name {taken[0]!r} is taken by the metric reward/{taken[0]}; choose another")
         if twice:
             raise ValueError(f"rewards: {', '.join(twice)} used twice; give each its own `name`")
+        if not any(reward.weight for reward in self.rewards):
+            raise ValueError("rewards: every weight is 0, so no output would be better than another; set one to 1")
         for field in ("correct", "formed"):
             wanted = getattr(self.evaluate, field)
             if wanted is not None and wanted not in labels:
@@ -219,39 +221,24 @@ class Recipe(Section):
         return self
 
 
-def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file with `a.b=c` overrides applied. Raises ConfigError for whatever is wrong with it."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"recipe {str(path)!r}: no such file", hint="shipped recipes are in recipes/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {str(path)!r} cannot be read: {error}", hint="give a YAML text file") from None
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not YAML: {error}", hint="check the indentation at that line") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"recipe {path} holds {type(tree).__name__}, not sections", hint="see recipes/tiny.yaml")
-    for override in overrides:
-        _override(tree, override)
-    return recipe_from(tree, where=str(path))
+    return recipe_from(read_tree(Path(path), overrides), where=str(path))
 
 
 def recipe_from(tree: dict[str, Any], where: str = "recipe") -> Recipe:
     """The recipe in a tree of plain values; every name in it is checked against its table."""
     try:
-        recipe = Recipe.model_validate(_numbers(tree))
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_told(item, tree) for item in error.errors())}") from None
+        raise ConfigError(f"{where}: {'; '.join(_told(item) for item in error.errors())}") from None
     _check_names(recipe)
     return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML: every field with the value that the run uses."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return write_tree(recipe.model_dump(mode="json"))
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -275,52 +262,7 @@ def _check_names(recipe: Recipe) -> None:
         registry.check(registry.ENVS, source, "questions.source")
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    """Sets tree[a][b] = c for `a.b=c`; a list is entered by index (`rewards.0.weight=2`)."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r} is not of the form a.b=c", hint="for example update.steps=100")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    node: Any = tree
-    *path, last = key.strip().split(".")
-    for name in path:
-        if isinstance(node, list):
-            node = node[_index(node, name, key)]
-        else:
-            node = node.setdefault(name, {})
-        if not isinstance(node, dict | list):
-            raise ConfigError(f"override {override!r}: {name!r} is a value, not a section")
-    if isinstance(node, list):
-        node[_index(node, last, key)] = value
-    else:
-        node[last] = value
-
-
-def _index(items: list[Any], name: str, key: str) -> int:
-    if not name.isdigit() or int(name) >= len(items):
-        raise ConfigError(f"override {key!r}: {name!r} is not an index into {len(items)} item(s)", hint="from 0")
-    return int(name)
-
-
-def _numbers(tree: Any) -> Any:
-    """The tree with `1e-6` as a number: YAML 1.1 reads a float without a dot or a signed exponent as a string."""
-    if isinstance(tree, dict):
-        return {key: _numbers(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_numbers(value) for value in tree]
-    if isinstance(tree, str) and tree[:1] in "+-.0123456789" and "e" in tree.lower():
-        try:
-            number = float(tree)
-        except ValueError:
-            return tree
-        return number if math.isfinite(number) else tree
-    return tree
-
-
-def _told(item: Any, tree: Any) -> str:
+def _told(item: Any) -> str:
     """One validation error as `where = value: what; remedy`."""
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
@@ -330,10 +272,23 @@ def _told(item: Any, tree: Any) -> str:
         return f"{where}: missing; add it to the recipe"
     if item["type"] == "value_error":
         return str(item["ctx"]["error"]) if not where else f"{where}: {item['ctx']['error']}"
-    note = _ADVICE.get(where, "")
-    return f"{where} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}" + (f"; {note}" if note else "")
+    value = repr(item["input"])
+    value = value if len(value) <= 80 else f"{value[:77]}..."
+    what = _KINDS.get(item["type"].partition("_")[0], f"{item['msg'][0].lower()}{item['msg'][1:]}")
+    note = _ADVICE.get(where, "") if item["type"] in ("greater_than_equal", "too_short") else ""
+    return f"{where} = {value}: {what}" + (f"; {note}" if note else "")
 
 
+_KINDS = {
+    "int": "give a whole number",
+    "float": "give a number",
+    "bool": "give true or false",
+    "string": "give text",
+    "tuple": "give a list",
+    "dict": "give keys with values",
+    "model": "give a section, with keys of its own",
+}
+"""What to give instead, by the kind of value that pydantic wants (the first word of its error type)."""
 _ADVICE = {
     "rollout.group_size": "a group needs at least 2 outputs to compare, try 8",
     "update.steps": "a run of no steps trains nothing; to measure a model use `groupwise eval`",

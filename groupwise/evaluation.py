@@ -19,6 +19,7 @@ from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rewards.base import RewardSet
 from groupwise.train.evaluate import evaluate
+from groupwise.train.intervals import shown
 from groupwise.train.rollout import check_lengths
 
 
@@ -45,15 +46,15 @@ def print_figures(figures: dict[str, Any]) -> None:
     table = Table(title=f"{figures['model']}, {figures['n']} held-out questions (95 % intervals)", title_justify="left")
     table.add_column("figure")
     table.add_column("value")
-    table.add_row("right, greedy", f"{figures['accuracy']:.1%} ({figures['low']:.1%} to {figures['high']:.1%})")
+    table.add_row("right, greedy", shown({**figures, "value": figures["accuracy"]}))
     for key, figure in figures.items():
         if isinstance(figure, dict) and "value" in figure:
-            table.add_row(key, f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})")
+            table.add_row(key, shown(figure))
     table.add_row("mean length, tokens", f"{figures['length']:.1f}")
     table.add_row("cut at the limit", f"{figures['truncated']:.1%}")
     if figures["unjudged"]:
         table.add_row("could not be judged", str(figures["unjudged"]))
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def answers_to(

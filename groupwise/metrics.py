@@ -80,7 +80,7 @@ _ENTRIES = (
         "its negative is verl actor/pg_loss",
     ),
     Metric("tokens/sampled", "tokens", "tokens the policy drew in this step (not a running total as TRL num_tokens)"),
-    Metric("tokens/per_second", "tokens/s", "tokens/sampled by time/sample", "up"),
+    Metric("tokens/per_second", "tokens/s", "tokens/sampled by time/step", "up"),
     Metric(
         "sampler/gap_mean",
         "nats",

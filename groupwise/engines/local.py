@@ -1,5 +1,6 @@
 """Sampling with a KV cache on the policy's own module: one copy of the weights, no sync. Token ids in and out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from transformers import DynamicCache
 
 from groupwise.data import Finish, Output, Sampling
 from groupwise.engines.base import Task, uniforms
+from groupwise.errors import ModelError, RunError
 from groupwise.model.policy import Policy
 from groupwise.objective.logprobs import sampling_logits, token_logprobs
 
@@ -23,6 +25,14 @@ class LocalEngine:
     exact = True
 
     def __init__(self, policy: Policy, *, max_rows: int = 256) -> None:
+        if getattr(
+            policy.model, "_is_stateful", False
+        ):  # transformers' mark; padding on the left would enter the state
+            raise ModelError(
+                f"model.path = {policy.tokenizer.source!r}: {type(policy.model).__name__} keeps a recurrent state, "
+                "which the local engine cannot share among outputs",
+                hint="choose a model with attention only",
+            )
         self.policy = policy
         self.max_rows = max_rows
 
@@ -87,14 +97,19 @@ class LocalEngine:
         return cache, attention[spread], logits[spread]
 
     def _append(self, row: "_Row", token: int, logprob: float, sampling: Sampling) -> None:
+        if math.isnan(logprob):
+            raise RunError(
+                f"the policy's logits are nan after {len(row.question) + len(row.tokens)} token(s) of a conversation",
+                hint="its weights have diverged: go back to an earlier checkpoint with a lower update.learning_rate",
+            )
         row.tokens.append(token)
         row.logprobs.append(logprob)
         if token in self.policy.tokenizer.end_tokens or (sampling.stop and self._ends_with_stop(row, sampling.stop)):
             row.finish = "stop"
 
     def _ends_with_stop(self, row: "_Row", stop: tuple[str, ...]) -> bool:
-        # A token may carry no character of its own (part of a byte sequence), hence the margin.
-        tail = self.policy.tokenizer.decode(row.tokens[-(max(map(len, stop)) + 8) :])
+        # A token may be one byte of a character, or a special token without any text, hence bytes and the margin.
+        tail = self.policy.tokenizer.decode(row.tokens[-(max(len(text.encode()) for text in stop) + 8) :])
         return any(text in tail for text in stop)
 
     def _output(self, row: "_Row", policy_version: int) -> Output:
@@ -129,7 +144,7 @@ def _waves(rows: list[_Row], size: int) -> list[list[_Row]]:
 def _next_tokens(logits: Tensor, sampling: Sampling, draws: np.ndarray) -> tuple[Tensor, Tensor]:
     """Next token [R] of each row and its log-probability [R] in nats, under the one sampling distribution."""
     scaled = sampling_logits(
-        logits.float(),
+        logits,
         temperature=sampling.temperature,
         top_k=sampling.top_k,
         top_p=sampling.top_p,
@@ -165,5 +180,5 @@ def _first_above(cumulative: Tensor, target: Tensor, possible: Tensor) -> Tensor
     """Index of the first possible entry above the target; of the last possible one if rounding leaves none: [R]."""
     above = (cumulative > target[:, None]) & possible
     places = torch.arange(cumulative.shape[1], device=cumulative.device)
-    last = torch.where(possible, places, -1).amax(-1)
+    last = torch.where(possible, places, 0).amax(-1)  # 0 also if all is nan, which the log-probability tells
     return torch.where(above.any(-1), above.int().argmax(-1), last)

@@ -7,7 +7,7 @@ which one it is, whatever the seed.
 import bisect
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -44,27 +44,32 @@ def questions(
     seed: int,
     size: int | None = None,
     *,
-    kinds: Sequence[str] = DEFAULT_KINDS,
+    kinds: Sequence[str] | Mapping[str, Sequence[int]] = DEFAULT_KINDS,
     levels: Sequence[int] = (1, 2),
     negatives: bool = False,
 ) -> list[Question]:
     """`size` distinct questions in a mixed order, as many of each kind and level as there are that many.
 
-    kinds: of KINDS. levels: 1, one-digit numbers; 2, two-digit ones (a product's second factor keeps one digit).
+    kinds: of KINDS, or for each kind its own levels. levels: 1, one-digit numbers; 2, two-digit ones (a product's second factor keeps one digit).
     negatives: differences may be below 0. size None: 2000, or every question if there are fewer. Answers are integers
     as strings. Raises ConfigError for an unknown kind or level, or if there are fewer than `size` questions.
     """
-    _check_choices("kinds", kinds, list(KINDS))
+    _check_choices("kinds", list(kinds) if isinstance(kinds, Mapping) else kinds, list(KINDS))
     _check_choices("levels", levels, [1, 2])
+    if isinstance(kinds, Mapping):
+        for kind, own in kinds.items():
+            _check_choices(f"kinds.{kind}", own, [1, 2])
+    else:
+        kinds = dict.fromkeys(kinds, levels)
     if not isinstance(negatives, bool):
         raise ConfigError(f"questions.params.negatives = {negatives!r}: not true or false")
-    cells = {(kind, level): KINDS[kind](level, negatives) for kind in kinds for level in levels}
+    cells = {(kind, level): KINDS[kind](level, negatives) for kind, own in kinds.items() for level in own}
     room = [sum(space.size for space in spaces) for spaces in cells.values()]
     if size is None:
         size = min(DEFAULT_SIZE, sum(room))
     if size > sum(room):
         raise ConfigError(
-            f"questions.size = {size}: kinds {list(kinds)} at levels {list(levels)} make {sum(room)} different ones",
+            f"questions.size = {size}: the kinds {list(kinds)} at their levels make {sum(room)} different ones",
             hint=f"ask for {sum(room)} or fewer, or add kinds or levels",
         )
     made = []
@@ -110,7 +115,7 @@ def _check_choices(name: str, given: Any, known: list[Any]) -> None:
         raise ConfigError(f"{where}: not a list of {name}", hint=f"choose from: {', '.join(map(str, known))}")
     for item in given:
         if type(item) is not type(known[0]) or item not in known:  # 1.0 and true equal 1
-            raise ConfigError(f"{where}: no {name[:-1]} {item!r}", hint=nearest(str(item), map(str, known)))
+            raise ConfigError(f"{where}: no such choice as {item!r}", hint=nearest(str(item), map(str, known)))
     if len(set(given)) < len(given):
         raise ConfigError(f"{where}: one of them is there twice", hint="name each once; they are dealt evenly")
 

@@ -48,10 +48,8 @@ def question_once(rollouts: Rollouts) -> Layout:
         members.setdefault(group, []).append(output)
     size = max(questions[own[0]] + sum(lengths[o] - questions[o] for o in own) for own in members.values())
     tokens = torch.zeros(len(members), size, dtype=torch.long, device=device)
-    positions, owner = (
-        torch.zeros_like(tokens),
-        torch.full_like(tokens, -1),
-    )  # owner: 0 question, 1.. outputs, -1 padding
+    positions = torch.zeros_like(tokens)
+    owner = torch.full_like(tokens, -1)  # 0: question, 1..: outputs, -1: padding
     places = torch.zeros_like(rollouts.tokens)
     for row, own in enumerate(members.values()):
         question = questions[own[0]]

@@ -15,6 +15,7 @@ from groupwise.data import Sampling
 from groupwise.errors import ModelError
 from groupwise.model.layout import question_once, separate
 from groupwise.model.linear_logprobs import Scored, linear_logprobs
+from groupwise.model.memory import keep_freed_memory
 from groupwise.model.tokenizer import NO_MODEL, ChatTokenizer, first_line
 from groupwise.objective.logprobs import entropy, sampling_logits, token_logprobs
 
@@ -31,7 +32,7 @@ class Policy:
     precision: torch.dtype
     question_once: bool = False
     """True if a group's question may be computed once for all its outputs in training, as it is in sampling."""
-    plain_head: bool = False
+    whole_logits: bool = False
     """True if the last layer is not a plain linear map: then the model's own logits are used, at more memory."""
 
     def logprobs(
@@ -40,33 +41,35 @@ class Policy:
         """log pi(token | tokens before it), and the entropy there, under the sampling distribution.
 
         mask: [B, T], the tokens wanted. Returns [B, T] nats each, 0 where not wanted. No [B, T, vocabulary] tensor is
-        kept unless the model's last layer forces it (`plain_head`).
+        kept unless the model's last layer forces it (`whole_logits`).
         """
         layout = question_once(rollouts) if self.question_once else separate(rollouts)
         settings = {"position_ids": layout.positions, "attention_mask": layout.attends, "use_cache": False}
         places, targets = layout.predictors[mask], rollouts.tokens[mask]
         with self.autocast():
-            if self.plain_head:
+            if self.whole_logits:
                 logits = self.model(layout.tokens, **settings).logits.flatten(0, 1)[places]
-                scores = _distribution(logits.float(), targets, sampling)
-                scored = Scored(token_logprobs(scores, targets), entropy(scores))
+                scores = _distribution(logits, targets, sampling)
+                with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+                    entropies = entropy(scores)
+                scored = Scored(token_logprobs(scores, targets), entropies)
             else:
                 states = self.model.get_decoder()(layout.tokens, **settings).last_hidden_state
                 scored = linear_logprobs(
                     states.flatten(0, 1)[places],
                     targets,
-                    logits=lambda hidden, tokens: _distribution(self.head(hidden).float(), tokens, sampling),
+                    logits=lambda hidden, tokens: _distribution(self.head(hidden), tokens, sampling),
                     vocabulary=self.model.get_output_embeddings().weight.shape[0],
                     entropy_gradient=entropy_gradient,
                 )
-        logprobs, entropies = (torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, v) for v in scored)
+        logprobs, entropies = (values.new_zeros(mask.shape).masked_scatter(mask, values) for values in scored)
         return Scored(logprobs, entropies)
 
     def last_logits(self, tokens: Tensor, *, attention: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Logits [R, V] of the token after the last column of tokens [R, n]; the cache grows by n."""
         settings = {"attention_mask": attention, "position_ids": positions, "past_key_values": cache, "use_cache": True}
         with self.autocast():
-            if self.plain_head:
+            if self.whole_logits:
                 return self.model(tokens, logits_to_keep=1, **settings).logits[:, -1]
             return self.head(self.model.get_decoder()(tokens, **settings).last_hidden_state[:, -1])
 
@@ -92,15 +95,25 @@ def load_policy(config: ModelConfig, tokenizer: ChatTokenizer) -> Policy:
     from transformers import AutoModelForCausalLM
 
     device, precision = pick_device(config.device), config.precision
+    keep_freed_memory()
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(tokenizer.source, dtype=torch.float32)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            tokenizer.source, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model.path = {config.path!r}: {first_line(error)}", hint=NO_MODEL) from None
+    model, found = loaded
+    if found["missing_keys"]:  # transformers draws them at random, with a warning
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"model.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
+            hint="give the folder of a whole causal language model",
+        )
     model.to(device).eval()  # eval: dropout would make the ratio differ from 1 on policy
     policy = Policy(model, tokenizer, device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    policy.plain_head = not _head_is_linear(policy)
+    policy.whole_logits = not _head_is_linear(policy)
     policy.question_once = _questions_can_be_shared(policy)
     return policy
 
@@ -136,8 +149,10 @@ def _head_is_linear(policy: Policy) -> bool:
     tokens = torch.arange(8, device=policy.device)[None] % policy.model.get_output_embeddings().weight.shape[0]
     with policy.autocast():
         expected = policy.model(tokens, use_cache=False).logits.float()
-        given = policy.head(policy.model.get_decoder()(tokens, use_cache=False).last_hidden_state).float()
-    same = bool(torch.allclose(expected, given, rtol=1e-4, atol=1e-3 * float(expected.abs().max())))
+        # None: a model that is its own decoder, as Llama 4
+        states = getattr(policy.model.get_decoder()(tokens, use_cache=False), "last_hidden_state", None)
+        atol = 1e-3 * float(expected.abs().max())
+        same = states is not None and torch.allclose(expected, policy.head(states).float(), rtol=1e-4, atol=atol)
     if not same:
         log.warning("%s: logits are not a plain last layer; they are computed whole", type(policy.model).__name__)
     return same
@@ -147,8 +162,9 @@ def _head_is_linear(policy: Policy) -> bool:
 def _questions_can_be_shared(policy: Policy) -> bool:
     """True if both layouts give the same log-probabilities, tried on a small group: the model's attention decides."""
     config = policy.model.config.get_text_config(decoder=True)
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return False  # the window is counted in places of the row, which the shared layout moves
+    window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if window or getattr(config, "attention_chunk_size", None):
+        return False  # counted in places of the row, which the shared layout moves
     question, output, outputs = 5, 3, 3
     tokens = torch.arange(outputs * (question + output), device=policy.device).view(outputs, -1) % config.vocab_size
     tokens[:, :question] = tokens[0, :question]

@@ -121,6 +121,8 @@ def _tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 def _after_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, special: tuple[str, ...], where: str) -> str:
     """What the template writes after an answer, once prompt and answer are known to follow one another."""
     full = _render(tokenizer, [_ASKED, _ANSWERED], generation_prompt=False, where=where)
+    # A reasoning model's prompt may open <think>, which its template leaves out of a finished turn on purpose.
+    prompt = re.sub(r"<think>\s*\Z", "", prompt)
     if not full.startswith(prompt):
         raise ModelError(
             f"{where}: the chat template's prompt {prompt!r} is not how the answered conversation begins: {full!r}",

@@ -1,5 +1,8 @@
 """Text to token ids and back for one model: tokenizer, audited chat template, context. Loads no weights."""
 
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,8 @@ from groupwise.errors import ModelError
 from groupwise.model import template as templates
 
 NO_MODEL = "give a folder with config.json and *.safetensors, a hub name, or one of `groupwise list models`"
+HUB_SECONDS = 5.0
+"""How long the hub may take for its first answer."""
 
 
 @dataclass(frozen=True)
@@ -90,4 +95,21 @@ def _source(path: str, seed: int) -> str:
         raise ModelError(
             f"model.path = {path!r}: no such folder or built-in model", hint=registry.nearest(path, registry.MODELS)
         )
+    if not Path(path).exists():
+        _go_offline_if_unreachable()
     return path
+
+
+def _go_offline_if_unreachable() -> None:
+    """Where the hub does not answer, has its client read its cache at once instead of trying again for a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, though not a friendly one
+    except OSError as error:
+        # A certificate that only Python's own client does not know says nothing against the hub.
+        constants.HF_HUB_OFFLINE = not isinstance(getattr(error, "reason", None), ssl.SSLError)

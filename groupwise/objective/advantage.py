@@ -48,6 +48,8 @@ def _compare(rewards: Tensor, group: Tensor, mask: Tensor, formula: Callable[[Te
     """The formula applied to each group's rewards that are there, in float64, and given to each token of the mask."""
     if bool(rewards.isinf().any()):
         raise DataError(f"a reward is infinite: {rewards.tolist()}", hint="a reward is a finite number, or none")
+    device, dtype = rewards.device, torch.promote_types(rewards.dtype, torch.float32)
+    rewards, group = rewards.cpu(), group.cpu()  # few numbers; and Apple's GPU has no float64
     advantages = torch.zeros_like(rewards, dtype=torch.float64)
     for index in group.unique():
         members = group == index
@@ -60,5 +62,4 @@ def _compare(rewards: Tensor, group: Tensor, mask: Tensor, formula: Callable[[Te
         # Equal rewards must give 0 itself: their mean may be off by a rounding, and a tiny std blows that up.
         if len(present) >= 2 and bool(present.min() < present.max()):
             advantages[rated] = formula(present)
-    dtype = torch.promote_types(rewards.dtype, torch.float32)
-    return torch.where(mask, advantages.to(dtype).unsqueeze(1), 0.0)
+    return torch.where(mask, advantages.to(dtype).to(device).unsqueeze(1), 0.0)

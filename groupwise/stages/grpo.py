@@ -26,6 +26,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
         optimizer = make_optimizer(run.policy, recipe.update)
         if run.resumed_from is not None:
             load_optimizer(run.resumed_from, optimizer, model=run.policy.model)
+            for group in optimizer.param_groups:  # the recipe's, which may have changed since
+                group |= {"betas": recipe.update.betas, "weight_decay": recipe.update.weight_decay}
         reference = None
         if objective.kl_coef > 0:  # pi_ref is the model that the run began with, also after a resume
             reference = load_policy(recipe.model, load_tokenizer(recipe.model, seed=recipe.seed))

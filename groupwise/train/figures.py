@@ -1,5 +1,7 @@
 """A step's metrics (groupwise/metrics.py says what each means), from its groups and its update."""
 
+import resource
+import sys
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
@@ -37,9 +39,15 @@ def step_metrics(
     present = [abs(value) for row in output_advantages(groups, batch) for value in row if value is not None]
     if present:
         metrics["advantage/abs_mean"] = fmean(present)
+    return metrics | {"memory/peak": peak_memory()}
+
+
+def peak_memory() -> float:
+    """Most bytes held since the run began: of the GPU where there is one, else of this process."""
     if torch.cuda.is_available():
-        metrics["memory/peak"] = float(torch.cuda.max_memory_allocated())
-    return metrics
+        return float(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
 def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:

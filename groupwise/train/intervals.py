@@ -1,9 +1,9 @@
 """Figures over held-out questions with their 95 % intervals. Knows numbers only."""
 
 from collections import Counter
-from collections.abc import Sequence
-from math import comb, sqrt
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from math import comb, isnan, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,13 @@ class Figure(NamedTuple):
     low: float
     high: float
     n: int
+
+
+def shown(figure: Mapping[str, Any]) -> str:
+    """A figure with `value`, `low` and `high` as a table shows it; - where nothing could be measured."""
+    if figure["value"] is None or isnan(figure["value"]):
+        return "-"
+    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
 
 
 def wilson(right: int, n: int) -> Figure:

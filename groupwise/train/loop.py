@@ -1,7 +1,5 @@
 """The steps of a run, whatever the stage: evaluate, step, record, save, stop when asked, and sum up at the end."""
 
-import json
-import math
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +11,7 @@ import torch
 
 from groupwise.batch import Batch
 from groupwise.errors import RewardLimitError, StoppedEarly
-from groupwise.model.checkpoint import checkpoint_folder
+from groupwise.model.checkpoint import checkpoint_folder, latest_checkpoint
 from groupwise.record.read import open_record
 from groupwise.rewards.base import check_failures, first_failure
 from groupwise.train.evaluate import evaluate
@@ -22,6 +20,7 @@ from groupwise.train.progress import Progress
 from groupwise.train.rollout import Rollout
 from groupwise.train.run import Run, save
 from groupwise.train.stop import Interrupted, Stop
+from groupwise.train.strict_json import write_json
 from groupwise.train.update import Tally
 
 
@@ -41,31 +40,33 @@ class Summary:
 def run_steps(run: Run, optimizer: torch.optim.Optimizer, step: Callable[[Stop], dict[str, float]]) -> Summary:
     """Does the recipe's steps from `run.step` on, with evaluations and checkpoints between, and writes summary.json.
 
-    step: does one, ends in `finish_step`, returns its metrics. Asked to stop, the run saves what is done and raises
-    Interrupted. Raises StoppedEarly if steps are missing at the end.
+    step: does one, ends in `finish_step`, returns its metrics. What is done is saved before Interrupted (asked to stop)
+    or RewardLimitError goes on. Raises StoppedEarly if steps are missing at the end.
     """
     recipe, stop, progress = run.recipe, Stop(), Progress(run.recipe)
-    saved = run.resumed_from
     with stop.listening():
         try:
             before = _recorded(run, "before") or _evaluated(run, "before", progress)
-            progress.begin(run.folder, done=run.step)
-            while run.step < recipe.update.steps:
+            if run.step < recipe.update.steps:
+                progress.begin(run.folder, done=run.step)
+            begun = run.step
+            for number in range(begun, recipe.update.steps):
+                if _due(recipe.evaluate.every, number) and not (number == begun and _recorded(run, f"step-{number}")):
+                    _evaluated(run, f"step-{number}", progress)
                 metrics = step(stop)
                 progress.row(run.step, metrics)
                 if _due(recipe.run.checkpoint_every, run.step) and run.step < recipe.update.steps:
-                    saved = _saved(run, optimizer, stop)
-                if _due(recipe.evaluate.every, run.step) and run.step < recipe.update.steps:
-                    _evaluated(run, f"step-{run.step}", progress)
-            saved = _saved(run, optimizer, stop)
+                    with stop.guarded():
+                        _saved(run, optimizer)
+            if run.step < recipe.update.steps:
+                told = f"{run.folder}: {run.step} of {recipe.update.steps} steps done"
+                raise StoppedEarly(told, hint="add --resume")
+            with stop.guarded():
+                saved = _saved(run, optimizer)
             after = _evaluated(run, "after", progress)
-        except Interrupted:
-            if run.step and (saved is None or saved != checkpoint_folder(run.folder, run.step)):
-                saved = save(run, optimizer)
-            progress.stopped(run.folder, run.step, saved)
+        except (Interrupted, RewardLimitError):
+            progress.stopped(run.folder, run.step, _saved(run, optimizer) if run.step else None)
             raise
-    if run.step < recipe.update.steps:
-        raise StoppedEarly(f"{run.folder}: {run.step} of {recipe.update.steps} steps done", hint="add --resume")
     summary = Summary(run.folder, saved, run.step, run.seconds, run.tokens, before, after)
     write_json(run.folder / "summary.json", {**asdict(summary), "folder": str(run.folder), "checkpoint": str(saved)})
     run.recorder.set_info("state", "finished")
@@ -100,28 +101,14 @@ def check_rewards(run: Run, rollout: Rollout) -> None:
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes a file as a whole or not at all; nan becomes null."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(_plain(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _plain(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
-
-
 def _due(every: int, step: int) -> bool:
-    return every > 0 and step % every == 0
+    return every > 0 and step > 0 and step % every == 0
 
 
-def _saved(run: Run, optimizer: torch.optim.Optimizer, stop: Stop) -> Path:
-    with stop.guarded():
-        return save(run, optimizer)
+def _saved(run: Run, optimizer: torch.optim.Optimizer) -> Path:
+    """The checkpoint of the run as it is; written unless it is there."""
+    target = checkpoint_folder(run.folder, run.step)
+    return target if latest_checkpoint(run.folder) == target else save(run, optimizer)
 
 
 def _evaluated(run: Run, name: str, progress: Progress) -> dict[str, Any]:
@@ -144,7 +131,5 @@ def _evaluated(run: Run, name: str, progress: Progress) -> dict[str, Any]:
 
 def _recorded(run: Run, name: str) -> dict[str, Any] | None:
     """Figures of an evaluation that an earlier attempt of this run recorded."""
-    if run.step == 0:
-        return None
     with closing(open_record(run.folder)) as record:
         return next((evaluation.figures for evaluation in record.evaluations() if evaluation.name == name), None)

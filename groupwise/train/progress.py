@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
 
 from groupwise.config import Recipe
+from groupwise.train.intervals import shown
 
 HEADER_EVERY = 20
 _COLUMNS = (
@@ -32,7 +34,7 @@ class Progress:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._rows = 0
         self._seconds: list[float] = []
 
@@ -69,18 +71,16 @@ class Progress:
         self.console.print(f"evaluated ({name}) in {time.perf_counter() - started:.0f} s", end=": ")
 
     def evaluated(self, name: str, figures: Mapping[str, Any]) -> None:
-        sampled = "".join(f", {key} {v['value']:.1%}" for key, v in figures.items() if "@" in key)
+        right = shown({**figures, "value": figures["accuracy"]})
+        sampled = "".join(f", {key} {shown(figure)}" for key, figure in figures.items() if "@" in key)
         unjudged = f", {figures['unjudged']} could not be judged" if figures["unjudged"] else ""
-        self.console.print(
-            f"{figures['accuracy']:.1%} of {figures['n']} right ({figures['low']:.1%} to {figures['high']:.1%})"
-            f"{sampled}{unjudged}"
-        )
+        self.console.print(f"{right} of {figures['n']} right{sampled}{unjudged}")
 
     def stopped(self, folder: Path, step: int, checkpoint: Path | None) -> None:
-        """After Ctrl-C: what is safe and how to go on."""
+        """What is safe and how to go on, after Ctrl-C or where rewards failed."""
         kept = f"saved in {checkpoint}" if checkpoint else "no step was finished yet"
         print(f"\nstopped after step {step}, {kept}", file=sys.stderr)
-        print(f"go on with: groupwise train --run {folder} --resume", file=sys.stderr)
+        print(f"go on with: groupwise train --run {quote(str(folder))} --resume", file=sys.stderr)
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from groupwise.data import Question
 from groupwise.record.read import Record, open_record
 from groupwise.record.schema import Answer
 from groupwise.train.evaluate import RIGHT
-from groupwise.train.intervals import wilson
+from groupwise.train.intervals import shown, wilson
 from groupwise.train.loop import Summary
 
 SHOWN = 3
@@ -20,7 +20,7 @@ SHOWN = 3
 
 def print_report(summary: Summary, console: Console | None = None) -> None:
     """The closing tables of a run, on stdout."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False)
     if summary.before:
         console.print(_results(summary))
         with closing(open_record(summary.folder)) as record:
@@ -29,15 +29,12 @@ def print_report(summary: Summary, console: Console | None = None) -> None:
         console.print(_by_kind(questions, answers["before"], answers["after"]))
         console.print(_side_by_side(questions, answers["before"], answers["after"]))
     console.print(f"{summary.steps} steps, {summary.tokens:,} tokens sampled, {summary.seconds:.0f} s of training")
-    console.print(f"record      {summary.folder}/record.sqlite   (every completion, reward, advantage and metric)")
-    console.print(f"figures     {summary.folder}/summary.json")
-    console.print(f"checkpoint  {summary.checkpoint}   (AutoModelForCausalLM.from_pretrained loads it)")
-
-
-def interval(figure: dict[str, Any]) -> str:
-    """A share with its 95 % interval."""
-    value = figure["accuracy"] if "accuracy" in figure else figure["value"]
-    return f"{value:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
+    for line in (
+        f"record      {summary.folder}/record.sqlite   (every completion, reward, advantage and metric)",
+        f"figures     {summary.folder}/summary.json",
+        f"checkpoint  {summary.checkpoint}   (AutoModelForCausalLM.from_pretrained loads it)",
+    ):
+        console.print(line, soft_wrap=True)  # a path is copied whole or not at all
 
 
 def _results(summary: Summary) -> Table:
@@ -45,11 +42,11 @@ def _results(summary: Summary) -> Table:
     table = Table(title=f"{after['n']} held-out questions, never trained on (95 % intervals)", title_justify="left")
     for heading in ("", "before", "after"):
         table.add_column(heading)
-    table.add_row("right, greedy", interval(before), interval(after))
-    if "formed" in before:
-        table.add_row("well formed, greedy", interval(before["formed"]), interval(after["formed"]))
-    for key in (key for key in after if "@" in key and key in before):
-        table.add_row(key, interval(before[key]), interval(after[key]))
+    table.add_row("right, greedy", *(shown({**figures, "value": figures["accuracy"]}) for figures in (before, after)))
+    names = {"formed": "well formed, greedy"} | {key: key for key in after if "@" in key}
+    for key, name in names.items():
+        if key in before and key in after:
+            table.add_row(name, shown(before[key]), shown(after[key]))
     table.add_row("mean length, tokens", f"{before['length']:.1f}", f"{after['length']:.1f}")
     table.add_row("cut at the limit", f"{before['truncated']:.1%}", f"{after['truncated']:.1%}")
     return table

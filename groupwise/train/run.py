@@ -1,22 +1,27 @@
 """Opening a run: everything that can be checked is checked before the weights are loaded. Owns what must be closed."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from groupwise import __version__, registry
 from groupwise.config import Recipe, dump_recipe
+from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
-from groupwise.envs.base import Questions, load_questions
-from groupwise.errors import ConfigError, DataError, ModelError
+from groupwise.envs.base import Questions, batch, load_questions
+from groupwise.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.policy import Policy, load_policy, pick_device
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
+from groupwise.recipe_file import changes, tree_of
+from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet
@@ -24,6 +29,8 @@ from groupwise.train.rollout import check_lengths
 
 COPIES_TRAINED = 4
 """Model-sized fp32 tensors that training holds: weights, gradients and AdamW's two moments."""
+FIXED = ("stage", "seed", "model.path", "model.chat_template", "questions")
+"""What a resumed run must have as it began: with another value its earlier steps would mean something else."""
 
 
 @dataclass
@@ -52,22 +59,22 @@ def open_run(recipe: Recipe, folder: Path, *, resume: bool, with_reference: bool
 
     Raises InputError for what the user can mend, before the weights are loaded.
     """
-    latest = _place(recipe, folder, resume=resume)
+    _check_place(folder, resume=resume)
+    latest = checkpoints.latest_checkpoint(folder) if resume else None
     if latest:
         checkpoints.check_checkpoint(latest)
     state: dict[str, Any] = checkpoints.load_state(latest) if latest else {}
-    if state.get("step", 0) >= recipe.update.steps:
-        raise ConfigError(
-            f"{folder} has done {state['step']} of update.steps = {recipe.update.steps}: nothing is left to train",
-            hint=f"ask for more, for example update.steps={state['step'] + 50}",
-        )
+    if resume:
+        _check_resumed(recipe, folder, done=state.get("step", 0))
     questions = load_questions(recipe.questions, recipe.seed)
+    # Drawn for its error: a step that wants more questions than there are is found here.
+    batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
     with RewardSet(recipe.rewards) as rewards:
-        base = load_tokenizer(recipe.model, seed=recipe.seed)
-        check_lengths(base, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
-        require_room(recipe, base, folder, copies=COPIES_TRAINED + with_reference)
+        _check_rewards(recipe, rewards, questions.train)
         model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
-        tokenizer = load_tokenizer(model) if latest else base
+        tokenizer = load_tokenizer(model, seed=recipe.seed)
+        check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
+        require_room(recipe, tokenizer, folder, copies=COPIES_TRAINED + with_reference)
         policy = load_policy(model, tokenizer)
         engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
         recorder = _recorder(recipe, folder, first_step=state.get("step", 0) if resume else None)
@@ -118,7 +125,10 @@ def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, *, copi
         empty = AutoModelForCausalLM.from_config(tokenizer.config, dtype=torch.float32)
     # One more than is kept: the old one goes only when the new one is whole.
     one = checkpoints.bytes_needed(empty, with_optimizer=True)
-    checkpoints.require_space(folder, one * (recipe.run.keep_checkpoints + 1))
+    try:
+        checkpoints.require_space(folder, one * (recipe.run.keep_checkpoints + 1))
+    except CheckpointError as error:  # nothing has failed yet: the input asks for more than there is
+        raise InputError(error.message, hint=error.hint) from None
     needed = copies * checkpoints.bytes_needed(empty, with_optimizer=False)
     device = pick_device(recipe.model.device)
     free = _free_memory(device)
@@ -126,7 +136,7 @@ def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, *, copi
         raise ModelError(
             f"not enough memory on {device}: training {recipe.model.path} holds {needed:,} bytes before the first "
             f"output, {free:,} are free",
-            hint="use a smaller model, or set objective.kl_coef=0 to do without the reference",
+            hint="use a smaller model" + ", or set objective.kl_coef=0: no reference" * (copies > COPIES_TRAINED),
         )
 
 
@@ -141,17 +151,60 @@ def _free_memory(device: torch.device) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
-def _place(recipe: Recipe, folder: Path, *, resume: bool) -> Path | None:
-    """The checkpoint to go on from, None to begin; raises if the folder is not what the command says it is."""
-    exists = (folder / FILE).exists()
-    if resume and not exists:
-        raise DataError(f"--run {folder}: no run there to resume", hint="leave --resume out to start one")
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "a run is there already" if exists else "it exists and is not empty"
-        raise DataError(f"--run {folder}: {what}", hint="add --resume to go on with it, or give another name")
-    if not os.access(next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()), os.W_OK):
-        raise DataError(f"--run {folder}: not writable", hint="give a folder that you may write to")
-    return checkpoints.latest_checkpoint(folder) if resume else None
+def _check_place(folder: Path, *, resume: bool) -> None:
+    """Raises DataError if the folder is not what the command says it is, or cannot be written to."""
+    where = f"--run {folder}"
+    if resume:
+        if not (folder / FILE).exists():
+            raise DataError(f"{where}: no run there to resume", hint="leave --resume out to start one")
+    elif (folder / FILE).exists():
+        raise DataError(f"{where}: a run is there already", hint="add --resume to go on with it, or give another name")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{where}: it exists and is not an empty folder", hint="give another name")
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise DataError(f"{where}: {place} is not a folder that can be written to", hint="give another place")
+
+
+def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Question]) -> None:
+    """Raises DataError if a built-in reward cannot judge even an empty output: its answer or its params are wrong.
+
+    A function of the user's own may have reasons to fail on one, so it is not asked to pass this.
+    """
+    question = next((question for question in questions if question.answer is not None), questions[0])
+    nothing = np.zeros(0, np.int32)
+    empty = Output(nothing, nothing, nothing.astype(bool), nothing.astype(np.float32), text="", finish="stop")
+    [reward] = rewards.score([question], [empty])
+    for label in (config.label for config in recipe.rewards if config.function in registry.REWARDS):
+        part = reward.parts[label]
+        if part.state == "failed":
+            raise DataError(
+                f"reward {label!r} cannot judge question {question.id!r}: {part.detail.rpartition(chr(10))[2]}",
+                hint="give questions.answer_column or the reward's params their right values",
+            )
+
+
+def _check_resumed(recipe: Recipe, folder: Path, *, done: int) -> None:
+    """Raises ConfigError if nothing is left to do or a value of FIXED has changed; tells other changes on stderr."""
+    with closing(open_record(folder)) as record:
+        info = record.info()
+    steps = recipe.update.steps
+    if done > steps or (done == steps and info["state"] == "finished"):  # else the last evaluation is still to do
+        raise ConfigError(
+            f"{folder} has done {done} of update.steps = {steps}: nothing is left to train",
+            hint=f"ask for more, for example update.steps={done + 50}",
+        )
+    changed = changes(tree_of(info["recipe"]), recipe.model_dump(mode="json"))
+    for place, before, now in changed:
+        if any(place == name or place.startswith(f"{name}.") for name in FIXED):
+            raise ConfigError(
+                f"{place} = {now!r}: the run in {folder} began with {before!r}, and its steps so far would mean "
+                "something else",
+                hint="set it back, or start a new run",
+            )
+    if changed:
+        told = ", ".join(f"{place} = {now!r} (was {before!r})" for place, before, now in changed)
+        print(f"changed since the run was last started: {told}", file=sys.stderr)
 
 
 def _recorder(recipe: Recipe, folder: Path, *, first_step: int | None) -> Recorder:

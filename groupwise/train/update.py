@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, pi
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from groupwise import registry
 from groupwise.batch import Batch, Rollouts, microbatches
 from groupwise.config import ObjectiveConfig, UpdateConfig
 from groupwise.data import Sampling
+from groupwise.errors import RunError
 from groupwise.model.policy import Policy
 from groupwise.objective.losses import Denominators
 from groupwise.objective.surrogate import Objective, Terms, policy_loss
@@ -45,7 +46,7 @@ def make_optimizer(policy: Policy, config: UpdateConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(config: UpdateConfig, step: int) -> float:
-    """The rate of a step, counted from 0: a linear rise over warmup_steps, then constant, linear or cosine to 0."""
+    """The rate of a step, from 0: a linear rise over warmup_steps, then constant or down to 0 after the last."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -141,7 +142,7 @@ def make_batch(
 @torch.no_grad()
 def logprobs(policy: Policy, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling, tokens: int) -> Tensor:
     """log pi of the masked tokens, [B, T] nats, without gradient, so many tokens at a time."""
-    result = torch.zeros(mask.shape, device=mask.device)
+    result = torch.zeros(mask.shape, dtype=policy.model.dtype, device=mask.device)
     for rows in microbatches(rollouts, tokens, question_once=policy.question_once):
         piece = rollouts[rows]
         width = piece.tokens.shape[1]
@@ -181,9 +182,14 @@ def update_policy(
             loss.backward()
         if all(parameter.grad is None for parameter in policy.model.parameters()):
             continue  # no output with a gradient: an optimizer step would only apply stale momentum
-        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm)
+        norm = float(torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm))
+        if not isfinite(norm):
+            raise RunError(
+                f"step {step}: the gradient's norm is {norm}; the weights were left as they were",
+                hint="go back to an earlier checkpoint with a lower update.learning_rate",
+            )
         optimizer.step()
-        tally.grad_norm += float(norm)
+        tally.grad_norm += norm
         tally.updates += 1
     optimizer.zero_grad(set_to_none=True)
     return tally

@@ -1,0 +1,28 @@
+"""JSON that any program reads: a number that is not finite becomes null. Knows values only."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+
+def json_text(content: Any) -> str:
+    """The content as indented JSON; nan and infinities as null."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json_text(content) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
