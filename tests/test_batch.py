@@ -80,6 +80,16 @@ def test_a_group_stays_together_when_its_rows_are_mixed_with_others():
     assert [mixed.group[rows].tolist() for rows in pieces] == [[0] * 4, [1] * 4]
 
 
+def test_two_pieces_of_a_cut_group_do_not_meet_again():
+    # Limit 12. In the order given, question 5 would be cut into rows of 4, 10 and 4 tokens; the first and the last,
+    # with the other question's row of 4, would count 3 x 4 = 12, but lie in rows of 1 + 3 + 3 = 7 and 4: 14 tokens.
+    long = made.group([made.output([5], [9] * n) for n in (3, 9, 3)], [0.0] * 3)
+    short = made.group([made.output([6], [9] * n) for n in (1, 2)], [0.0] * 2)
+    rollouts = Rollouts.of([long, short])
+    pieces = microbatches(rollouts, 12, question_once=True)
+    assert [question_once(rollouts[rows]).tokens.numel() for rows in pieces] == [4, 7, 10]
+
+
 def test_outputs_of_like_length_go_together():
     # rows of 2, 11, 3 and 12 tokens
     outputs = [made.output([3], [4] * n) for n in (1, 10, 2, 11)]

@@ -25,9 +25,8 @@ class LocalEngine:
     exact = True
 
     def __init__(self, policy: Policy, *, max_rows: int = 256) -> None:
-        if getattr(
-            policy.model, "_is_stateful", False
-        ):  # transformers' mark; padding on the left would enter the state
+        # transformers' mark of a recurrent model: padding on the left would enter its state, and its cache has no rows
+        if getattr(policy.model, "_is_stateful", False):
             raise ModelError(
                 f"model.path = {policy.tokenizer.source!r}: {type(policy.model).__name__} keeps a recurrent state, "
                 "which the local engine cannot share among outputs",

@@ -111,11 +111,12 @@ def _shares(total: int, room: Sequence[int]) -> list[int]:
 
 def _check_choices(name: str, given: Any, known: list[Any]) -> None:
     where = f"questions.params.{name} = {given!r}"
+    noun = "kind" if name == "kinds" else "level"
     if isinstance(given, str) or not isinstance(given, Sequence) or not given:
         raise ConfigError(f"{where}: not a list of {name}", hint=f"choose from: {', '.join(map(str, known))}")
     for item in given:
         if type(item) is not type(known[0]) or item not in known:  # 1.0 and true equal 1
-            raise ConfigError(f"{where}: no such choice as {item!r}", hint=nearest(str(item), map(str, known)))
+            raise ConfigError(f"{where}: no {noun} {item!r}", hint=nearest(str(item), map(str, known)))
     if len(set(given)) < len(given):
         raise ConfigError(f"{where}: one of them is there twice", hint="name each once; they are dealt evenly")
 

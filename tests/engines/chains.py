@@ -8,9 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groupwise.config import ModelConfig
-from groupwise.model.builtin import tiny
 from groupwise.model.policy import Policy, load_policy
-from groupwise.model.tokenizer import load_tokenizer
+from groupwise.model.tokenizer import ChatTokenizer
 from tests.model.made import tokenizer_for
 
 
@@ -21,18 +20,18 @@ def text_chain(text: str, folder: Path, tiny_folder: Path) -> Policy:
     return _chain(ids, folder, tokenizer)
 
 
-def byte_chain(text: str, folder: Path) -> Policy:
+def byte_chain(text: str, folder: Path, tiny_folder: Path) -> Policy:
     """The same with one token a byte, of a text of distinct bytes, and an end token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={character: index for index, character in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
-    made = replace(load_tokenizer(ModelConfig(path=str(tiny()))), source=str(folder), tokenizer=tokenizer)
+    made = replace(tokenizer_for(folder, tiny_folder), tokenizer=tokenizer)
     return _chain(tokenizer(text)["input_ids"], folder, made)
 
 
-def _chain(ids: list[int], folder: Path, tokenizer) -> Policy:
+def _chain(ids: list[int], folder: Path, tokenizer: ChatTokenizer) -> Policy:
     assert len(set(ids)) == len(ids)
     size = len(tokenizer.tokenizer)
     width = -(-size // 8) * 8

@@ -90,6 +90,18 @@ def test_a_killed_maker_leaves_no_half_of_a_folder(cache):
     assert (made / "config.json").read_text() == "whole"
 
 
+def test_a_folder_is_put_in_its_place_in_one_step(cache):
+    written: list[int] = []
+
+    def write_and_note(folder: Path) -> None:
+        write(folder, "whole")
+        written.append(folder.stat().st_ino)
+
+    made = builtin._made_once("m", write_and_note)
+    assert made == cache / "m"
+    assert made.stat().st_ino == written[0]  # moved, not copied
+
+
 def test_a_maker_that_fails_leaves_nothing(cache):
     with pytest.raises(ZeroDivisionError):
         builtin._made_once("m", lambda folder: write(folder, str(1 / 0)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import Llama4TextConfig, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig
 from transformers.generation.logits_process import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from groupwise.batch import Rollouts
@@ -53,6 +53,7 @@ def test_logprobs_entropies_and_gradients_are_those_of_plain_transformers(family
     # 2, 3 and 8 uneven outputs, some tokens not sampled.
     policy = made.policy_of((made.SHARING | made.NOT_SHARING)[family], tmp_path, tiny_folder)
     assert policy.question_once == (family in made.SHARING)
+    assert not policy.whole_logits
     policy.model.double()
     rollouts = made.rollouts([1, 6, 3], [2, 3, 8])
     mask = made.with_gaps(rollouts.output_mask)
@@ -64,6 +65,7 @@ def test_logprobs_entropies_and_gradients_are_those_of_plain_transformers(family
     assert expected_gradient.norm() > 1
     for once in {False, policy.question_once}:
         scored = replace(policy, question_once=once).logprobs(rollouts, mask, sampling=PLAIN, entropy_gradient=True)
+        assert scored.logprobs.dtype == scored.entropies.dtype == torch.float64
         assert close(scored.logprobs, expected)
         assert close(scored.entropies, expected_entropies)
         gradient = gradients(policy, (weights * scored.logprobs).sum() + 0.3 * scored.entropies.sum())
@@ -105,9 +107,12 @@ def test_the_shared_layout_would_be_wrong_for_a_sliding_window(tmp_path, tiny_fo
     assert (right - wrong).abs().max() > 0.1
 
 
-def test_a_chunked_attention_falls_back(tmp_path, tiny_folder):
-    from transformers import Llama4TextConfig
+def test_a_window_longer_than_what_is_tried_falls_back(tmp_path, tiny_folder):
+    config = MistralConfig(**made.NOT_SHARING["mistral_window"].to_dict() | {"sliding_window": 64})
+    assert not made.policy_of(config, tmp_path, tiny_folder).question_once
 
+
+def test_a_chunked_attention_falls_back(tmp_path, tiny_folder):
     sizes = made.SHARING["llama"].to_dict()
     config = Llama4TextConfig(
         **{key: sizes[key] for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")},

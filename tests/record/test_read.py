@@ -2,10 +2,10 @@ import os
 from contextlib import closing
 
 import pytest
-from recorded_steps import group, question, start_writer, write
 
 from groupwise.errors import DataError
 from groupwise.record import Recorder, list_runs, open_record
+from tests.record.recorded_steps import group, question, start_writer, write
 
 
 def stop(writer):

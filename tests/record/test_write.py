@@ -3,11 +3,11 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from recorded_steps import group, output, question, start_writer, write
 
 from groupwise.data import Group, Message, Part, Question, Reward, Sample
 from groupwise.errors import DataError, RunError
 from groupwise.record import Answer, Recorder, open_record
+from tests.record.recorded_steps import group, output, question, start_writer, write
 
 
 @pytest.fixture

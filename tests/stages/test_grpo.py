@@ -22,10 +22,11 @@ REWARDS = ROOT / "tests" / "train" / "user_rewards.py"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tiny_folder):
-    """A run of 12 steps of 64 outputs."""
+    """A run of 12 steps of 64 outputs; any digit is well formed, or such a short run would hardly meet one that is."""
     folder = tmp_path_factory.mktemp("grpo") / "run"
     sizes = ("rollout.questions_per_step=4", "rollout.group_size=16", "update.steps=12", "questions.heldout_size=10")
-    done = groupwise("train", RECIPE, f"model.path={tiny_folder}", *sizes, "evaluate.samples=2", "--run", folder)
+    sizes = (*sizes, "evaluate.samples=2", r"rewards.1.params.regex=\d")
+    done = groupwise("train", RECIPE, f"model.path={tiny_folder}", *sizes, "--run", folder)
     assert done.code == 0, done.err
     return folder
 

@@ -60,7 +60,7 @@ def evaluated(tokenizer):
             "questions": {"source": "arithmetic"},
             "rewards": [
                 {"function": f"{OWN}:judge"},
-                {"function": "pattern", "params": {"regex": "\\d"}, "name": "digit"},
+                {"function": "pattern", "params": {"regex": "\\A\\d\\Z"}, "name": "digit"},
             ],
             "update": {"steps": 1},
             "run": {"failed_rewards_limit": 0.25},
@@ -73,9 +73,7 @@ def evaluated(tokenizer):
 
 
 def test_greedy_figures(evaluated):
-    # right: 1, 3 and 4 -> 3 of 4; well formed: 1, 7, 4 -> 3 of 4; lengths 1, 1, 5, 1; one is cut (over 3 characters)
-    result = evaluated(Scripted(["1", "7", "fifth", "4"]))
-    assert result.figures["accuracy"] == 2 / 4
+    # right: 1, 2 and 4; well formed, a digit alone: 1, 2 and 4; lengths 1, 1, 5, 1; one is cut (over 3 characters)
     result = evaluated(Scripted(["1", "2", "33333", "4"]))
     figures = result.figures
     assert (figures["accuracy"], figures["n"], figures["unjudged"]) == (3 / 4, 4, 0)

@@ -85,7 +85,7 @@ def test_an_output_has_the_advantage_of_its_tokens_or_none_without_a_reward():
     made = groups()
     found = output_advantages(made, batch(made, [0.7, -0.7, 0.0, 0.25, 0.5, 0.0]))
     assert [[value is None for value in row] for row in found] == [[False, False, True]] * 2
-    assert close([row[:2] for row in found], [[0.7, -0.7], [0.25, 0.5]])
+    assert close(torch.tensor([row[:2] for row in found]), [[0.7, -0.7], [0.25, 0.5]])
 
 
 def test_step_metrics():

@@ -1,5 +1,6 @@
 """A run that is stopped, killed or failing: what is kept, what is said, and that going on gives the same run."""
 
+import json
 import os
 import re
 import shlex
@@ -43,9 +44,7 @@ def whole(tmp_path_factory, recipe):
 def with_reward(function, **params):
     """Overrides: the tiny recipe's rewards, and one of weight 0 that does something else."""
     own = {"function": f"{OWN}:{function}", "weight": 0, "name": "own", "params": params}
-    number = "{function: number, params: {where: first}}"
-    digit = r'{function: pattern, params: {regex: "\\d"}, weight: 0.5, name: one_digit}'
-    return f"rewards=[{number}, {digit}, {own}]"
+    return "rewards=" + json.dumps([*(reward.model_dump() for reward in read_recipe(RECIPE).rewards), own])
 
 
 def in_a_process(*words):
@@ -61,7 +60,9 @@ def weights(folder):
 
 def metrics(folder):
     with closing(open_record(folder)) as record:
-        return [row for row in record.metrics() if not row[1].startswith(("time/", "tokens/per", "reward/own"))]
+        return [
+            row for row in record.metrics() if not row[1].startswith(("time/", "tokens/per", "memory/", "reward/own"))
+        ]
 
 
 def the_same_run(folder, whole):
@@ -215,8 +216,10 @@ def test_too_many_failed_rewards_stop_the_run_with_the_step_on_record(tmp_path, 
 
 def test_a_run_that_did_fewer_steps_than_asked_is_an_error(tmp_path, recipe):
     settings = read_recipe(recipe[0], recipe[1:])
-    with open_run(settings, tmp_path / "run", resume=False, with_reference=False) as run:
-        with pytest.raises(StoppedEarly, match="0 of 4 steps done") as error:
-            run_steps(run, make_optimizer(run.policy, settings.update), lambda stop: {"time/step": 1.0})
+    with (
+        open_run(settings, tmp_path / "run", resume=False, with_reference=False) as run,
+        pytest.raises(StoppedEarly, match="0 of 4 steps done") as error,
+    ):
+        run_steps(run, make_optimizer(run.policy, settings.update), lambda stop: {"time/step": 1.0})
     assert error.value.exit_code == 1
     assert not (tmp_path / "run" / "summary.json").exists()

@@ -15,7 +15,16 @@ from groupwise.engines.local import LocalEngine
 from groupwise.errors import RunError
 from groupwise.model.policy import Policy
 from groupwise.objective.surrogate import Objective
-from groupwise.train.update import Tally, learning_rate, logprobs, make_batch, make_optimizer, resolve, update_policy
+from groupwise.train.update import (
+    Tally,
+    _updates,
+    learning_rate,
+    logprobs,
+    make_batch,
+    make_optimizer,
+    resolve,
+    update_policy,
+)
 from tests.close import close
 from tests.model import made
 
@@ -69,13 +78,13 @@ def batch_of(
 
 
 def step_of(
-    policy: Policy, batch: Batch, *, objective: Objective = GRPO, config: UpdateConfig = UPDATE, seed: int = 0
+    policy: Policy, batch: Batch, *, objective: Objective = GRPO, config: UpdateConfig = UPDATE
 ) -> tuple[Tensor, Tally]:
     """What one plain gradient step of rate 1 takes from the weights, which are put back: the gradient itself."""
     before = torch.nn.utils.parameters_to_vector(policy.model.parameters()).detach().clone()
     optimizer = torch.optim.SGD(policy.model.parameters(), lr=1.0)
     tally = update_policy(
-        policy, optimizer, batch=batch, objective=objective, sampling=SAMPLING, config=config, seed=seed, step=0
+        policy, optimizer, batch=batch, objective=objective, sampling=SAMPLING, config=config, seed=0, step=0
     )
     after = torch.nn.utils.parameters_to_vector(policy.model.parameters()).detach()
     with torch.no_grad():
@@ -144,9 +153,22 @@ def test_without_any_gradient_the_optimizer_is_not_stepped(policy):
     tally = update([[1.0] * 4] * 3)
     assert torch.equal(torch.nn.utils.parameters_to_vector(policy.model.parameters()), before)
     assert tally.metrics(with_kl=False) == {"grad_norm": 0.0}
+    assert tally.updates == 0
     assert {int(state["step"]) for state in optimizer.state.values()} == {1}
     update([[None] * 4] * 3)
     assert torch.equal(torch.nn.utils.parameters_to_vector(policy.model.parameters()), before)
+
+
+def test_an_update_without_gradient_is_no_step_among_others_that_have_one(policy):
+    # 12 updates of one output; the 4 of the third group have no advantage
+    config = UPDATE.model_copy(update={"learning_rate": 1e-6, "outputs_per_update": 1})
+    batch = batch_of(policy, rollouts_of(outputs_of(policy)), config=config)
+    optimizer = make_optimizer(policy, config)
+    tally = update_policy(
+        policy, optimizer, batch=batch, objective=GRPO, sampling=SAMPLING, config=config, seed=0, step=0
+    )
+    assert tally.updates == 8
+    assert {int(state["step"]) for state in optimizer.state.values()} == {8}
 
 
 def test_a_truncated_output_leaves_the_update_and_stays_in_its_groups_mean(policy):
@@ -205,8 +227,20 @@ def test_more_updates_than_one_compare_with_the_samplers_log_probabilities(chang
     assert tally.ratio_max > 1.001
 
 
-def test_every_pass_has_each_output_once_and_another_order(policy):
-    # gradients of mini-batches of 5, 5, 2 at a rate of almost 0 sum to the whole batch's, weighted by their sizes
+def test_every_pass_has_each_output_once_in_an_order_of_its_own():
+    config = UPDATE.model_copy(update={"outputs_per_update": 5, "updates_per_rollout": 2})
+    rows = [chosen.tolist() for chosen in _updates(12, config, seed=0, step=0)]
+    assert [len(chosen) for chosen in rows] == [5, 5, 2, 5, 5, 2]
+    first, second = [*rows[0], *rows[1], *rows[2]], [*rows[3], *rows[4], *rows[5]]
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second
+    assert rows == [chosen.tolist() for chosen in _updates(12, config, seed=0, step=0)]
+    for other in ({"seed": 1, "step": 0}, {"seed": 0, "step": 1}):
+        assert rows != [chosen.tolist() for chosen in _updates(12, config, **other)]
+
+
+def test_the_updates_of_a_pass_make_its_whole_gradient(policy):
+    # at a rate of almost 0
     objective = replace(GRPO, aggregate=resolve(ObjectiveConfig(aggregate="fixed_length")).aggregate)
     rollouts = rollouts_of(outputs_of(policy))
     sizes = UPDATE.model_copy(update={"outputs_per_update": 6, "learning_rate": 1e-6})
@@ -214,8 +248,6 @@ def test_every_pass_has_each_output_once_and_another_order(policy):
     whole, _ = step_of(policy, batch_of(policy, rollouts), objective=objective)
     # each half divides by 6 outputs where the whole divides by 12: together twice the whole, times the rate
     assert (halves / 1e-6 - 2 * whole).norm() < 1e-3 * whole.norm()
-    others = step_of(policy, batch_of(policy, rollouts, config=sizes), objective=objective, config=sizes, seed=1)[0]
-    assert not torch.equal(others, halves)
 
 
 def test_the_gradient_is_scaled_down_to_its_limit(policy):
@@ -237,6 +269,19 @@ def test_a_gradient_that_is_not_a_number_stops_the_run_before_the_weights_change
         step_of(policy, batch)
     after = torch.nn.utils.parameters_to_vector(policy.model.parameters())
     assert torch.equal(after.isnan(), before.isnan())
+
+
+def test_the_entropy_bonus_has_its_gradient(policy):
+    # no advantage: -0.5 times the gradient of mean_i mean_t H
+    rollouts = rollouts_of(outputs_of(policy), [[1.0] * 4] * 3)
+    found, _ = step_of(policy, batch_of(policy, rollouts), objective=replace(GRPO, entropy_coef=0.5))
+    mask = rollouts.output_mask
+    entropies = policy.logprobs(rollouts, mask, sampling=SAMPLING, entropy_gradient=True).entropies
+    bonus = -0.5 * (entropies.sum(1) / mask.sum(1)).mean()
+    weights = list(policy.model.parameters())
+    expected = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(bonus, weights)])
+    assert expected.norm() > 0.01
+    assert close(found, expected)
 
 
 def test_a_reference_and_its_kl(policy, tmp_path_factory, tiny_folder):
