@@ -15,10 +15,11 @@ SMALL = (
     "questions.heldout_size=6",
     "rollout.questions_per_step=4",
     "rollout.group_size=4",
+    "rollout.max_new_tokens=4",
     "update.steps=4",
     "run.checkpoint_every=2",
 )
-"""Overrides of RECIPE: 4 steps of 16 outputs, saved after 2 and 4."""
+"""Overrides of RECIPE: 4 steps of 16 outputs of up to 4 tokens, saved after 2 and 4."""
 
 
 class Done(NamedTuple):

@@ -117,7 +117,7 @@ def test_a_file_that_is_no_recipe(here, name, text, said):
         ('{"prompt": "1>", "answer": "2"}\n{"prompt": \n', "", r"rows\.jsonl:2: not JSON: .* column 12: .*; write one"),
         ('{"promp": "1>", "answer": "2"}\n', "", r"rows\.jsonl: no column prompt, .*; columns: promp, answer; name"),
         ("", "", r"'rows\.jsonl': the file is empty; give a file with at least one question$"),
-        ('{"prompt": "1>", "answer": null}\n' * 4, "questions.answer_column=answer", r"is empty in all 4 rows; fill it"),
+        ('{"prompt": "1>", "answer": null}\n' * 4, "questions.answer_column=answer", r"empty in all 4 rows; fill it"),
         (
             '{"prompt": "1>", "answer": null}\n' * 4,
             "",
@@ -226,7 +226,7 @@ def test_a_run_directory_that_is_taken(here, no_weights):
 
 
 def test_a_run_directory_that_cannot_be_made(here, no_weights):
-    (here / "file").touch()
+    (here / "file").touch(mode=0o777)
     line = refused("train", RECIPE, *SMALL, "--run", "file/run")
     assert line == f"--run file/run: {here}/file is not a folder that can be written to; give another place"
 

@@ -50,9 +50,10 @@ def questions(
 ) -> list[Question]:
     """`size` distinct questions in a mixed order, as many of each kind and level as there are that many.
 
-    kinds: of KINDS, or for each kind its own levels. levels: 1, one-digit numbers; 2, two-digit ones (a product's second factor keeps one digit).
-    negatives: differences may be below 0. size None: 2000, or every question if there are fewer. Answers are integers
-    as strings. Raises ConfigError for an unknown kind or level, or if there are fewer than `size` questions.
+    kinds: of KINDS, or for each kind its own levels. levels: 1, one-digit numbers; 2, two-digit ones (a product's
+    second factor keeps one digit). negatives: differences may be below 0. size None: 2000, or every question if there
+    are fewer. Answers are integers as strings. Raises ConfigError for an unknown kind or level, or if there are fewer
+    than `size` questions.
     """
     _check_choices("kinds", list(kinds) if isinstance(kinds, Mapping) else kinds, list(KINDS))
     _check_choices("levels", levels, [1, 2])

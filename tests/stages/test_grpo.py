@@ -24,9 +24,9 @@ REWARDS = ROOT / "tests" / "train" / "user_rewards.py"
 def run(tmp_path_factory, tiny_folder):
     """A run of 12 steps of 64 outputs; any digit is well formed, or such a short run would hardly meet one that is."""
     folder = tmp_path_factory.mktemp("grpo") / "run"
-    sizes = ("rollout.questions_per_step=4", "rollout.group_size=16", "update.steps=12", "questions.heldout_size=10")
-    sizes = (*sizes, "evaluate.samples=2", r"rewards.1.params.regex=\d")
-    done = groupwise("train", RECIPE, f"model.path={tiny_folder}", *sizes, "--run", folder)
+    sizes = ("rollout.group_size=16", "update.steps=12", "questions.heldout_size=10", "evaluate.samples=2")
+    reward = r"rewards.1.params.regex=\d"
+    done = groupwise("train", RECIPE, f"model.path={tiny_folder}", *SMALL, *sizes, reward, "--run", folder)
     assert done.code == 0, done.err
     return folder
 

@@ -148,6 +148,33 @@ def test_evaluations_between_steps_are_where_they_were_asked_for(tmp_path, recip
     assert found == [("before", 0), ("step-2", 2), ("step-4", 4), ("after", 5)]
 
 
+@pytest.mark.parametrize(
+    ("function", "where", "attempt"),
+    [
+        ("signals_at_step", {"at": 2}, 0),  # after the evaluation, which stands
+        ("signals_when_there", {"folder": "run/checkpoints/step-000002"}, 1),  # in it, so it is made anew
+    ],
+)
+def test_an_evaluation_is_neither_lost_nor_made_twice(tmp_path, recipe, monkeypatch, function, where, attempt):
+    monkeypatch.chdir(tmp_path)
+    reward = with_reward(function, **where, number=int(signal.SIGINT), once="once")
+    assert groupwise("train", *recipe, "evaluate.every=2", reward, "--run", "run").code == 130
+    assert groupwise("train", "--run", "run", "--resume").code == 0
+    with closing(open_record("run")) as record:
+        found = {evaluation.name: evaluation.attempt for evaluation in record.evaluations()}
+    assert found == {"before": 0, "step-2": attempt, "after": 1}
+
+
+def test_steps_that_are_done_again_are_evaluated_again(tmp_path, recipe):
+    reward = with_reward("signals_at_step", at=3, number=int(signal.SIGINT), once=str(tmp_path / "once"))
+    assert groupwise("train", *recipe, "evaluate.every=2", reward, "--run", tmp_path / "run").code == 130
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert groupwise("train", "--run", tmp_path / "run", "--resume", "update.learning_rate=1e-4").code == 0
+    with closing(open_record(tmp_path / "run")) as record:
+        found = {evaluation.name: evaluation.attempt for evaluation in record.evaluations()}
+    assert found == {"before": 0, "step-2": 1, "after": 1}
+
+
 def test_a_finished_run_has_nothing_left_unless_more_is_asked_for(tmp_path, whole):
     again = groupwise("train", "--run", whole, "--resume")
     assert again.code == 2
