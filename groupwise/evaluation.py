@@ -43,9 +43,7 @@ def evaluate_source(source: str, overrides: list[str], *, samples: int) -> dict[
 
 def print_figures(figures: dict[str, Any]) -> None:
     """One row a figure, shares with their 95 % intervals."""
-    table = Table(title=f"{figures['model']}, {figures['n']} held-out questions (95 % intervals)", title_justify="left")
-    table.add_column("figure")
-    table.add_column("value")
+    table = Table("figure", "value")
     table.add_row("right, greedy", shown({**figures, "value": figures["accuracy"]}))
     for key, figure in figures.items():
         if isinstance(figure, dict) and "value" in figure:
@@ -54,6 +52,8 @@ def print_figures(figures: dict[str, Any]) -> None:
     table.add_row("cut at the limit", f"{figures['truncated']:.1%}")
     if figures["unjudged"]:
         table.add_row("could not be judged", str(figures["unjudged"]))
+    # No table title: a title is folded to the table's width.
+    print(f"{figures['model']}, {figures['n']} held-out questions (95 % intervals)")
     Console(highlight=False, markup=False).print(table)
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 from tests.project.sources import ROOT, package_sources
 
@@ -42,13 +42,14 @@ def test_the_check_sees_a_heavy_import():
     assert loaded_by("pydantic") == ["pydantic"]
 
 
-def test_help_comes_in_less_than_0_3_seconds():
+def test_help_takes_less_than_0_3_seconds_of_cpu():
     command = [sys.executable, "-c", "from groupwise.cli import main; main()", "--help"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # as a user has it: compiled once, then read
     seconds = []
-    for _ in range(5):  # the fastest of five: the others tell of the machine
-        start = time.perf_counter()
+    for _ in range(5):  # CPU time, and the least of five: wall time tells of what else the machine does
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
-        seconds.append(time.perf_counter() - start)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
         assert done.returncode == 0, done.stderr
-    assert min(seconds) < HELP_SECONDS, f"--help took {[round(s, 2) for s in seconds]} s"
+    assert min(seconds) < HELP_SECONDS, f"--help took {[round(s, 2) for s in seconds]} s of CPU"
