@@ -11,8 +11,6 @@ from groupwise.objective.logprobs import entropy, token_logprobs
 
 CHUNK_BYTES = 128 * 2**20  # of fp32 logits at a time
 
-Logits = Callable[[Tensor], Tensor]
-
 
 class Scored(NamedTuple):
     """logprobs: [N] nats of each token; entropies: [N] nats of the distribution it was drawn from."""
