@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test lint format clean
+.PHONY: help install demo tiny test bench bench-gpu lint format clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP)  ## install groupwise and its tools into .venv (the other targets see to it themselves)
 	@echo "installed in $(VENV)"
@@ -28,6 +28,12 @@ tiny: $(STAMP)  ## train a two-layer model made on the spot, in seconds
 test: lint  ## format, lint and type checks, then the tests
 	@echo "running the tests"
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+bench: $(STAMP)  ## time a step beside TRL and vLLM: hours (ARGS=--quick a quarter of one, see benchmarks/README.md)
+	@$(BIN)/python -m benchmarks.step $(ARGS)
+
+bench-gpu: $(STAMP)  ## the same on an NVIDIA GPU, in bf16
+	@$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 lint: $(STAMP)  ## format, lint and type checks alone
 	@$(BIN)/ruff format --check .

@@ -19,7 +19,7 @@ from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Output, Question, Reward, Sample, Sampling
 from groupwise.engines.base import stream, uniforms
-from groupwise.engines.local import inverse_cdf
+from groupwise.engines.draw import inverse_cdf
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.objective.advantage import group_relative
@@ -54,16 +54,21 @@ def main(words: Sequence[str] | None = None) -> None:
     advantages = objective.advantage(rollouts.rewards, rollouts.group, rollouts.output_mask)
     optimizer = make_optimizer(policy, UpdateConfig(steps=1, learning_rate=LEARNING_RATE))
 
-    old = policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs.detach()
-    terms = surrogate(policy, objective, rollouts, advantages, old)
+    old = logprobs_of(policy, rollouts)
+    terms = surrogate(objective, logprobs_of(policy, rollouts), rollouts, advantages, old)
     print_terms("4. On policy: nothing has changed since the draws", objective, terms, rollouts, advantages)
     gap = (old - rollouts.sampled_logprobs).abs().max()
     print(f"  the sampler's log-probabilities and the trainer's differ by {gap:.0e} at most\n")
 
-    terms.loss.backward()
+    policy.backward(
+        rollouts,
+        rollouts.output_mask,
+        sampling=SAMPLING,
+        loss=lambda logprobs, _: surrogate(objective, logprobs, rollouts, advantages, old).loss,
+    )
     norm = torch.nn.utils.get_total_norm([p.grad for p in policy.model.parameters() if p.grad is not None])
     optimizer.step()
-    terms = surrogate(policy, objective, rollouts, advantages, old)
+    terms = surrogate(objective, logprobs_of(policy, rollouts), rollouts, advantages, old)
     title = f"5. After one AdamW step, learning rate {LEARNING_RATE:g}, gradient norm {norm:.3f}"
     print_terms(title, objective, terms, rollouts, advantages)
     print_change(policy, question_tokens, logits)
@@ -147,15 +152,20 @@ def print_groups(groups: list[Group]) -> None:
     print()
 
 
-def surrogate(policy: Policy, objective: Objective, rollouts: Rollouts, advantages: Tensor, old: Tensor) -> Terms:
-    """The loss with its terms under the policy as it is. old: [B, T] nats, of the policy that drew the answers.
+def logprobs_of(policy: Policy, rollouts: Rollouts) -> Tensor:
+    """log pi of the answers under the policy as it is, [B, T] nats."""
+    return policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs
+
+
+def surrogate(objective: Objective, logprobs: Tensor, rollouts: Rollouts, advantages: Tensor, old: Tensor) -> Terms:
+    """The loss with its terms. logprobs, old: [B, T] nats, of the policy as it is and of the one that drew the answers.
 
     It stands for the reference too: at the first step of a run the two are the same policy.
     """
     mask = rollouts.output_mask
     return policy_loss(
         objective,
-        policy.logprobs(rollouts, mask, sampling=SAMPLING).logprobs,
+        logprobs,
         old_logprobs=old,
         ref_logprobs=old,
         entropies=None,

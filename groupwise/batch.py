@@ -89,31 +89,69 @@ class Batch:
 
 
 def microbatches(rollouts: Rollouts, tokens: int, *, question_once: bool) -> list[Tensor]:
-    """Rows [b] in pieces of at most so many tokens, padding included, pieces of like length together.
+    """Rows [b] in pieces of at most so many tokens; what is longer than that by itself stands alone.
 
-    question_once: a group's question counts once with the outputs behind it, so a group is cut only if it is too long;
-    else each output counts with its question. What is longer than the limit by itself stands alone.
+    question_once: a stream without padding, in which a group's question counts once with the outputs behind it, so a
+    group is cut only if it is too long. Else each output counts with its question and is padded to the longest of its
+    piece, so pieces are of like length.
     """
-    units: list[tuple[int, list[int]]] = []  # (length, rows)
-    last = None
+    pieces = _streams(rollouts, tokens) if question_once else _padded(rollouts, tokens)
+    return [torch.tensor(piece, device=rollouts.lengths.device) for piece in pieces]
+
+
+def _padded(rollouts: Rollouts, tokens: int) -> list[list[int]]:
+    pieces: list[list[int]] = []
+    lengths = rollouts.lengths.tolist()
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if pieces and (len(pieces[-1]) + 1) * lengths[row] <= tokens:
+            pieces[-1].append(row)
+        else:
+            pieces.append([row])
+    return pieces
+
+
+def _streams(rollouts: Rollouts, tokens: int) -> list[list[int]]:
+    pieces: list[list[int]] = []
+    held = 0
+    for length, rows in _units(rollouts, tokens):
+        if pieces and held + length <= tokens:
+            pieces[-1] += rows
+        else:
+            pieces.append(rows)
+            held = 0
+        held += length
+    return pieces
+
+
+def _units(rollouts: Rollouts, tokens: int) -> list[tuple[int, list[int]]]:
+    """(tokens in a stream, rows) of each group, or of its parts where it is longer than the limit."""
     groups, lengths, questions = (
         values.tolist() for values in (rollouts.group, rollouts.lengths, rollouts.question_lengths)
     )
-    # Group by group, short outputs first: then two pieces of a cut group never fit together under the limit.
-    for row in sorted(range(len(groups)), key=lambda row: (groups[row], lengths[row])):
-        answer = lengths[row] - questions[row]
-        if question_once and groups[row] == last and units[-1][0] + answer <= tokens:
-            units[-1] = (units[-1][0] + answer, [*units[-1][1], row])
-        else:
-            units.append((lengths[row], [row]))
-        last = groups[row]
-    pieces: list[list[list[int]]] = []
-    for length, rows in sorted(units, key=lambda unit: unit[0]):
-        if pieces and (len(pieces[-1]) + 1) * length <= tokens:
-            pieces[-1].append(rows)
-        else:
-            pieces.append([rows])
-    return [torch.tensor([row for rows in piece for row in rows], device=rollouts.lengths.device) for piece in pieces]
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    units = []
+    for rows in members.values():
+        question = questions[rows[0]]
+        answers = {row: lengths[row] - question for row in rows}
+        units += [(question + sum(answers[row] for row in part), part) for part in _parts(answers, tokens - question)]
+    return units
+
+
+def _parts(answers: dict[int, int], room: int) -> list[list[int]]:
+    """Rows with so many tokens each, in as few parts of at most `room` tokens as can be, of like length."""
+    count = min(len(answers), -(-sum(answers.values()) // room)) if room > 0 else len(answers)
+    while True:
+        parts: list[list[int]] = [[] for _ in range(max(1, count))]
+        held = [0] * len(parts)
+        for row in sorted(answers, key=lambda row: -answers[row]):  # the longest first, each to the shortest part
+            part = held.index(min(held))
+            parts[part].append(row)
+            held[part] += answers[row]
+        if max(held) <= room or count >= len(answers):
+            return [sorted(part) for part in parts]
+        count += 1
 
 
 def _rows(values: Tensor, rows: Tensor, width: int) -> Tensor:

@@ -28,9 +28,12 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run direc
 
 def main() -> None:
     """The console command: our errors as one line on stderr; exit 0 ok, 1 the run failed, 2 your input, 130 stopped."""
-    # Threads that wait sleep: spinning at each barrier makes two busy processes on two cores several times slower.
+    # Threads that wait at a barrier spin for some microseconds and then sleep: sleeping at once halves the speed of
+    # sampling, and long spinning makes two busy processes on two cores several times slower (docs/performance.md).
     # Read once, when torch loads the OpenMP library.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         app()
     except GroupwiseError as error:

@@ -28,6 +28,8 @@ class ModelConfig(Section):
     """auto: CUDA where there is one, else the Apple GPU (mps), else cpu."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 elsewhere."""
+    products: Literal["auto", "torch", "onednn"] = "auto"
+    """Library of the fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's own."""
     chat_template: str | None = None
     """A file with a Jinja chat template, in place of the tokenizer's own."""
 
@@ -154,8 +156,12 @@ class UpdateConfig(Section):
     """mu, passes over the outputs of one rollout."""
     outputs_per_update: int | None = Field(default=None, ge=1)
     """Outputs per optimizer step; None: all of the rollout's in one."""
-    tokens_per_microbatch: int = Field(default=8192, ge=1)
-    """Tokens (questions and padding included) per forward-backward pass; bounds memory, changes no gradient."""
+    tokens_per_microbatch: int | None = Field(default=None, ge=1)
+    """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
+    16384 on a GPU."""
+    recompute_layers: bool = False
+    """Keep one state per layer and token instead of all that the backward pass needs, and compute each layer twice
+    (activation checkpointing): less memory, a third more time."""
     mask_truncated: bool = False
     """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
 

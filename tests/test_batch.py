@@ -67,7 +67,7 @@ def test_a_question_counts_once_if_it_is_computed_once():
     group = [made.output([3] * 10, [4] * 5) for _ in range(4)]
     rollouts = Rollouts.of([made.group(group, [0.0] * 4)])
     assert [sorted(rows.tolist()) for rows in microbatches(rollouts, 30, question_once=True)] == [[0, 1, 2, 3]]
-    assert [len(rows) for rows in microbatches(rollouts, 29, question_once=True)] == [1, 3]
+    assert [len(rows) for rows in microbatches(rollouts, 29, question_once=True)] == [2, 2]
     assert [len(rows) for rows in microbatches(rollouts, 60, question_once=False)] == [4]
     assert [len(rows) for rows in microbatches(rollouts, 59, question_once=False)] == [3, 1]
 
@@ -80,14 +80,30 @@ def test_a_group_stays_together_when_its_rows_are_mixed_with_others():
     assert [mixed.group[rows].tolist() for rows in pieces] == [[0] * 4, [1] * 4]
 
 
-def test_two_pieces_of_a_cut_group_do_not_meet_again():
-    # Limit 12. In the order given, question 5 would be cut into rows of 4, 10 and 4 tokens; the first and the last,
-    # with the other question's row of 4, would count 3 x 4 = 12, but lie in rows of 1 + 3 + 3 = 7 and 4: 14 tokens.
+def test_a_long_group_is_cut_into_parts_of_like_length():
+    # Limit 12: question 5 is cut into 1 + 9 = 10 and 1 + 3 + 3 = 7 tokens; question 6 is 1 + 1 + 2 = 4.
     long = made.group([made.output([5], [9] * n) for n in (3, 9, 3)], [0.0] * 3)
     short = made.group([made.output([6], [9] * n) for n in (1, 2)], [0.0] * 2)
     rollouts = Rollouts.of([long, short])
     pieces = microbatches(rollouts, 12, question_once=True)
-    assert [question_once(rollouts[rows]).tokens.numel() for rows in pieces] == [4, 7, 10]
+    assert [question_once(rollouts[rows]).tokens.numel() for rows in pieces] == [10, 7 + 4]
+    assert [rows.tolist() for rows in pieces] == [[1], [0, 2, 3, 4]]
+
+
+def test_a_question_longer_than_the_limit_stands_with_one_output_at_a_time():
+    rollouts = Rollouts.of([made.group([made.output([5] * 20, [9] * n) for n in (3, 1)], [0.0] * 2)])
+    assert [rows.tolist() for rows in microbatches(rollouts, 12, question_once=True)] == [[0], [1]]
+
+
+def test_streams_are_filled_without_padding():
+    # groups of 1 + 2 + 2 = 5, 1 + 9 + 1 = 11 and 1 + 1 + 1 = 3 tokens: 16 and 3 under a limit of 18; padded, 5 and
+    # 11 would have counted 22
+    groups = [
+        made.group([made.output([q], [9] * n) for n in sizes], [0.0] * 2)
+        for q, sizes in ((5, (2, 2)), (6, (9, 1)), (7, (1, 1)))
+    ]
+    pieces = microbatches(Rollouts.of(groups), 18, question_once=True)
+    assert [sorted(rows.tolist()) for rows in pieces] == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_outputs_of_like_length_go_together():

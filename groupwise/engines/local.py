@@ -1,22 +1,44 @@
-"""Sampling with a KV cache on the policy's own module: one copy of the weights, no sync. Token ids in and out."""
+"""Sampling on the policy's own module: one copy of the weights, no sync. Token ids in and out.
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+Rows (outputs on their way) advance by one token a turn, side by side. A finished row leaves at once and a waiting one
+takes its place; nothing in a turn is done row by row but what ends a row.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from groupwise.data import Finish, Output, Sampling
-from groupwise.engines.base import Task, uniforms
+from groupwise.data import Output, Sampling
+from groupwise.engines.base import Finished, Task
+from groupwise.engines.cache import SharedCache
+from groupwise.engines.draw import next_tokens
+from groupwise.engines.plain import PlainCache
+from groupwise.engines.rows import Ends, Rows
 from groupwise.errors import ModelError, RunError
 from groupwise.model.policy import Policy
-from groupwise.objective.logprobs import sampling_logits, token_logprobs
+from groupwise.model.products import packed_weights
+from groupwise.model.tokenizer import first_line
+from groupwise.objective.logprobs import wide
 
-BLOCK = 256  # tokens of the vocabulary summed at once when drawing
-COMPACT = 0.75  # rows are dropped from the cache once fewer than this share of them are unfinished
+log = logging.getLogger(__name__)
+
+ENTER_SHARE = 8  # waiting rows enter when an eighth of the places is free: a question is computed slowly by itself
+
+
+class Cache(Protocol):
+    """What keeps the rows' keys and values; see `SharedCache`."""
+
+    enters_any_time: bool
+
+    def enter(self, questions: Sequence[tuple[int, ...]]) -> Tensor: ...
+
+    def turn(self, tokens: Tensor) -> Tensor: ...
+
+    def keep(self, live: np.ndarray) -> np.ndarray: ...
 
 
 class LocalEngine:
@@ -24,7 +46,8 @@ class LocalEngine:
 
     exact = True
 
-    def __init__(self, policy: Policy, *, max_rows: int = 256) -> None:
+    def __init__(self, policy: Policy, *, max_rows: int = 256, shared: bool = True) -> None:
+        """shared: sample with each question's keys and values kept once, where the model allows it."""
         # transformers' mark of a recurrent model: padding on the left would enter its state, and its cache has no rows
         if getattr(policy.model, "_is_stateful", False):
             raise ModelError(
@@ -34,150 +57,98 @@ class LocalEngine:
             )
         self.policy = policy
         self.max_rows = max_rows
+        self.shared = shared and policy.question_once and _caches_agree(policy)
 
-    def generate(self, tasks: Sequence[Task], sampling: Sampling, *, policy_version: int = 0) -> list[list[Output]]:
-        rows: list[_Row] = [
-            _Row(index, task.question_tokens, key) for index, task in enumerate(tasks) for key in task.streams
-        ]
-        # Neighbours of like length waste least on padding; the order changes no output, each has its own stream.
-        for wave in _waves(sorted(rows, key=lambda row: len(row.question)), self.max_rows):
-            self._sample(wave, sampling)
+    def generate(
+        self,
+        tasks: Sequence[Task],
+        sampling: Sampling,
+        *,
+        policy_version: int = 0,
+        finished: Finished = lambda task, outputs: None,
+    ) -> list[list[Output]]:
+        rows = Rows(tasks, sampling)
         outputs: list[list[Output]] = [[] for _ in tasks]
-        for row in rows:
-            outputs[row.task].append(self._output(row, policy_version))
+        missing = [len(task.streams) for task in tasks]
+        with packed_weights(self.policy.model):
+            cache = self._cache(min(self.max_rows, len(rows.task)), sampling.max_new_tokens)
+            for done in self._finished_rows(rows, cache, sampling):
+                for row in done.tolist():
+                    task = int(rows.task[row])
+                    missing[task] -= 1
+                    if not missing[task]:
+                        own = np.flatnonzero(rows.task == task)
+                        outputs[task] = [self._output(tasks[task], rows, int(row), policy_version) for row in own]
+                        finished(task, outputs[task])
         return outputs
 
-    @torch.inference_mode()
-    def _sample(self, rows: "list[_Row]", sampling: Sampling) -> None:
-        """Fills the rows' tokens until each is finished: one prefill per distinct question, then one token a turn."""
-        policy = self.policy
-        cache, attention, logits = self._prefill(rows)
-        live = list(range(len(rows)))
-        keys = np.array([row.stream for row in rows], dtype=np.uint64)
-        positions = attention.sum(1)
-        for turn in range(sampling.max_new_tokens):
-            tokens, logprobs = _next_tokens(logits, sampling, uniforms(keys, turn))
-            for place, token, logprob in zip(live, tokens.tolist(), logprobs.tolist(), strict=True):
-                if place >= 0:
-                    self._append(rows[place], token, logprob, sampling)
-            live = [place if place >= 0 and rows[place].finish is None else -1 for place in live]
-            unfinished = sum(place >= 0 for place in live)
-            if not unfinished or turn + 1 == sampling.max_new_tokens:
-                break
-            if unfinished < COMPACT * len(live):
-                kept = [index for index, place in enumerate(live) if place >= 0]
-                chosen = torch.tensor(kept, device=policy.device)
-                cache.batch_select_indices(chosen)
-                attention, tokens, positions = attention[chosen], tokens[chosen], positions[chosen]
-                live, keys = [live[index] for index in kept], keys[kept]
-            attention = torch.cat([attention, attention.new_ones(len(live), 1)], dim=1)
-            logits = policy.last_logits(tokens[:, None], attention=attention, positions=positions[:, None], cache=cache)
-            positions = positions + 1
-        for row in rows:
-            row.finish = row.finish or "length"
+    def _cache(self, rows: int, tokens: int) -> Cache:
+        return SharedCache(self.policy, rows=rows, tokens=tokens) if self.shared else PlainCache(self.policy)
 
-    def _prefill(self, rows: "list[_Row]") -> tuple[DynamicCache, Tensor, Tensor]:
-        """Cache, attention mask [R, N] and next-token logits [R, V]; each distinct question computed once."""
-        policy = self.policy
-        questions = list(dict.fromkeys(row.question for row in rows))
-        width = max(len(question) for question in questions)
-        tokens = torch.zeros(len(questions), width, dtype=torch.long)
-        attention = torch.zeros(len(questions), width, dtype=torch.long)
-        for index, question in enumerate(questions):  # padded on the left: the last column is every row's newest token
-            tokens[index, width - len(question) :] = torch.tensor(question)
-            attention[index, width - len(question) :] = 1
-        tokens, attention = tokens.to(policy.device), attention.to(policy.device)
-        cache = DynamicCache(config=policy.model.config)
-        positions = (attention.cumsum(1) - 1).clamp(min=0)
-        logits = policy.last_logits(tokens, attention=attention, positions=positions, cache=cache)
-        place = {question: index for index, question in enumerate(questions)}
-        spread = torch.tensor([place[row.question] for row in rows], device=policy.device)
-        cache.batch_select_indices(spread)
-        return cache, attention[spread], logits[spread]
+    def _finished_rows(self, rows: Rows, cache: Cache, sampling: Sampling) -> Iterator[np.ndarray]:
+        """Samples every row; yields the rows that are finished, turn by turn."""
+        waiting = rows.entering_order()
+        live = waiting[:0]
+        ends = Ends(self.policy, sampling)
+        while len(live) or len(waiting):
+            free = self.max_rows - len(live)
+            if len(waiting) and (not len(live) or (cache.enters_any_time and free * ENTER_SHARE >= self.max_rows)):
+                entering, waiting = waiting[:free], waiting[free:]
+                self._draw(rows, entering, cache.enter([rows.question(row) for row in entering]), ends)
+                live = np.concatenate([live, entering])
+            else:
+                newest = torch.from_numpy(rows.newest(live)).to(self.policy.device)
+                self._draw(rows, live, cache.turn(newest), ends)
+            going_on = rows.finish[live] == ""
+            if not going_on.all():
+                yield live[~going_on]
+                live = live[cache.keep(going_on)]
 
-    def _append(self, row: "_Row", token: int, logprob: float, sampling: Sampling) -> None:
-        if math.isnan(logprob):
+    def _draw(self, rows: Rows, live: np.ndarray, logits: Tensor, ends: Ends) -> None:
+        """Draws the next token of the live rows and writes it down; says of those that end with it why."""
+        draws = torch.from_numpy(rows.draws(live)).to(wide(logits[:0]))
+        found = next_tokens(logits, rows.sampling, draws)
+        tokens, logprobs = (values.cpu().numpy() for values in found)
+        if np.isnan(logprobs).any():
+            row = live[int(np.isnan(logprobs).argmax())]
+            length = len(rows.question(row)) + int(rows.length[row])
             raise RunError(
-                f"the policy's logits are nan after {len(row.question) + len(row.tokens)} token(s) of a conversation",
+                f"the policy's logits are nan after {length} token(s) of a conversation",
                 hint="its weights have diverged: go back to an earlier checkpoint with a lower update.learning_rate",
             )
-        row.tokens.append(token)
-        row.logprobs.append(logprob)
-        if token in self.policy.tokenizer.end_tokens or (sampling.stop and self._ends_with_stop(row, sampling.stop)):
-            row.finish = "stop"
+        rows.append(live, tokens, logprobs)
+        ends.mark(rows, live, tokens)
 
-    def _ends_with_stop(self, row: "_Row", stop: tuple[str, ...]) -> bool:
-        # A token may be one byte of a character, or a special token without any text, hence bytes and the margin.
-        tail = self.policy.tokenizer.decode(row.tokens[-(max(len(text.encode()) for text in stop) + 8) :])
-        return any(text in tail for text in stop)
-
-    def _output(self, row: "_Row", policy_version: int) -> Output:
-        assert row.finish is not None
+    def _output(self, task: Task, rows: Rows, row: int, policy_version: int) -> Output:
+        length = int(rows.length[row])
+        tokens = rows.tokens[row, :length]
         return Output(
-            question_tokens=np.array(row.question, dtype=np.int32),
-            tokens=np.array(row.tokens, dtype=np.int32),
-            sampled=np.ones(len(row.tokens), dtype=bool),
-            logprobs=np.array(row.logprobs, dtype=np.float32),
-            text=self.policy.tokenizer.decode(row.tokens),
-            finish=row.finish,
+            question_tokens=np.array(task.question_tokens, dtype=np.int32),
+            tokens=tokens.copy(),
+            sampled=np.ones(length, dtype=bool),
+            logprobs=rows.logprobs[row, :length].copy(),
+            text=self.policy.tokenizer.decode(tokens.tolist()),
+            finish=rows.finish[row],
             policy_version=policy_version,
         )
 
 
-@dataclass
-class _Row:
-    """An output on its way."""
-
-    task: int
-    question: tuple[int, ...]
-    stream: int
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish: Finish | None = None
-
-
-def _waves(rows: list[_Row], size: int) -> list[list[_Row]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _next_tokens(logits: Tensor, sampling: Sampling, draws: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Next token [R] of each row and its log-probability [R] in nats, under the one sampling distribution."""
-    scaled = sampling_logits(
-        logits,
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-    )
-    if sampling.greedy:
-        tokens = scaled.argmax(-1)
-    else:
-        tokens = inverse_cdf(scaled, torch.from_numpy(draws).to(scaled))
-    return tokens, token_logprobs(scaled, tokens)
-
-
-def inverse_cdf(logits: Tensor, draws: Tensor) -> Tensor:
-    """The token whose interval of the cumulative distribution holds the draw: [R, V], [R] in [0, 1) -> [R].
-
-    Found in two steps, block of the vocabulary then token in it, which reads the probabilities once and sums few
-    numbers at a time. A token of probability 0 is never drawn, whatever the rounding.
-    """
-    rows, vocabulary = logits.shape
-    weights = (logits - logits.amax(-1, keepdim=True)).exp()
-    padding = -vocabulary % BLOCK
-    blocks = torch.nn.functional.pad(weights, (0, padding)).view(rows, -1, BLOCK)
-    sums = blocks.sum(-1)
-    ends = sums.cumsum(-1)
-    target = draws * ends[:, -1]
-    block = _first_above(ends, target, sums > 0)
-    inside = blocks[torch.arange(rows, device=logits.device), block]
-    start = ends.gather(1, block[:, None])[:, 0] - sums.gather(1, block[:, None])[:, 0]
-    return block * BLOCK + _first_above(inside.cumsum(-1), target - start, inside > 0)
-
-
-def _first_above(cumulative: Tensor, target: Tensor, possible: Tensor) -> Tensor:
-    """Index of the first possible entry above the target; of the last possible one if rounding leaves none: [R]."""
-    above = (cumulative > target[:, None]) & possible
-    places = torch.arange(cumulative.shape[1], device=cumulative.device)
-    last = torch.where(possible, places, 0).amax(-1)  # 0 also if all is nan, which the log-probability tells
-    return torch.where(above.any(-1), above.int().argmax(-1), last)
+@torch.inference_mode()
+def _caches_agree(policy: Policy) -> bool:
+    """True if the shared cache gives the plain one's logits, tried on three rows over three turns."""
+    vocabulary = policy.model.get_output_embeddings().weight.shape[0]
+    short, long = (tuple(i * 7 % vocabulary for i in range(1, n)) for n in (4, 7))
+    try:
+        shared, plain = (
+            [cache.enter([short, long, long]), *(cache.turn(torch.arange(3, device=policy.device) + i) for i in (1, 2))]
+            for cache in (SharedCache(policy, rows=3, tokens=3), PlainCache(policy))
+        )
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        log.warning("%s is sampled with transformers' own cache (%s)", type(policy.model).__name__, first_line(error))
+        return False
+    # nan: a diverged policy is told of when it samples
+    tolerance = 0.2 if policy.precision == torch.bfloat16 else 1e-3 * float(plain[0].abs().nan_to_num().max()) + 1e-4
+    same = all(torch.allclose(a, b, atol=tolerance, equal_nan=True) for a, b in zip(shared, plain, strict=True))
+    if not same:
+        log.warning("%s is sampled with transformers' own cache, slower", type(policy.model).__name__)
+    return same

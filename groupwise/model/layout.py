@@ -1,14 +1,16 @@
-"""How outputs lie in the rows that a model reads: each question once with its outputs behind it, or each on its own.
+"""How outputs lie in what a model reads: one stream without padding, each question once, or each output on its own.
 
 Knows token ids, positions and who may attend to whom; no weights, no losses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from groupwise.batch import Rollouts
+from groupwise.model.attention import Block
 from groupwise.objective.logprobs import predictors
 
 
@@ -16,14 +18,14 @@ from groupwise.objective.logprobs import predictors
 class Layout:
     """R rows of S tokens that hold B outputs of T tokens.
 
-    tokens, positions: [R, S] ids and places in the conversation. attends: [R, 1, S, S], True where the token of the
-    third axis may see that of the fourth; None for plain causal attention. predictors: [B, T], flat index into the
-    rows (r * S + s) of the token whose state predicts token t of output b.
+    tokens, positions: [R, S] ids and places in the conversation. blocks: who may attend to whom in the one row of a
+    stream; None: each row is plainly causal. predictors: [B, T], flat index into the rows (r * S + s) of the token
+    whose state predicts token t of output b.
     """
 
     tokens: Tensor
     positions: Tensor
-    attends: Tensor | None
+    blocks: tuple[Block, ...] | None
     predictors: Tensor
 
 
@@ -37,7 +39,7 @@ def separate(rollouts: Rollouts) -> Layout:
 
 
 def question_once(rollouts: Rollouts) -> Layout:
-    """One row a group: the question, then its outputs, each seeing the question and itself.
+    """One stream: each group's question, then its outputs, each seeing the question and itself. Nothing is padded.
 
     An output's positions go on from the question's end, so every token is computed as it would be on its own.
     """
@@ -46,24 +48,34 @@ def question_once(rollouts: Rollouts) -> Layout:
     members: dict[int, list[int]] = {}
     for output, group in enumerate(rollouts.group.tolist()):
         members.setdefault(group, []).append(output)
-    size = max(questions[own[0]] + sum(lengths[o] - questions[o] for o in own) for own in members.values())
-    tokens = torch.zeros(len(members), size, dtype=torch.long, device=device)
-    positions = torch.zeros_like(tokens)
-    owner = torch.full_like(tokens, -1)  # 0: question, 1..: outputs, -1: padding
+    tokens, positions, blocks = [], [], []
     places = torch.zeros_like(rollouts.tokens)
-    for row, own in enumerate(members.values()):
+    end = 0
+    for own in members.values():
         question = questions[own[0]]
-        tokens[row, :question] = rollouts.tokens[own[0], :question]
-        positions[row, :question] = torch.arange(question, device=device)
-        owner[row, :question] = 0
-        end = question
-        for number, output in enumerate(own, start=1):
-            start, end = end, end + lengths[output] - question
-            tokens[row, start:end] = rollouts.tokens[output, question : lengths[output]]
-            positions[row, start:end] = torch.arange(question, lengths[output], device=device)
-            owner[row, start:end] = number
-            places[output, :question] = row * size + torch.arange(question, device=device)
-            places[output, question : lengths[output]] = row * size + torch.arange(start, end, device=device)
-    seen, seeing = owner[:, None, :], owner[:, :, None]
-    attends = ((seen == seeing) | (seen == 0)).tril()  # padding sees padding: a row of nothing would give nan
-    return Layout(tokens, positions, attends[:, None], predictors(places))
+        start, end = end, end + question
+        blocks.append(Block(start, end))
+        tokens.append(rollouts.tokens[own[0], :question])
+        positions.append(torch.arange(question, device=device))
+        asked = torch.arange(start, end, device=device)
+        for output in own:
+            length, first = lengths[output], end
+            end += length - question
+            if end > first:
+                blocks.append(Block(first, end, start, start + question))
+            tokens.append(rollouts.tokens[output, question:length])
+            positions.append(torch.arange(question, length, device=device))
+            places[output, :question] = asked
+            places[output, question:length] = torch.arange(first, end, device=device)
+    return Layout(torch.cat(tokens)[None], torch.cat(positions)[None], tuple(blocks), predictors(places))
+
+
+def questions_alone(questions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, tuple[Block, ...]]:
+    """Questions behind each other in one stream: tokens and positions, [1, S], and the block of each question."""
+    blocks, end = [], 0
+    for question in questions:
+        blocks.append(Block(end, end + len(question)))
+        end += len(question)
+    tokens = torch.tensor([token for question in questions for token in question])[None]
+    positions = torch.tensor([place for question in questions for place in range(len(question))])[None]
+    return tokens, positions, tuple(blocks)

@@ -1,9 +1,10 @@
 """pi_theta: any Hugging Face decoder in memory. Token ids to log-probabilities; knows no rewards and no losses."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -13,11 +14,14 @@ from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
-from groupwise.model.layout import question_once, separate
-from groupwise.model.linear_logprobs import Scored, linear_logprobs
-from groupwise.model.memory import keep_freed_memory
+from groupwise.model.attention import Block, BlockPlan, Plan, attending
+from groupwise.model.layout import Layout, question_once, separate
+from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
+from groupwise.model.memory import keep_freed_memory, layers_recomputed
+from groupwise.model.products import Products, fastest_products, use_products
+from groupwise.model.threads import use_own_cores
 from groupwise.model.tokenizer import NO_MODEL, ChatTokenizer, first_line
-from groupwise.objective.logprobs import entropy, sampling_logits, token_logprobs
+from groupwise.objective.logprobs import sampling_logits, wide
 
 log = logging.getLogger(__name__)
 
@@ -31,39 +35,77 @@ class Policy:
     device: torch.device
     precision: torch.dtype
     question_once: bool = False
-    """True if a group's question may be computed once for all its outputs in training, as it is in sampling."""
+    """True if a group's question may be computed once for all its outputs, in a stream without padding."""
     whole_logits: bool = False
     """True if the last layer is not a plain linear map: then the model's own logits are used, at more memory."""
+    products: Products = "torch"
+    """The library that multiplies matrices in the model's linear layers."""
 
-    def logprobs(
-        self, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling, entropy_gradient: bool = False
-    ) -> Scored:
-        """log pi(token | tokens before it), and the entropy there, under the sampling distribution.
+    @torch.no_grad()
+    def logprobs(self, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling) -> Scored:
+        """log pi(token | tokens before it), and the entropy there, under the sampling distribution; no gradient.
 
         mask: [B, T], the tokens wanted. Returns [B, T] nats each, 0 where not wanted. No [B, T, vocabulary] tensor is
         kept unless the model's last layer forces it (`whole_logits`).
         """
-        layout = question_once(rollouts) if self.question_once else separate(rollouts)
-        settings = {"position_ids": layout.positions, "attention_mask": layout.attends, "use_cache": False}
-        places, targets = layout.predictors[mask], rollouts.tokens[mask]
-        with self.autocast():
+        targets, layout = rollouts.tokens[mask], self._layout(rollouts)
+        with self.autocast(), self._attention(layout):
             if self.whole_logits:
-                logits = self.model(layout.tokens, **settings).logits.flatten(0, 1)[places]
-                scores = _distribution(logits, targets, sampling)
-                with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-                    entropies = entropy(scores)
-                scored = Scored(token_logprobs(scores, targets), entropies)
+                scored = token_scores(self._whole(layout, rollouts, mask, sampling), targets, entropy_gradient=False)
             else:
-                states = self.model.get_decoder()(layout.tokens, **settings).last_hidden_state
-                scored = linear_logprobs(
-                    states.flatten(0, 1)[places],
-                    targets,
-                    logits=lambda hidden, tokens: _distribution(self.head(hidden), tokens, sampling),
-                    vocabulary=self.model.get_output_embeddings().weight.shape[0],
-                    entropy_gradient=entropy_gradient,
-                )
-        logprobs, entropies = (values.new_zeros(mask.shape).masked_scatter(mask, values) for values in scored)
-        return Scored(logprobs, entropies)
+                scored = linear_logprobs(self._states(layout, mask), targets, **self._last_layer(sampling))
+        return Scored(*(_placed(values, mask) for values in scored))
+
+    def backward(
+        self,
+        rollouts: Rollouts,
+        mask: Tensor,
+        *,
+        sampling: Sampling,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        per_token: bool = True,
+        entropy_gradient: bool = False,
+        recompute_layers: bool = False,
+    ) -> Scored:
+        """Adds d loss / d weights to the weights' gradients; returns what `logprobs` does.
+
+        loss: (logprobs, entropies), [B, T] nats each, 0 outside the mask [B, T] -> scalar. per_token: each token's
+        share of the loss depends on its own log-probability alone; else the last layer is computed twice.
+        entropy_gradient: the loss depends on the entropies. recompute_layers: keep one state a layer and token and
+        compute each layer again in the backward pass.
+        """
+
+        def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
+            return loss(_placed(logprobs, mask), _placed(entropies, mask))
+
+        targets = rollouts.tokens[mask]
+        if not len(targets):
+            return Scored(*(wide(torch.zeros(mask.shape, device=mask.device)) for _ in range(2)))
+        layout = self._layout(rollouts)
+        # also around the backward pass, in which recomputed layers attend again
+        with self._attention(layout), layers_recomputed(self.model) if recompute_layers else nullcontext():
+            with self.autocast():
+                if self.whole_logits:
+                    scores = self._whole(layout, rollouts, mask, sampling)
+                    scored = token_scores(scores, targets, entropy_gradient=entropy_gradient)
+                    slope, end = None, placed_loss(*scored)
+                else:
+                    end = self._states(layout, mask)
+                    scored, slope = backward_by_chunks(
+                        end.detach(),
+                        targets,
+                        loss=placed_loss,
+                        per_token=per_token,
+                        entropy_gradient=entropy_gradient,
+                        **self._last_layer(sampling),
+                    )
+            end.backward(slope)
+        return Scored(*(_placed(values.detach(), mask) for values in scored))
+
+    def stream_states(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
+        """The decoder's states [1, S, D] of a stream of tokens [1, S] whose attention is the plan's."""
+        with attending(self.model, plan):
+            return self._decoder(tokens, position_ids=positions)
 
     def last_logits(self, tokens: Tensor, *, attention: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Logits [R, V] of the token after the last column of tokens [R, n]; the cache grows by n."""
@@ -84,8 +126,35 @@ class Policy:
         cap = getattr(config, "final_logit_softcapping", None)
         return torch.tanh(scores / cap) * cap if cap else scores
 
+    def _layout(self, rollouts: Rollouts) -> Layout:
+        return question_once(rollouts) if self.question_once and not self.whole_logits else separate(rollouts)
+
+    def _attention(self, layout: Layout) -> AbstractContextManager:
+        """While it holds, the model attends as the layout says."""
+        return nullcontext() if layout.blocks is None else attending(self.model, BlockPlan(layout.blocks))
+
+    def _states(self, layout: Layout, mask: Tensor) -> Tensor:
+        """The decoder's states that predict the masked tokens, [N, D]."""
+        states = self._decoder(layout.tokens, position_ids=layout.positions)
+        return states.flatten(0, 1).index_select(0, layout.predictors[mask])
+
+    def _whole(self, layout: Layout, rollouts: Rollouts, mask: Tensor, sampling: Sampling) -> Tensor:
+        """The sampling distribution's logits of the masked tokens, [N, V], by the model's own last layer."""
+        logits = self.model(layout.tokens, position_ids=layout.positions, use_cache=False).logits
+        return _distribution(logits.flatten(0, 1)[layout.predictors[mask]], rollouts.tokens[mask], sampling)
+
+    def _decoder(self, tokens: Tensor, **settings: Any) -> Tensor:
+        states: Tensor = self.model.get_decoder()(tokens, use_cache=False, **settings).last_hidden_state
+        return states
+
+    def _last_layer(self, sampling: Sampling) -> dict[str, Any]:
+        return {
+            "logits": lambda states, tokens: _distribution(self.head(states), tokens, sampling),
+            "vocabulary": self.model.get_output_embeddings().weight.shape[0],
+        }
+
     def autocast(self) -> AbstractContextManager:
-        if self.precision == torch.float32:
+        if self.precision != torch.bfloat16:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
 
@@ -96,6 +165,7 @@ def load_policy(config: ModelConfig, tokenizer: ChatTokenizer) -> Policy:
 
     device, precision = pick_device(config.device), config.precision
     keep_freed_memory()
+    use_own_cores()
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
     try:
@@ -111,10 +181,22 @@ def load_policy(config: ModelConfig, tokenizer: ChatTokenizer) -> Policy:
             f"model.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
             hint="give the folder of a whole causal language model",
         )
+    products_in = torch.bfloat16 if precision == "bf16" else torch.float32
+    return prepare(model, tokenizer, device=device, precision=products_in, products=config.products)
+
+
+def prepare(
+    model: Any, tokenizer: ChatTokenizer, *, device: torch.device, precision: torch.dtype, products: str = "auto"
+) -> Policy:
+    """A policy of a loaded model, with the fast ways that this model and machine allow, each tried on a few tokens."""
     model.to(device).eval()  # eval: dropout would make the ratio differ from 1 on policy
-    policy = Policy(model, tokenizer, device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # PyTorch's fused attention would leave the cap out
+    policy = Policy(model, tokenizer, device, precision)
+    policy.products = fastest_products(device) if products == "auto" else cast(Products, products)
+    use_products(model, policy.products)
     policy.whole_logits = not _head_is_linear(policy)
-    policy.question_once = _questions_can_be_shared(policy)
+    policy.question_once = not policy.whole_logits and _questions_can_be_shared(policy)
     return policy
 
 
@@ -162,9 +244,8 @@ def _head_is_linear(policy: Policy) -> bool:
 def _questions_can_be_shared(policy: Policy) -> bool:
     """True if both layouts give the same log-probabilities, tried on a small group: the model's attention decides."""
     config = policy.model.config.get_text_config(decoder=True)
-    window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if window or getattr(config, "attention_chunk_size", None):
-        return False  # counted in places of the row, which the shared layout moves
+    if getattr(config, "attention_chunk_size", None):
+        return False  # counted in places of the row, which the stream moves
     question, output, outputs = 5, 3, 3
     tokens = torch.arange(outputs * (question + output), device=policy.device).view(outputs, -1) % config.vocab_size
     tokens[:, :question] = tokens[0, :question]
@@ -183,11 +264,22 @@ def _questions_can_be_shared(policy: Policy) -> bool:
     expected = policy.logprobs(rollouts, mask, sampling=sampling).logprobs
     try:
         given = replace(policy, question_once=True).logprobs(rollouts, mask, sampling=sampling).logprobs
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        log.warning("%s takes no attention mask of ours (%s)", type(policy.model).__name__, first_line(error))
+        plan = BlockPlan([Block(0, question)])
+        policy.stream_states(tokens[:1, :question], torch.arange(question, device=policy.device)[None], plan)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        log.warning("%s takes no attention of ours (%s)", type(policy.model).__name__, first_line(error))
         return False
-    tolerance = 1e-3 if policy.precision == torch.float32 else 0.1
+    window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if window and plan.windows == {None}:  # it does not reach our attention, and what is tried is shorter than most
+        log.warning("%s keeps its sliding window to itself", type(policy.model).__name__)
+        return False
+    tolerance = 1e-3 if policy.precision != torch.bfloat16 else 0.1
     same = bool(torch.allclose(expected, given, atol=tolerance))
     if not same:
         log.warning("%s: a question is computed again for each of its outputs", type(policy.model).__name__)
     return same
+
+
+def _placed(values: Tensor, mask: Tensor) -> Tensor:
+    """Values [N] of the masked tokens, where they belong: [B, T], 0 elsewhere."""
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)

@@ -34,7 +34,7 @@ def sampling_logits(
     logits: [..., V] nats; top_k 0, top_p 1 and min_p 0: no truncation; keep: [...] token ids. Returns [..., V], fp32 at
     least.
     """
-    scaled = _wide(logits)
+    scaled = wide(logits)
     if temperature != 1.0:
         scaled = scaled / temperature
     if not top_k and top_p >= 1.0 and not min_p:
@@ -47,15 +47,15 @@ def sampling_logits(
 
 def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
     """log softmax(logits) at each token. logits: [..., V]; tokens: [...] ids. Returns [...] nats, fp32 at least."""
-    return torch.log_softmax(_wide(logits), dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return torch.log_softmax(wide(logits), dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
 def entropy(logits: Tensor) -> Tensor:
     """H = -sum_v p_v log p_v over the vocabulary. logits: [..., V], -inf where p is 0. Returns [...] nats."""
-    log_p = torch.log_softmax(_wide(logits), dim=-1)
+    log_p = torch.log_softmax(wide(logits), dim=-1)
     # where() before the product: 0 * -inf is nan, in the value and again in the gradient.
     log_p = torch.where(log_p == -math.inf, 0.0, log_p)
-    p = torch.softmax(_wide(logits), dim=-1)
+    p = torch.softmax(wide(logits), dim=-1)
     return -(p * log_p).sum(dim=-1)
 
 
@@ -85,6 +85,11 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in fp32, or in its own dtype if that is wider: bf16 rounds a log-probability of -20 by up to 0.06."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _kept(logits: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:
     """True for the tokens that truncation leaves. logits: [..., V], divided by the temperature. Returns [..., V]."""
     kept = torch.ones_like(logits, dtype=torch.bool)
@@ -98,8 +103,3 @@ def _kept(logits: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:
     if min_p:
         kept = kept & (logits >= logits.amax(dim=-1, keepdim=True) + math.log(min_p))
     return kept
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """The tensor in fp32, or in its own dtype if that is wider: bf16 rounds a log-probability of -20 by up to 0.06."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

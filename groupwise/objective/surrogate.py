@@ -32,6 +32,11 @@ class Objective:
     entropy_coef: float
     """Weight of the entropy bonus, subtracted from the loss; 0: no entropies are needed."""
 
+    @property
+    def per_token(self) -> bool:
+        """True if a token's share of the loss depends on its own log-probability alone, not on its output's others."""
+        return not getattr(self.loss, "over_whole_output", False)
+
 
 @dataclass(frozen=True)
 class Terms:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from groupwise.data import Group, Output, Question, Sample, Sampling
@@ -13,6 +14,8 @@ from groupwise.rewards.base import RewardSet
 
 @dataclass(frozen=True)
 class Rollout:
+    """Scored groups; seconds until the last output was sampled, and from then until the last was rewarded."""
+
     groups: list[Group]
     sample_seconds: float
     reward_seconds: float
@@ -39,11 +42,20 @@ def sample_groups(
         Task(tuple(tokenizer.encode(q.messages)), tuple(stream(seed, step, q.id, i) for i in range(group_size)))
         for q in questions
     ]
-    outputs = engine.generate(tasks, sampling, policy_version=policy_version)
-    sampled = time.perf_counter()
-    scored = score(rewards, questions, outputs, step=step)
+    scored: dict[int, Future[tuple[Sample, ...]]] = {}
+    scorer = ThreadPoolExecutor(1)  # rewards a question's outputs while others are still being sampled
+
+    def finished(task: int, outputs: list[Output]) -> None:
+        scored[task] = scorer.submit(lambda: score(rewards, [questions[task]], [outputs], step=step)[0])
+
+    try:
+        engine.generate(tasks, sampling, policy_version=policy_version, finished=finished)
+        sampled = time.perf_counter()
+        groups = [Group(question, scored[task].result()) for task, question in enumerate(questions)]
+    finally:
+        scorer.shutdown(wait=False, cancel_futures=True)
     return Rollout(
-        groups=[Group(q, samples) for q, samples in zip(questions, scored, strict=True)],
+        groups=groups,
         sample_seconds=sampled - started,
         reward_seconds=time.perf_counter() - sampled,
     )

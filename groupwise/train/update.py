@@ -39,10 +39,19 @@ def resolve(config: ObjectiveConfig) -> Objective:
 
 
 def make_optimizer(policy: Policy, config: UpdateConfig) -> torch.optim.AdamW:
+    """AdamW with all its memory taken at once: gradients and moments between activations would tear the heap apart."""
     parameters = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
 
 
 def learning_rate(config: UpdateConfig, step: int) -> float:
@@ -127,7 +136,7 @@ def make_batch(
     on_policy = config.updates_per_rollout == 1 and (config.outputs_per_update or len(mask)) >= len(mask)
     old_logprobs = None if on_policy else rollouts.sampled_logprobs
     if not on_policy and not exact_engine:
-        old_logprobs = logprobs(policy, rollouts, mask, sampling=sampling, tokens=config.tokens_per_microbatch)
+        old_logprobs = logprobs(policy, rollouts, mask, sampling=sampling, tokens=microbatch_tokens(policy, config))
     return Batch(
         rollouts=rollouts,
         mask=mask,
@@ -135,8 +144,13 @@ def make_batch(
         old_logprobs=old_logprobs,
         ref_logprobs=None
         if reference is None
-        else logprobs(reference, rollouts, mask, sampling=sampling, tokens=config.tokens_per_microbatch),
+        else logprobs(reference, rollouts, mask, sampling=sampling, tokens=microbatch_tokens(policy, config)),
     )
+
+
+def microbatch_tokens(policy: Policy, config: UpdateConfig) -> int:
+    """Tokens of a forward-backward pass. A CPU's products are at full speed with 500 rows, a GPU's with many more."""
+    return config.tokens_per_microbatch or (1536 if policy.device.type == "cpu" else 16384)
 
 
 @torch.no_grad()
@@ -174,14 +188,14 @@ def update_policy(
     for rows in _updates(len(batch), config, seed=seed, step=step):
         update = batch[rows.to(batch.rollouts.lengths.device)]
         denominators = Denominators.of(update.mask, sampling.max_new_tokens)
-        optimizer.zero_grad(set_to_none=True)
-        for piece in _pieces(
-            update, objective, tokens=config.tokens_per_microbatch, question_once=policy.question_once
-        ):
-            loss = _piece_loss(policy, piece, objective, sampling, denominators, tally)
-            loss.backward()
-        if all(parameter.grad is None for parameter in policy.model.parameters()):
+        pieces = list(
+            _pieces(update, objective, tokens=microbatch_tokens(policy, config), question_once=policy.question_once)
+        )
+        if not pieces:
             continue  # no output with a gradient: an optimizer step would only apply stale momentum
+        optimizer.zero_grad(set_to_none=False)
+        for piece in pieces:
+            _backward(policy, piece, objective, sampling, denominators, tally, config.recompute_layers)
         norm = float(torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm))
         if not isfinite(norm):
             raise RunError(
@@ -191,7 +205,6 @@ def update_policy(
         optimizer.step()
         tally.grad_norm += norm
         tally.updates += 1
-    optimizer.zero_grad(set_to_none=True)
     return tally
 
 
@@ -216,28 +229,38 @@ def _pieces(update: Batch, objective: Objective, *, tokens: int, question_once: 
             yield chosen[piece]
 
 
-def _piece_loss(
+def _backward(
     policy: Policy,
     piece: Batch,
     objective: Objective,
     sampling: Sampling,
     denominators: Denominators,
     tally: Tally,
-) -> Tensor:
-    """The micro-batch's share of the loss; its figures go into the tally."""
+    recompute_layers: bool,
+) -> None:
+    """Adds the gradient of the micro-batch's share of the loss to the weights' gradients; its figures to the tally."""
     mask = piece.mask
-    scored = policy.logprobs(piece.rollouts, mask, sampling=sampling, entropy_gradient=objective.entropy_coef != 0)
-    old = scored.logprobs.detach() if piece.old_logprobs is None else piece.old_logprobs
-    terms = policy_loss(
-        objective,
-        scored.logprobs,
-        old_logprobs=old,
-        ref_logprobs=piece.ref_logprobs,
-        entropies=scored.entropies,
-        advantages=piece.advantages,
-        mask=mask,
-        denominators=denominators,
+
+    def terms(logprobs: Tensor, entropies: Tensor) -> Terms:
+        return policy_loss(
+            objective,
+            logprobs,
+            old_logprobs=logprobs.detach() if piece.old_logprobs is None else piece.old_logprobs,
+            ref_logprobs=piece.ref_logprobs,
+            entropies=entropies,
+            advantages=piece.advantages,
+            mask=mask,
+            denominators=denominators,
+        )
+
+    scored = policy.backward(
+        piece.rollouts,
+        mask,
+        sampling=sampling,
+        loss=lambda logprobs, entropies: terms(logprobs, entropies).loss,
+        per_token=objective.per_token,
+        entropy_gradient=objective.entropy_coef != 0,
+        recompute_layers=recompute_layers,
     )
-    gap = (piece.rollouts.sampled_logprobs - scored.logprobs.detach()).abs()
-    tally.add(terms, entropies=scored.entropies.detach(), gap=gap, mask=mask)
-    return terms.loss
+    gap = (piece.rollouts.sampled_logprobs - scored.logprobs).abs()
+    tally.add(terms(*scored), entropies=scored.entropies, gap=gap, mask=mask)

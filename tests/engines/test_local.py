@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Message, Output, Sampling
-from groupwise.engines import local
+from groupwise.engines import draw, local
 from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError, RunError
@@ -26,8 +26,9 @@ SAMPLING = Sampling(max_new_tokens=20)
 CACHES = {
     "llama": made.SHARING["llama"],
     "gpt2": made.SHARING["gpt2"],  # learned positions
-    "mistral_window": made.NOT_SHARING["mistral_window"],  # a cache that forgets
-    "gemma2": made.NOT_SHARING["gemma2"],  # one of both kinds
+    "mistral_window": made.SHARING["mistral_window"],  # a cache that forgets
+    "gptj": made.NOT_SHARING["gptj"],  # transformers' own cache
+    "gemma2": made.SHARING["gemma2"],  # one of both kinds
 }
 
 
@@ -96,7 +97,7 @@ def test_greedy_tokens_are_those_of_transformers(any_policy):
 
 
 def test_an_output_depends_on_its_question_and_stream_alone(any_policy, monkeypatch):
-    # against: alone; other order; a few rows at a time; fewer siblings; the cache never or always cut to the unfinished
+    # against: alone; other order; a few rows at a time; fewer siblings; the plain cache
     engine = LocalEngine(any_policy)
     expected = [words(own) for own in engine.generate(tasks(), SAMPLING)]
     lengths = {len(tokens) for own in expected for tokens in own}
@@ -107,9 +108,9 @@ def test_an_output_depends_on_its_question_and_stream_alone(any_policy, monkeypa
         few = LocalEngine(any_policy, max_rows=rows)
         assert [words(own) for own in few.generate(tasks(), SAMPLING)] == expected
     assert [words(own) for own in engine.generate(tasks(2), SAMPLING)] == [own[:2] for own in expected]
-    for share in (0.0, 1.1):
-        monkeypatch.setattr(local, "COMPACT", share)
-        assert [words(own) for own in engine.generate(tasks(), SAMPLING)] == expected
+    monkeypatch.setattr(local, "ENTER_SHARE", 10**9)  # rows enter one by one
+    assert [words(own) for own in LocalEngine(any_policy, max_rows=3).generate(tasks(), SAMPLING)] == expected
+    assert [words(own) for own in LocalEngine(any_policy, shared=False).generate(tasks(), SAMPLING)] == expected
 
 
 def test_a_stream_twice_gives_an_output_twice_and_another_stream_another(policy):
@@ -205,7 +206,7 @@ def test_a_draw_falls_into_the_interval_of_its_token():
     # probabilities 1/4 1/2 1/4: intervals [0, .25) [.25, .75) [.75, 1)
     logits = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log()
     draws = torch.tensor([0.0, 0.24, 0.26, 0.5, 0.74, 0.76, 0.999], dtype=torch.float64)
-    assert close(local.inverse_cdf(logits.expand(len(draws), -1), draws), [0, 0, 1, 1, 1, 2, 2])
+    assert close(draw.inverse_cdf(logits.expand(len(draws), -1), draws), [0, 0, 1, 1, 1, 2, 2])
 
 
 @pytest.mark.parametrize("vocabulary", [12, 256, 257, 700])
@@ -220,14 +221,14 @@ def test_a_token_of_probability_0_is_never_drawn(vocabulary, dtype):
         logits[[0, -1]] = -torch.inf
         logits[vocabulary // 2] = 0.0
         draws = torch.cat([edges, torch.rand(200, generator=generator, dtype=dtype)])
-        drawn = local.inverse_cdf(logits.expand(len(draws), -1), draws)
+        drawn = draw.inverse_cdf(logits.expand(len(draws), -1), draws)
         assert logits[drawn].isfinite().all()
     # rounding may leave a target just under the first interval: the first possible token, not the first
-    just_under = local._first_above(torch.tensor([[0.0, 0.5]]), torch.tensor([-1e-9]), torch.tensor([[False, True]]))
+    just_under = draw._first_above(torch.tensor([[0.0, 0.5]]), torch.tensor([-1e-9]), torch.tensor([[False, True]]))
     assert just_under == 1
     alone = torch.full((len(edges), vocabulary), -torch.inf, dtype=dtype)
     alone[:, vocabulary - 3] = 5.0
-    assert (local.inverse_cdf(alone, edges) == vocabulary - 3).all()
+    assert (draw.inverse_cdf(alone, edges) == vocabulary - 3).all()
 
 
 def test_frequencies_are_the_probabilities():
@@ -237,7 +238,7 @@ def test_frequencies_are_the_probabilities():
     logits = torch.full((600,), -torch.inf)
     logits[places] = torch.randn(12, generator=generator)
     draws = torch.rand(20_000, generator=generator)
-    counts = torch.bincount(local.inverse_cdf(logits.expand(len(draws), -1), draws), minlength=600).double()
+    counts = torch.bincount(draw.inverse_cdf(logits.expand(len(draws), -1), draws), minlength=600).double()
     expected = logits.double().softmax(0) * len(draws)
     assert (counts - expected)[places].square().div(expected[places]).sum() < 31.3
     assert counts[places].sum() == len(draws)

@@ -40,21 +40,21 @@ SHARING: dict[str, PretrainedConfig] = {
     "granite": transformers.GraniteConfig(**_GROUPED, logits_scaling=3.0),
     "gpt2": transformers.GPT2Config(**_GPT2, initializer_range=0.3, bos_token_id=None, eos_token_id=2),
     "gpt_neox": transformers.GPTNeoXConfig(**_SIZES),
-}
-"""Models that may compute a group's question once."""
-
-NOT_SHARING: dict[str, PretrainedConfig] = {
     "mistral_window": transformers.MistralConfig(**_GROUPED, sliding_window=4),
     "gemma2": transformers.Gemma2Config(
         **_GROUPED, head_dim=8, sliding_window=4, final_logit_softcapping=5.0, attn_logit_softcapping=5.0
     ),
     "gemma3": transformers.Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=4),
+}
+"""Models that may compute a group's question once."""
+
+NOT_SHARING: dict[str, PretrainedConfig] = {
     "bloom": transformers.BloomConfig(
         vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3, bos_token_id=None
     ),
     "gptj": transformers.GPTJConfig(**_GPT2, rotary_dim=4, initializer_range=0.3, bos_token_id=None, eos_token_id=2),
 }
-"""Models that may not: a sliding window, no positions of the tokens, or attention that adds its mask."""
+"""Models that may not: no positions of the tokens, or attention of their own."""
 
 RECURRENT = transformers.RecurrentGemmaConfig(**_GROUPED, attention_window_size=64, lru_width=32)
 

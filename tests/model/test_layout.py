@@ -3,7 +3,8 @@
 import torch
 
 from groupwise.batch import Rollouts
-from groupwise.model.layout import question_once, separate
+from groupwise.model.attention import Block
+from groupwise.model.layout import question_once, questions_alone, separate
 from tests.close import close
 from tests.model import made
 
@@ -22,17 +23,17 @@ def test_separate_rows_are_the_outputs_and_a_token_is_predicted_from_the_one_bef
     layout = separate(two_groups())
     assert close(layout.tokens, [[5, 6, 7, 0], [5, 6, 8, 9], [4, 3, 2, 1], [4, 10, 0, 0]])
     assert close(layout.positions, [[0, 1, 2, 3]] * 4)
-    assert layout.attends is None
+    assert layout.blocks is None
     # row 1 begins at place 4: its token 9 (column 3) is predicted at place 4 + 2
     assert layout.predictors[1, 3] == 6
     assert layout.predictors[0, 2] == 1
 
 
-def test_a_shared_row_is_the_question_and_then_its_outputs_each_at_its_own_place_in_the_conversation():
+def test_a_stream_is_each_question_and_then_its_outputs_each_at_its_own_place_in_the_conversation():
     layout = question_once(two_groups())
-    assert close(layout.tokens, [[5, 6, 7, 8, 9], [4, 3, 2, 1, 10]])
-    assert close(layout.positions, [[0, 1, 2, 2, 3], [0, 1, 2, 3, 1]])
-    # the first token of every output is predicted by the question's last; row 1 begins at place 5
+    assert close(layout.tokens, [[5, 6, 7, 8, 9, 4, 3, 2, 1, 10]])
+    assert close(layout.positions, [[0, 1, 2, 2, 3, 0, 1, 2, 3, 1]])
+    # the first token of every output is predicted by the question's last; the second group begins at place 5
     assert layout.predictors[0, 2] == 1
     assert close(layout.predictors[1, 2:4], [1, 3])
     assert close(layout.predictors[2, 1:4], [5, 6, 7])
@@ -40,38 +41,34 @@ def test_a_shared_row_is_the_question_and_then_its_outputs_each_at_its_own_place
 
 
 def test_an_output_sees_the_question_and_itself_and_no_sibling():
-    attends = question_once(two_groups()).attends
-    assert attends is not None
-    assert close(
-        attends[0, 0].int(),
-        [  # 5  6  7  8  9
-            [1, 0, 0, 0, 0],
-            [1, 1, 0, 0, 0],
-            [1, 1, 1, 0, 0],
-            [1, 1, 0, 1, 0],
-            [1, 1, 0, 1, 1],
-        ],
+    assert question_once(two_groups()).blocks == (
+        Block(0, 2),
+        Block(2, 3, 0, 2),
+        Block(3, 5, 0, 2),
+        Block(5, 6),
+        Block(6, 9, 5, 6),
+        Block(9, 10, 5, 6),
     )
 
 
-def test_padding_is_seen_by_no_token_and_sees_something():
-    # row 0: 1 + 1 + 1 tokens, row 1: 2 + 2 + 1
-    rollouts = Rollouts.of(
-        [
-            made.group([made.output([5], [6]), made.output([5], [7])], [0.0, 1.0]),
-            made.group([made.output([4, 4], [3, 2]), made.output([4, 4], [8])], [0.0, 1.0]),
-        ]
-    )
-    attends = question_once(rollouts).attends
-    assert attends is not None
-    assert not attends[0, 0, :3, 3:].any()
-    assert attends.any(-1).all()  # softmax over nothing is nan
+def test_an_output_without_tokens_has_no_block():
+    rollouts = Rollouts.of([made.group([made.output([5], [6]), made.output([5], [], finish="error")], [0.0, None])])
+    layout = question_once(rollouts)
+    assert close(layout.tokens, [[5, 6]])
+    assert layout.blocks == (Block(0, 1), Block(1, 2, 0, 1))
 
 
 def test_groups_need_not_be_side_by_side():
     rollouts = two_groups()
     mixed = rollouts[torch.tensor([3, 0, 2, 1])]
     layout = question_once(mixed)
-    assert close(layout.tokens, [[4, 10, 3, 2, 1], [5, 6, 7, 8, 9]])
+    assert close(layout.tokens, [[4, 10, 3, 2, 1, 5, 6, 7, 8, 9]])
     assert layout.predictors[2, 1] == 0  # output 3 2 1 after question 4
     assert layout.predictors[3, 2] == 5 + 1  # output 8 9 after question 5 6
+
+
+def test_questions_alone_lie_behind_each_other():
+    tokens, positions, blocks = questions_alone([(4, 5, 6), (7,), (8, 9)])
+    assert close(tokens, [[4, 5, 6, 7, 8, 9]])
+    assert close(positions, [[0, 1, 2, 0, 0, 1]])
+    assert blocks == (Block(0, 3), Block(3, 4), Block(4, 6))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from groupwise.model import linear_logprobs as module
-from groupwise.model.linear_logprobs import linear_logprobs
+from groupwise.model.linear_logprobs import backward_by_chunks, linear_logprobs, token_scores
 from groupwise.objective.logprobs import entropy, token_logprobs
 from tests.close import close
 
@@ -18,28 +18,50 @@ def made() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return hidden, head, torch.randint(VOCABULARY, (TOKENS,), generator=generator)
 
 
-def scored(hidden, head, tokens, *, entropy_gradient=True):
-    return linear_logprobs(
-        hidden, tokens, logits=lambda states, _: states @ head, vocabulary=VOCABULARY, entropy_gradient=entropy_gradient
+def whole_loss(logprobs: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
+    """Depends on each token's log-probability alone, and on its entropy."""
+    return logprobs.cos().sum() + entropies.sin().sum()
+
+
+def mixed_loss(logprobs: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
+    """Depends on products of different tokens' log-probabilities."""
+    return logprobs.sum().cos() + (logprobs * logprobs.flip(0)).sum()
+
+
+def backward(hidden, head, tokens, loss, **settings):
+    return backward_by_chunks(
+        hidden.detach(), tokens, logits=lambda states, _: states @ head, vocabulary=VOCABULARY, loss=loss, **settings
     )
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 10, 11, 100])
-def test_the_chunk_changes_neither_values_nor_gradients(chunk, monkeypatch):
+@pytest.mark.parametrize(("loss", "per_token"), [(whole_loss, True), (whole_loss, False), (mixed_loss, False)])
+def test_the_chunk_changes_neither_values_nor_gradients(chunk, loss, per_token, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_BYTES", 4 * VOCABULARY * chunk)
     hidden, head, tokens = made()
     logits = hidden @ head
-    whole = token_logprobs(logits, tokens).cos().sum() + entropy(logits).sin().sum()
-    logprobs, entropies = scored(hidden, head, tokens)
-    assert close(logprobs, token_logprobs(logits, tokens))
-    assert close(entropies, entropy(logits))
-    expected = torch.autograd.grad(whole, [hidden, head])
-    found = torch.autograd.grad(logprobs.cos().sum() + entropies.sin().sum(), [hidden, head])
-    for left, right in zip(found, expected, strict=True):
-        assert close(left, right)
+    expected = torch.autograd.grad(loss(token_logprobs(logits, tokens), entropy(logits)), [hidden, head])
+    scored, slope = backward(hidden, head, tokens, loss, per_token=per_token, entropy_gradient=loss is whole_loss)
+    alone = linear_logprobs(hidden, tokens, logits=lambda states, _: states @ head, vocabulary=VOCABULARY)
+    for found in (scored, alone):
+        assert close(found.logprobs, token_logprobs(logits, tokens))
+        assert close(found.entropies, entropy(logits))
+    assert close(slope, expected[0])
+    assert close(head.grad, expected[1])
 
 
-def test_the_tokens_of_a_chunk_go_with_its_states(monkeypatch):
+def test_a_loss_that_mixes_tokens_is_not_one_per_token(monkeypatch):
+    # the claim `per_token` is the caller's; made wrongly it gives another gradient, so it is tested for every loss
+    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * VOCABULARY * 3)
+    hidden, head, tokens = made()
+    slopes = [
+        backward(hidden, head, tokens, mixed_loss, per_token=per_token, entropy_gradient=False)[1]
+        for per_token in (True, False)
+    ]
+    assert not torch.allclose(*slopes, rtol=0.01)
+
+
+def test_the_logits_are_computed_once_or_twice(monkeypatch):
     monkeypatch.setattr(module, "CHUNK_BYTES", 4 * VOCABULARY * 4)
     hidden, head, tokens = made()
     given = []
@@ -48,23 +70,33 @@ def test_the_tokens_of_a_chunk_go_with_its_states(monkeypatch):
         given.append(own)
         return states @ head
 
-    with torch.no_grad():
-        linear_logprobs(hidden, tokens, logits=logits, vocabulary=VOCABULARY, entropy_gradient=False)
-    assert [len(own) for own in given] == [4, 4, 3]
-    assert close(torch.cat(given), tokens)
+    for per_token, times in ((True, 1), (False, 2)):
+        given.clear()
+        backward_by_chunks(
+            hidden.detach(), tokens, logits=logits, vocabulary=VOCABULARY, loss=lambda logprobs, _: logprobs.sum(),
+            per_token=per_token, entropy_gradient=False,
+        )  # fmt: skip
+        assert [len(own) for own in given] == [4, 4, 3] * times
+        assert close(torch.cat(given), tokens.repeat(times))
 
 
-def test_the_entropy_has_a_gradient_only_if_asked_for():
+def test_dropped_tokens_add_nothing_to_the_entropy_and_have_no_gradient():
     hidden, head, tokens = made()
-    assert scored(hidden, head, tokens).entropies.requires_grad
-    asked_not = scored(hidden, head, tokens, entropy_gradient=False)
-    assert not asked_not.entropies.requires_grad
-    assert asked_not.logprobs.requires_grad
-    with torch.no_grad():
-        assert not scored(hidden, head, tokens).entropies.requires_grad
+    logits = (hidden @ head).detach()
+    dropped = torch.zeros_like(logits, dtype=torch.bool)
+    dropped[:, ::3] = True
+    dropped.scatter_(1, tokens[:, None], False)
+    masked = logits.masked_fill(dropped, -torch.inf).requires_grad_()
+    expected = torch.autograd.grad(whole_loss(token_logprobs(masked, tokens), entropy(masked)), masked)[0]
+    again = logits.masked_fill(dropped, -torch.inf).requires_grad_()
+    scored = token_scores(again.clone(), tokens, entropy_gradient=True)
+    assert close(scored.entropies, entropy(masked))
+    found = torch.autograd.grad(whole_loss(*scored), again)[0]
+    assert close(found, expected)
+    assert not found[dropped].any()
 
 
 def test_no_tokens_give_no_numbers():
     hidden, head, tokens = made()
-    logprobs, entropies = scored(hidden[:0], head, tokens[:0])
-    assert logprobs.shape == entropies.shape == (0,)
+    found = linear_logprobs(hidden[:0], tokens[:0], logits=lambda states, _: states @ head, vocabulary=VOCABULARY)
+    assert found.logprobs.shape == found.entropies.shape == (0,)

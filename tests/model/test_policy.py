@@ -5,13 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from transformers import Llama4TextConfig, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig
+from transformers import AttentionInterface, Llama4TextConfig, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig
 from transformers.generation.logits_process import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
+from groupwise.model import linear_logprobs
+from groupwise.model import policy as policy_module
+from groupwise.model.attention import NAME
 from groupwise.model.policy import Policy, load_policy, pick_device
 from tests.close import close
 from tests.model import made
@@ -21,7 +24,7 @@ PLAIN = Sampling(max_new_tokens=9)
 
 def plain_scores(policy: Policy, rollouts: Rollouts, sampling: Sampling) -> Tensor:
     """log softmax of the model's own logits, [B, T, V], entry t about token t; truncated by transformers' code."""
-    logits = policy.model(rollouts.tokens, attention_mask=attended(rollouts)).logits
+    logits = policy.model(rollouts.tokens).logits  # causal: no token sees the padding on its right
     scores = (torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :-1]], 1) / sampling.temperature).flatten(0, 1)
     if sampling.top_k:
         scores = TopKLogitsWarper(sampling.top_k)(rollouts.tokens, scores)
@@ -30,10 +33,6 @@ def plain_scores(policy: Policy, rollouts: Rollouts, sampling: Sampling) -> Tens
     if sampling.min_p:
         scores = MinPLogitsWarper(sampling.min_p)(rollouts.tokens, scores)
     return scores.log_softmax(-1).view(logits.shape)
-
-
-def attended(rollouts: Rollouts) -> Tensor:
-    return (torch.arange(rollouts.tokens.shape[1]) < rollouts.lengths[:, None]).long()
 
 
 def token_entries(scores: Tensor, rollouts: Rollouts) -> Tensor:
@@ -45,6 +44,10 @@ def gradients(policy: Policy, loss: Tensor) -> Tensor:
     weights = [weight for weight in policy.model.parameters() if weight.requires_grad]
     found = torch.autograd.grad(loss, weights, allow_unused=True)
     return torch.cat([torch.zeros(0, dtype=loss.dtype), *(g.flatten() for g in found if g is not None)])
+
+
+def kept_gradients(policy: Policy) -> Tensor:
+    return torch.cat([weight.grad.flatten() for weight in policy.model.parameters() if weight.grad is not None])
 
 
 @pytest.mark.parametrize("family", [*made.SHARING, *made.NOT_SHARING])
@@ -64,12 +67,19 @@ def test_logprobs_entropies_and_gradients_are_those_of_plain_transformers(family
     expected_gradient = gradients(policy, (weights * expected).sum() + 0.3 * expected_entropies.sum())
     assert expected_gradient.norm() > 1
     for once in {False, policy.question_once}:
-        scored = replace(policy, question_once=once).logprobs(rollouts, mask, sampling=PLAIN, entropy_gradient=True)
-        assert scored.logprobs.dtype == scored.entropies.dtype == torch.float64
-        assert close(scored.logprobs, expected)
-        assert close(scored.entropies, expected_entropies)
-        gradient = gradients(policy, (weights * scored.logprobs).sum() + 0.3 * scored.entropies.sum())
-        assert (gradient - expected_gradient).norm() < 1e-6 * expected_gradient.norm()
+        for per_token in (True, False):
+            policy.model.zero_grad()
+            scored = replace(policy, question_once=once).backward(
+                rollouts, mask, sampling=PLAIN, per_token=per_token, entropy_gradient=True,
+                loss=lambda logprobs, entropies: (weights * logprobs).sum() + 0.3 * entropies.sum(),
+            )  # fmt: skip
+            for found in (scored, replace(policy, question_once=once).logprobs(rollouts, mask, sampling=PLAIN)):
+                assert found.logprobs.dtype == found.entropies.dtype == torch.float64
+                exact = torch.float32 if family == "gemma2" else torch.float64  # its softmax, in transformers
+                assert close(found.logprobs.to(exact), expected.to(exact))
+                assert close(found.entropies.to(exact), expected_entropies.to(exact))
+            gradient = kept_gradients(policy)
+            assert (gradient - expected_gradient).norm() < 1e-6 * expected_gradient.norm()
 
 
 @pytest.mark.parametrize(
@@ -97,19 +107,18 @@ def test_the_sampling_distribution_is_that_of_transformers(sampling, once, tmp_p
         assert policy.logprobs(rollouts, rollouts.output_mask, sampling=sampling).logprobs.isfinite().all()
 
 
-def test_the_shared_layout_would_be_wrong_for_a_sliding_window(tmp_path, tiny_folder):
-    policy = made.policy_of(made.NOT_SHARING["mistral_window"], tmp_path, tiny_folder)
-    rollouts = made.rollouts([6], [3])
-    right, wrong = (
-        replace(policy, question_once=once).logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs.detach()
-        for once in (False, True)
-    )
-    assert (right - wrong).abs().max() > 0.1
+def test_a_window_that_would_not_reach_our_attention_falls_back(tmp_path, tiny_folder, monkeypatch):
+    # 64 is longer than what is tried at load, so nothing but the module's own word can tell
+    config = MistralConfig(**made.SHARING["mistral_window"].to_dict() | {"sliding_window": 64})
+    policy = made.policy_of(config, tmp_path, tiny_folder)
+    assert policy.question_once
+    ours = AttentionInterface()[NAME]
 
+    def without_window(*args, sliding_window, **settings):
+        return ours(*args, **settings)
 
-def test_a_window_longer_than_what_is_tried_falls_back(tmp_path, tiny_folder):
-    config = MistralConfig(**made.NOT_SHARING["mistral_window"].to_dict() | {"sliding_window": 64})
-    assert not made.policy_of(config, tmp_path, tiny_folder).question_once
+    monkeypatch.setitem(AttentionInterface._global_mapping, NAME, without_window)
+    assert not policy_module._questions_can_be_shared(policy)
 
 
 def test_a_chunked_attention_falls_back(tmp_path, tiny_folder):
@@ -132,11 +141,13 @@ def test_a_head_that_is_not_linear_is_detected_and_its_own_logits_are_used(tmp_p
     scores = plain_scores(policy, rollouts, PLAIN)
     mask = rollouts.output_mask
     assert close(scored.logprobs[mask], token_entries(scores, rollouts)[mask])
-    assert scored.logprobs.requires_grad
-    assert not scored.entropies.requires_grad
+    expected = gradients(policy, torch.where(mask, token_entries(scores, rollouts), 0.0).sum())
+    policy.backward(rollouts, mask, sampling=PLAIN, loss=lambda logprobs, entropies: logprobs.sum())
+    assert close(kept_gradients(policy), expected)
 
 
-def test_nothing_kept_for_the_backward_pass_has_tokens_times_vocabulary_entries(tmp_path, tiny_folder):
+def test_nothing_kept_for_the_backward_pass_has_tokens_times_vocabulary_entries(tmp_path, tiny_folder, monkeypatch):
+    monkeypatch.setattr(linear_logprobs, "CHUNK_BYTES", 4 * 4000 * 8)  # 8 tokens
     config = LlamaConfig(**(made.SHARING["llama"].to_dict() | {"vocab_size": 4000}))
     policy = made.policy_of(config, tmp_path, tiny_folder)
     rollouts = made.rollouts([2], [8], longest=40)
@@ -155,7 +166,7 @@ def largest_kept(policy: Policy, rollouts: Rollouts) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN)
+        policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: logprobs.sum())
     return max(sizes)
 
 

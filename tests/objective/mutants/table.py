@@ -29,11 +29,9 @@ MUTANTS = (
     Mutant("top-k one token short", LOGPROBS, "kept = logits >= logits.topk", "kept = logits > logits.topk"),
     Mutant("min-p without the maximum", LOGPROBS, "logits.amax(dim=-1, keepdim=True) + math.log", "math.log"),
     Mutant("drawn tokens dropped", LOGPROBS, "keep.unsqueeze(-1), True)", "keep.unsqueeze(-1), False)"),
+    Mutant("log-softmax over the wrong axis", LOGPROBS, "wide(logits), dim=-1).gather", "wide(logits), dim=0).gather"),
     Mutant(
-        "log-softmax over the wrong axis", LOGPROBS, "_wide(logits), dim=-1).gather", "_wide(logits), dim=0).gather"
-    ),
-    Mutant(
-        "bf16 log-softmax", LOGPROBS, "torch.log_softmax(_wide(logits), dim=-1).gather", "logits.log_softmax(-1).gather"
+        "bf16 log-softmax", LOGPROBS, "torch.log_softmax(wide(logits), dim=-1).gather", "logits.log_softmax(-1).gather"
     ),
     Mutant("entropy with the sign flipped", LOGPROBS, "return -(p * log_p)", "return (p * log_p)"),
     Mutant("entropy of -inf is nan", LOGPROBS, "log_p = torch.where(log_p == -math.inf, 0.0, log_p)", "pass"),

@@ -1,0 +1,119 @@
+"""GRPO steps by groupwise, as groupwise/stages/grpo.py takes them, on the cases that every system is given."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as groupwise/cli.py sets it, before torch is loaded
+
+from dataclasses import replace
+
+import torch
+
+from benchmarks.measure import Clock, print_row, since_start
+from benchmarks.workload import Case, case_of, parser
+from groupwise.batch import Rollouts
+from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
+from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
+from groupwise.engines.base import Task, stream
+from groupwise.engines.local import LocalEngine
+from groupwise.model.policy import Policy, load_policy
+from groupwise.model.tokenizer import load_tokenizer
+from groupwise.train.update import make_batch, make_optimizer, resolve, update_policy
+
+
+def load(model: str, device: str) -> Policy:
+    """The policy, with a tokenizer that knows no end token: every output is as long as its task says."""
+    config = ModelConfig(path=model, device=device)
+    tokenizer = load_tokenizer(config)
+    endless = replace(tokenizer, template=replace(tokenizer.template, end_tokens=frozenset()))
+    return load_policy(config, endless)
+
+
+def tasks_of(case: Case, step: int) -> list[Task]:
+    return [
+        Task(
+            tuple(prompt),
+            tuple(stream(0, step, str(number), sample) for sample in range(case.outputs)),
+            limits=tuple(case.lengths[number * case.outputs : (number + 1) * case.outputs]),
+        )
+        for number, prompt in enumerate(case.prompts)
+    ]
+
+
+def groups_of(case: Case, outputs: list) -> list[Group]:
+    """The sampled outputs with the case's rewards."""
+    assert [len(o.tokens) for answers in outputs for o in answers] == case.lengths
+    rewards = iter(case.rewards)
+    return [
+        Group(
+            Question(str(number), (Message("user", str(number)),)),
+            tuple(Sample(output, Reward(next(rewards))) for output in answers),
+        )
+        for number, answers in enumerate(outputs)
+    ]
+
+
+def run(policy: Policy, case: Case, *, steps: int, threads: int) -> None:
+    """Prints a row for each step."""
+    objective = resolve(ObjectiveConfig(preset="grpo", kl_coef=case.beta))
+    config, sampling = UpdateConfig(steps=steps), Sampling(max_new_tokens=case.limit)
+    reference = None
+    if case.beta:
+        reference = load_policy(ModelConfig(path=policy.tokenizer.source, device=policy.device.type), policy.tokenizer)
+        reference.model.requires_grad_(False)
+    optimizer, engine = make_optimizer(policy, config), LocalEngine(policy, max_rows=len(case.lengths))
+    engine.generate([Task(tuple(case.prompts[0]), (0,))], Sampling(max_new_tokens=1))
+    startup = since_start()
+    for step in range(steps):
+        clock = Clock()
+        outputs = engine.generate(tasks_of(case, step), sampling, policy_version=step)
+        sample_s = clock.wall
+        batch = make_batch(
+            policy,
+            Rollouts.of(groups_of(case, outputs), policy.device),
+            objective=objective,
+            reference=reference,
+            sampling=sampling,
+            truncated=torch.zeros(len(case.lengths), dtype=torch.bool, device=policy.device),
+            exact_engine=engine.exact,
+            config=config,
+        )
+        update_policy(
+            policy,
+            optimizer,
+            batch=batch,
+            objective=objective,
+            sampling=sampling,
+            config=config,
+            seed=0,
+            step=step,
+        )
+        peak = None
+        if policy.device.type == "cuda":
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated()
+        wall = clock.wall
+        print_row(
+            "groupwise",
+            case,
+            threads=threads,
+            startup_s=startup,
+            sample_s=sample_s,
+            update_s=wall - sample_s,
+            wall_s=wall,
+            cpu_s=clock.cpu,
+            peak_bytes=peak,
+        )
+
+
+def main() -> None:
+    words = parser(__doc__)
+    words.add_argument("--steps", type=int, default=1)
+    arguments = words.parse_args()
+    torch.set_num_threads(arguments.threads)
+    policy = load(arguments.model, arguments.device)
+    run(policy, case_of(arguments), steps=arguments.steps, threads=arguments.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Outputs on their way, as arrays: what was drawn, how far each is, why it ended. Knows no model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from groupwise.data import Sampling
+from groupwise.engines.base import Task, uniforms
+from groupwise.model.policy import Policy
+
+
+class Rows:
+    """Every output that the tasks ask for, one row each.
+
+    task, length, limit: [M] index of the task, tokens drawn, tokens at most. tokens, logprobs: [M, max_new_tokens].
+    finish: [M], "" while going on. Only what is finished is read by others.
+    """
+
+    def __init__(self, tasks: Sequence[Task], sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._tasks = tasks
+        self.task = np.array([index for index, task in enumerate(tasks) for _ in task.streams], dtype=np.int64)
+        self._streams = np.array([key for task in tasks for key in task.streams], dtype=np.uint64)
+        limits = [limit for task in tasks for limit in (task.limits or [sampling.max_new_tokens] * len(task.streams))]
+        assert len(limits) == len(self.task), "a limit for each output"
+        self.limit = np.minimum(np.array(limits, dtype=np.int64), sampling.max_new_tokens)
+        self.length = np.zeros(len(self.task), dtype=np.int64)
+        shape = len(self.task), sampling.max_new_tokens
+        self.tokens, self.logprobs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        self.finish: np.ndarray = np.full(len(self.task), "", dtype=object)
+
+    def question(self, row: int) -> tuple[int, ...]:
+        return self._tasks[self.task[row]].question_tokens
+
+    def entering_order(self) -> np.ndarray:
+        """Questions of like length near each other; it changes no output, each has a stream of its own."""
+        first = {task: place for place, task in reversed(list(enumerate(self._tasks)))}
+        keys = [(len(task.question_tokens), first[task]) for task in self._tasks]
+        return np.array(sorted(range(len(self.task)), key=lambda row: keys[self.task[row]]), dtype=np.int64)
+
+    def draws(self, rows: np.ndarray) -> np.ndarray:
+        """The next random number of each row's stream, [R] in [0, 1)."""
+        return uniforms(self._streams[rows], self.length[rows])
+
+    def newest(self, rows: np.ndarray) -> np.ndarray:
+        """Ids of the tokens drawn last, [R]."""
+        return self.tokens[rows, self.length[rows] - 1].astype(np.int64)
+
+    def append(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> None:
+        self.tokens[rows, self.length[rows]] = tokens
+        self.logprobs[rows, self.length[rows]] = logprobs
+        self.length[rows] += 1
+
+
+class Ends:
+    """What ends an output: an end token, a stop string, its limit."""
+
+    def __init__(self, policy: Policy, sampling: Sampling) -> None:
+        self._decode = policy.tokenizer.decode
+        self._stop = sampling.stop
+        vocabulary = policy.model.get_output_embeddings().weight.shape[0]
+        self._is_end = np.zeros(vocabulary, dtype=bool)
+        self._is_end[[token for token in policy.tokenizer.end_tokens if token < vocabulary]] = True
+        self._may_stop = self._tokens_that_may_stop(vocabulary) if self._stop else None
+        # A token may be one byte of a character, or a special token without any text, hence bytes and the margin.
+        self._tail = max((len(text.encode()) for text in self._stop), default=0) + 8
+
+    def mark(self, rows: Rows, live: np.ndarray, tokens: np.ndarray) -> None:
+        """Says of the live rows [R] that end with these tokens [R] why."""
+        rows.finish[live[rows.length[live] >= rows.limit[live]]] = "length"
+        rows.finish[live[self._is_end[tokens]]] = "stop"
+        if self._may_stop is not None:
+            for row in live[self._may_stop[tokens]]:
+                tail = self._decode(rows.tokens[row, max(0, rows.length[row] - self._tail) : rows.length[row]].tolist())
+                if any(text in tail for text in self._stop):
+                    rows.finish[row] = "stop"
+
+    def _tokens_that_may_stop(self, vocabulary: int) -> np.ndarray:
+        """[V], True for tokens that hold the last character of a stop string, or bytes that are no character alone.
+
+        Only rows that drew one of them are decoded.
+        """
+        lasts = {text[-1] for text in self._stop} | {"\ufffd"}
+        # Behind another token, since some tokenizers drop the space that the first one begins with.
+        before = self._decode([vocabulary - 1])
+        return np.array(
+            [bool(lasts & set(self._decode([vocabulary - 1, token])[len(before) :])) for token in range(vocabulary)]
+        )
