@@ -14,7 +14,7 @@ TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 .PHONY: help install demo tiny test bench bench-gpu lint format clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP)  ## install groupwise and its tools into .venv (the other targets see to it themselves)
 	@echo "installed in $(VENV)"

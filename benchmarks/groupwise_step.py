@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as groupwise/cli.py sets it, before torch is loaded
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -20,13 +21,19 @@ from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.train.update import make_batch, make_optimizer, resolve, update_policy
 
+WITHOUT = ("onednn", "shared_cache", "stream", "kept_layers")
+"""Parts that can be left out: oneDNN's products; a cache that keeps each question once; the stream without padding in
+the update; what layers keep for the backward pass."""
 
-def load(model: str, device: str) -> Policy:
+
+def load(model: str, device: str, *, without: Sequence[str] = ()) -> Policy:
     """The policy, with a tokenizer that knows no end token: every output is as long as its task says."""
-    config = ModelConfig(path=model, device=device)
+    config = ModelConfig(path=model, device=device, products="torch" if "onednn" in without else "auto")
     tokenizer = load_tokenizer(config)
     endless = replace(tokenizer, template=replace(tokenizer.template, end_tokens=frozenset()))
-    return load_policy(config, endless)
+    policy = load_policy(config, endless)
+    policy.question_once = policy.question_once and "stream" not in without
+    return policy
 
 
 def tasks_of(case: Case, step: int) -> list[Task]:
@@ -53,15 +60,18 @@ def groups_of(case: Case, outputs: list) -> list[Group]:
     ]
 
 
-def run(policy: Policy, case: Case, *, steps: int, threads: int) -> None:
+def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequence[str] = ()) -> None:
     """Prints a row for each step."""
     objective = resolve(ObjectiveConfig(preset="grpo", kl_coef=case.beta))
-    config, sampling = UpdateConfig(steps=steps), Sampling(max_new_tokens=case.limit)
+    config = UpdateConfig(steps=steps, recompute_layers="kept_layers" in without)
+    sampling = Sampling(max_new_tokens=case.limit)
     reference = None
     if case.beta:
         reference = load_policy(ModelConfig(path=policy.tokenizer.source, device=policy.device.type), policy.tokenizer)
         reference.model.requires_grad_(False)
-    optimizer, engine = make_optimizer(policy, config), LocalEngine(policy, max_rows=len(case.lengths))
+    optimizer = make_optimizer(policy, config)
+    sampler = replace(policy, question_once=True) if "stream" in without else policy
+    engine = LocalEngine(sampler, shared="shared_cache" not in without)
     engine.generate([Task(tuple(case.prompts[0]), (0,))], Sampling(max_new_tokens=1))
     startup = since_start()
     for step in range(steps):
@@ -109,10 +119,14 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int) -> None:
 def main() -> None:
     words = parser(__doc__)
     words.add_argument("--steps", type=int, default=1)
+    words.add_argument("--without", default="", help=f"parts left out, of {', '.join(WITHOUT)}")
     arguments = words.parse_args()
     torch.set_num_threads(arguments.threads)
-    policy = load(arguments.model, arguments.device)
-    run(policy, case_of(arguments), steps=arguments.steps, threads=arguments.threads)
+    without = [part for part in arguments.without.split(",") if part]
+    if unknown := set(without) - set(WITHOUT):
+        words.error(f"--without: {', '.join(sorted(unknown))} is not one of {', '.join(WITHOUT)}")
+    policy = load(arguments.model, arguments.device, without=without)
+    run(policy, case_of(arguments), steps=arguments.steps, threads=arguments.threads, without=without)
 
 
 if __name__ == "__main__":

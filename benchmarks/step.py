@@ -153,6 +153,7 @@ def main() -> None:
     arguments = _arguments()
     rows: list[dict] = []
     floors: list[dict] = []
+    kept: dict = {}
     if arguments.resume and arguments.output.exists():
         kept = json.loads(arguments.output.read_text())
         rows = [row for row in kept["rows"] if not row.get("error")]
@@ -163,6 +164,8 @@ def main() -> None:
         arguments.model = str(smollm2_135m_instruct())
     pythons = {name: python_of(name) for name in ("trl", "vllm") if name in arguments.systems}
     told = machine(pythons)
+    if rows:  # what the kept rows were measured with
+        told["versions"] = kept["machine"]["versions"] | told["versions"]
     for job in jobs(arguments):
         if done(job, rows, floors):
             continue

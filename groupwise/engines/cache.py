@@ -28,9 +28,9 @@ class SharedCache:
         self._policy, self._rows, self._tokens = policy, rows, tokens
         self._questions: list[tuple[int, ...]] = []  # of each slot
         self._last_states = torch.zeros(0)  # [Q, D], that predict a first token
-        self._slot = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], the question of each row
-        self._length = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], own tokens in the cache
-        self._asked: dict[int, _Pair] = {}  # layer -> [Q, K, N, D]
+        self.slots = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], the question of each row
+        self.lengths = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], own tokens in the cache
+        self.asked: dict[int, _Pair] = {}  # layer -> [Q, K, N, D]
         self._own: dict[int, _Pair] = {}  # layer -> [rows, K, T, D]
 
     @torch.inference_mode()
@@ -41,8 +41,8 @@ class SharedCache:
             self._prefill(part)
         slot = {question: number for number, question in enumerate(self._questions)}
         slots = torch.tensor([slot[question] for question in questions], device=self._policy.device)
-        self._slot = torch.cat([self._slot, slots])
-        self._length = torch.cat([self._length, torch.zeros_like(slots)])
+        self.slots = torch.cat([self.slots, slots])
+        self.lengths = torch.cat([self.lengths, torch.zeros_like(slots)])
         distinct, place = slots.unique(return_inverse=True)
         with self._policy.autocast():
             return self._policy.head(self._last_states[distinct])[place]
@@ -50,11 +50,11 @@ class SharedCache:
     @torch.inference_mode()
     def turn(self, tokens: Tensor) -> Tensor:
         """Logits [R, V] of the tokens that follow these [R], the newest of each row."""
-        asked = self._question_lengths()[self._slot]
+        asked = self._question_lengths()[self.slots]
         plan = _Turn(self, asked)
         with self._policy.autocast():
-            states = self._policy.stream_states(tokens[None], (asked + self._length)[None], plan)
-            self._length = self._length + 1
+            states = self._policy.stream_states(tokens[None], (asked + self.lengths)[None], plan)
+            self.lengths = self.lengths + 1
             return self._policy.head(states[0])
 
     @torch.inference_mode()
@@ -63,31 +63,31 @@ class SharedCache:
         order = _holes_filled(live)
         moved = np.flatnonzero(order != np.arange(len(order)))
         if len(moved):
-            longest = int(self._length.max())
+            longest = int(self.lengths.max())
             to, source = (torch.from_numpy(places).to(self._policy.device) for places in (moved, order[moved]))
             for pair in self._own.values():
                 for values in (pair.keys, pair.values):
                     values[to, :, :longest] = values[source, :, :longest]
         chosen = torch.from_numpy(order).to(self._policy.device)
-        self._slot, self._length = self._slot[chosen], self._length[chosen]
+        self.slots, self.lengths = self.slots[chosen], self.lengths[chosen]
         self._forget_questions()
         return order
 
     def _forget_questions(self) -> None:
         """Lets go of questions without rows, once they are half of those kept."""
         used = torch.zeros(len(self._questions), dtype=torch.bool)
-        used[self._slot.cpu()] = True
+        used[self.slots.cpu()] = True
         if 2 * int(used.sum()) > len(used):
             return
         kept = used.nonzero()[:, 0]
         self._questions = [self._questions[slot] for slot in kept.tolist()]
         chosen = kept.to(self._policy.device)
         self._last_states = self._last_states[chosen]
-        for pair in self._asked.values():
+        for pair in self.asked.values():
             pair.keys, pair.values = pair.keys[chosen], pair.values[chosen]
         place = torch.full((len(used),), -1, dtype=torch.long)
         place[kept] = torch.arange(len(kept))
-        self._slot = place.to(self._policy.device)[self._slot]
+        self.slots = place.to(self._policy.device)[self.slots]
 
     def _prefill(self, questions: list[tuple[int, ...]]) -> None:
         """Computes questions that are new here; their keys, values and last states are kept."""
@@ -111,9 +111,9 @@ class SharedCache:
             for slot, block in enumerate(blocks):
                 padded[slot, :, : block.end - block.start] = values[:, block.start : block.end]
             parts.append(padded)
-        held = self._asked.get(layer)
+        held = self.asked.get(layer)
         if held is None:
-            self._asked[layer] = _Pair(*parts)
+            self.asked[layer] = _Pair(*parts)
         else:
             held.keys, held.values = (
                 _stacked(old, new) for old, new in zip((held.keys, held.values), parts, strict=True)
@@ -122,34 +122,26 @@ class SharedCache:
     def _question_lengths(self) -> Tensor:
         return torch.tensor([len(question) for question in self._questions], device=self._policy.device)
 
-    def asked(self, layer: int) -> "_Pair":
-        return self._asked[layer]
+    def append(self, layer: int, keys: Tensor, values: Tensor, *, columns: int, level: bool) -> "_Pair":
+        """Keeps the rows' newest keys and values [R, K, D]; all of the layer's own, with room for so many columns.
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> "_Pair":
-        """Keeps the rows' newest keys and values [R, K, D]; returns all of the layer's own."""
+        level: every row has the same number of own tokens, so the newest ones are one column.
+        """
         held = self._own.get(layer)
         room = 0 if held is None else held.keys.shape[2]
-        needed = int(self._length.max()) + 1
-        if needed > room:
-            room = min(max(FIRST_TOKENS, 2 * room, needed), max(self._tokens, needed))
+        if columns > room:
+            room = min(max(FIRST_TOKENS, 2 * room, columns), max(self._tokens, columns))
             grown = _Pair(*(v.new_zeros(self._rows, v.shape[1], room, v.shape[2]) for v in (keys, values)))
             if held is not None:
                 grown.keys[:, :, : held.keys.shape[2]] = held.keys
                 grown.values[:, :, : held.keys.shape[2]] = held.values
             held = self._own[layer] = grown
         assert held is not None
-        rows = torch.arange(len(keys), device=keys.device)
-        held.keys[rows, :, self._length] = keys
-        held.values[rows, :, self._length] = values
+        rows = slice(len(keys)) if level else torch.arange(len(keys), device=keys.device)
+        column = columns - 1 if level else self.lengths
+        held.keys[rows, :, column] = keys
+        held.values[rows, :, column] = values
         return held
-
-    @property
-    def slots(self) -> Tensor:
-        return self._slot
-
-    @property
-    def lengths(self) -> Tensor:
-        return self._length
 
 
 @dataclass
@@ -158,29 +150,29 @@ class _Pair:
     values: Tensor
 
 
-class _Prefill(BlockPlan):
+class _Prefill:
     """Block attention that remembers keys and values."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
-        super().__init__(blocks)
+        self._blocks = BlockPlan(blocks)
         self.found: dict[int, _Pair] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         self.found[layer] = _Pair(key[0], value[0])
-        return super().attend(layer, query, key, value, form)
+        return self._blocks.attend(layer, query, key, value, form)
 
 
 class _Turn:
-    """One new token of each row: its scores against the question, one product for all rows of a question, and against
-    its own tokens; one softmax over both."""
+    """One new token of each row. Its scores against the question are one product for all rows of that question, those
+    against its own tokens a product of its own; the two softmaxes are joined by their largest scores and their sums."""
 
     def __init__(self, cache: SharedCache, asked: Tensor) -> None:
-        self._cache = cache
+        self._cache, self._asked_lengths = cache, asked
         slots, lengths = cache.slots, cache.lengths
-        self._rows = len(slots)
-        self._own = int(lengths.max()) + 1
+        self._rows, self._own = len(slots), int(lengths.max()) + 1
+        self._level = bool((lengths == lengths[0]).all())
         # members [Q, g]: the rows of each question, filled up with row 0; place [R]: where a row stands in it.
-        counts = torch.bincount(slots, minlength=1)
+        counts = torch.bincount(slots)
         order = torch.argsort(slots, stable=True)
         number = torch.arange(self._rows, device=slots.device) - (counts.cumsum(0) - counts)[slots[order]]
         width = int(counts.max())
@@ -188,49 +180,82 @@ class _Turn:
         self._members[slots[order], number] = order
         self._place = torch.empty_like(slots)
         self._place[order] = slots[order] * width + number
-        self._asked_lengths, self._lengths = asked, lengths
-        self._hidden_by_window: dict[int | None, Tensor | None] = {}
+        in_order = torch.arange(self._rows, device=slots.device)
+        self._in_order = len(counts) * width == self._rows and bool((self._place == in_order).all())
+        self._hidden: dict[int | None, tuple[Tensor | None, Tensor | None]] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
-        own = self._cache.append(layer, key[0].transpose(0, 1), value[0].transpose(0, 1))
-        asked = self._cache.asked(layer)
-        heads, kinds = query.shape[1], key.shape[1]
-        rows, questions, width = self._rows, *self._members.shape
-        q = (query[0].transpose(0, 1) * form.scaling).reshape(rows, kinds, heads // kinds, -1)
-        by_question = q[self._members].transpose(1, 2).reshape(questions, kinds, width * (heads // kinds), -1)
-        keys, values = asked.keys[:questions], asked.values[:questions]
-        far = self._to_rows(by_question @ keys.transpose(2, 3), kinds)
-        near = q @ own.keys[:rows, :, : self._own].transpose(2, 3)
-        scores = torch.cat([far, near], dim=-1)
-        scores = capped(scores, form.cap)
-        if form.window not in self._hidden_by_window:  # the same in every layer
-            self._hidden_by_window[form.window] = self._hidden(far.shape[-1], form.window)
-        hidden = self._hidden_by_window[form.window]
-        if hidden is not None:
-            scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
-        p_far, p_near = scores.softmax(-1).split([far.shape[-1], self._own], dim=-1)
-        mixed = p_far[self._members].transpose(1, 2).reshape(questions, kinds, width * (heads // kinds), -1) @ values
-        result = self._to_rows(mixed, kinds) + p_near @ own.values[:rows, :, : self._own]
-        return result.reshape(1, rows, heads, -1)
+        newest = key[0].transpose(0, 1), value[0].transpose(0, 1)
+        own = self._cache.append(layer, *newest, columns=self._own, level=self._level)
+        asked = self._cache.asked[layer]
+        rows, heads, kinds, repeats = self._rows, query.shape[1], key.shape[1], query.shape[1] // key.shape[1]
+        questions = len(self._members)
+        if form.window not in self._hidden:  # the same in every layer
+            self._hidden[form.window] = self._unseen(asked.keys.shape[2], form.window)
+        hidden_far, hidden_near = self._hidden[form.window]
+        q = (query[0].transpose(0, 1) * form.scaling).reshape(rows, kinds, repeats, -1)
+        # flatten: matmul() of four dimensions copies the cache, bmm() of three reads it where it is
+        far = _Softmax(
+            self._by_question(q, kinds, repeats),
+            asked.keys[:questions].flatten(0, 1),
+            asked.values[:questions].flatten(0, 1),
+            form.cap,
+            None if hidden_far is None else hidden_far.repeat_interleave(kinds, 0).repeat_interleave(repeats, 1),
+        )
+        near = _Softmax(
+            q.flatten(0, 1),
+            own.keys[:rows, :, : self._own].flatten(0, 1),
+            own.values[:rows, :, : self._own].flatten(0, 1),
+            form.cap,
+            None if hidden_near is None else hidden_near.repeat_interleave(kinds, 0)[:, None],
+        )
+        by_row = self._to_rows(torch.cat([far.mixed, far.top, far.total], -1), kinds, repeats)
+        mixed, top, total = by_row.split([far.mixed.shape[-1], 1, 1], -1)
+        highest = torch.maximum(top, near.top)
+        share, near_share = (top - highest).exp_(), (near.top - highest).exp_()
+        result = (mixed * share + near.mixed * near_share) / (total * share + near.total * near_share)
+        return result.view(1, rows, heads, -1)
 
-    def _to_rows(self, by_question: Tensor, kinds: int) -> Tensor:
-        """[Q, K, g * repeats, X] -> [R, K, repeats, X]."""
+    def _by_question(self, q: Tensor, kinds: int, repeats: int) -> Tensor:
+        """[R, K, repeats, D] -> [Q K, g repeats, D]."""
         questions, width = self._members.shape
-        spread = by_question.view(questions, kinds, width, -1, by_question.shape[-1]).transpose(1, 2)
-        return spread.reshape(questions * width, kinds, -1, by_question.shape[-1])[self._place]
+        gathered = q.view(questions, width, kinds, repeats, -1) if self._in_order else q[self._members]
+        return gathered.transpose(1, 2).reshape(questions * kinds, width * repeats, -1)
 
-    def _hidden(self, columns: int, window: int | None) -> Tensor | None:
-        """[R, columns + own], True where a row does not see; None if every row sees all."""
-        asked, lengths = self._asked_lengths, self._lengths
+    def _to_rows(self, by_question: Tensor, kinds: int, repeats: int) -> Tensor:
+        """[Q K, g repeats, X] -> [R K, repeats, X]."""
+        questions, width = self._members.shape
+        spread = by_question.view(questions, kinds, width, repeats, -1).transpose(1, 2)
+        spread = spread.reshape(questions * width, kinds, repeats, -1)
+        return (spread if self._in_order else spread[self._place]).flatten(0, 1)
+
+    def _unseen(self, columns: int, window: int | None) -> tuple[Tensor | None, Tensor | None]:
+        """[Q, g, columns] of the question and [R, own], True where a row does not see; None if every row sees all."""
+        asked, lengths = self._asked_lengths[:, None], self._cache.lengths[:, None]
         places = torch.arange(columns, device=asked.device)
         own_places = torch.arange(self._own, device=asked.device)
-        far, near = places >= asked[:, None], own_places > lengths[:, None]
-        if window is not None and columns + self._own > window:
-            newest = asked + lengths  # position of the row's new token
-            far = far | (newest[:, None] - places >= window)
-            near = near | (lengths[:, None] - own_places >= window)
-        hidden = torch.cat([far, near], dim=1)
-        return hidden if bool(hidden.any()) else None
+        far, near = places >= asked, own_places > lengths
+        if window is not None:  # the row's new token stands at asked + lengths
+            far = far | (asked + lengths - places >= window)
+            near = near | (lengths - own_places >= window)
+        return far[self._members] if bool(far.any()) else None, near if bool(near.any()) else None
+
+
+class _Softmax:
+    """Scores of queries [n, m, D] against keys [n, X, D] as a softmax not yet divided by its sum.
+
+    top, total: [n, m, 1], the largest score and the sum of exp(score - top). mixed: [n, m, D], those times the values.
+    hidden: [n, m or 1, X], True where nothing is seen; where all is hidden, total is 0.
+    """
+
+    def __init__(self, query: Tensor, keys: Tensor, values: Tensor, cap: float | None, hidden: Tensor | None) -> None:
+        scores = capped(torch.bmm(query, keys.transpose(1, 2)), cap)
+        if hidden is not None:
+            scores.masked_fill_(hidden, -torch.inf)
+        self.top = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
+        weights = scores.sub_(self.top).exp_()
+        self.total = weights.sum(-1, keepdim=True)
+        self.mixed = torch.bmm(weights, values)
 
 
 def _stacked(old: Tensor, new: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from groupwise.model.attention import Block, BlockPlan, Plan, attending
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
 from groupwise.model.memory import keep_freed_memory, layers_recomputed
-from groupwise.model.products import Products, fastest_products, use_products
+from groupwise.model.products import Products, fastest_products, find_siblings, use_products
 from groupwise.model.threads import use_own_cores
 from groupwise.model.tokenizer import NO_MODEL, ChatTokenizer, first_line
 from groupwise.objective.logprobs import sampling_logits, wide
@@ -195,6 +195,9 @@ def prepare(
     policy = Policy(model, tokenizer, device, precision)
     policy.products = fastest_products(device) if products == "auto" else cast(Products, products)
     use_products(model, policy.products)
+    if policy.products == "onednn":
+        with torch.inference_mode():
+            find_siblings(model, lambda: model.get_decoder()(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
     policy.whole_logits = not _head_is_linear(policy)
     policy.question_once = not policy.whole_logits and _questions_can_be_shared(policy)
     return policy

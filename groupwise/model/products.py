@@ -5,7 +5,7 @@ where there is AVX-512). oneDNN, which PyTorch brings along, uses all of it, wit
 core 230 to 260 GFLOP/s instead of 110. docs/performance.md has the figures.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -35,12 +35,14 @@ def use_products(model: nn.Module, products: Products) -> None:
 class OneDnnLinear(nn.Linear):
     """A linear layer whose fp32 products, forward and backward, are oneDNN's."""
 
-    packed: Tensor | None = None
+    packed: "_Packed | None" = None
     """The weights in the layout that a product of few rows reads fastest; only while `packed_weights` holds."""
+    siblings: "tuple[OneDnnLinear, ...]" = ()
+    """The layers that are given the same input as this one, this one included; see `find_siblings`."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.packed is not None and not torch.is_grad_enabled():
-            return _product(input, self.packed, self.bias)
+            return self.packed.output(self, input)
         if input.dtype != torch.float32 or self.weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         if not torch.is_grad_enabled():
@@ -51,16 +53,73 @@ class OneDnnLinear(nn.Linear):
 @contextmanager
 def packed_weights(model: nn.Module) -> Iterator[None]:
     """While it holds, weights must not change: copies laid out for the few rows of a sampling turn take their place."""
-    layers = [module for module in model.modules() if isinstance(module, OneDnnLinear)]
+    layers = [m for m in model.modules() if isinstance(m, OneDnnLinear) and m.weight.dtype == torch.float32]
     try:
         for layer in layers:
-            if layer.weight.dtype == torch.float32:
-                weight = layer.weight.detach()
-                layer.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+            if layer.packed is None:
+                together = layer.siblings or (layer,)
+                packed = _Packed(together)
+                for sibling in together:
+                    sibling.packed = packed
         yield
     finally:
         for layer in layers:
             layer.packed = None
+
+
+def find_siblings(model: nn.Module, forward: Callable[[], Any]) -> None:
+    """Learns from one forward pass which linear layers are given the same tensor (queries, keys and values; gate and
+    up), so that sampling can make their products as one."""
+    given: dict[int, tuple[Tensor, list[OneDnnLinear]]] = {}  # the tensor is kept, or its id could come again
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, OneDnnLinear)
+        given.setdefault(id(inputs[0]), (inputs[0], []))[1].append(layer)
+
+    layers = [module for module in model.modules() if isinstance(module, OneDnnLinear)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for _, together in given.values():
+        distinct = tuple(dict.fromkeys(together))
+        for layer in distinct:
+            layer.siblings = distinct
+
+
+class _Packed:
+    """The weights of layers that are given the same input, behind each other and laid out for few rows."""
+
+    def __init__(self, layers: "Sequence[OneDnnLinear]") -> None:
+        self._place = {layer: number for number, layer in enumerate(layers)}
+        self._sizes = [layer.out_features for layer in layers]
+        weight = (
+            torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
+        )
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        self._bias = None
+        if any(layer.bias is not None for layer in layers):
+            biases = [
+                layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers
+            ]
+            self._bias = torch.cat(biases).detach()
+        self._input: Tensor | None = None
+        self._outputs: dict[int, Tensor] = {}
+
+    def output(self, layer: "OneDnnLinear", x: Tensor) -> Tensor:
+        """The layer's output, made with its siblings' when the first of them is asked for; each is given out once."""
+        if len(self._sizes) == 1:
+            return _product(x, self._weight, self._bias)
+        place = self._place[layer]
+        if self._input is not x or place not in self._outputs:
+            outputs = _product(x, self._weight, self._bias).split(self._sizes, dim=-1)
+            self._input, self._outputs = x, dict(enumerate(outputs))
+        found = self._outputs.pop(place)
+        if not self._outputs:
+            self._input = None
+        return found
 
 
 class _LinearProduct(torch.autograd.Function):

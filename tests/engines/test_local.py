@@ -12,6 +12,7 @@ from groupwise.config import ModelConfig
 from groupwise.data import Message, Output, Sampling
 from groupwise.engines import draw, local
 from groupwise.engines.base import Task, stream
+from groupwise.engines.cache import SharedCache
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError, RunError
 from groupwise.model.checkpoint import save_checkpoint
@@ -277,3 +278,41 @@ def test_smollm2_answers_as_transformers_generate_does(tmp_path):
     text = read.decode(expected[0, len(question) :], skip_special_tokens=True)
     assert outputs[0][0].text == text
     assert "4" in text
+
+
+def test_a_task_is_told_of_as_soon_as_its_last_row_is_done(policy):
+    # limits of 3 and 12 tokens: the second task is done first, and told of first
+    endless = LocalEngine(never_ending(policy))
+    given = [Task((7, 8), (1, 2), limits=(12, 3)), Task((9,), (3,), limits=(5,))]
+    told: list[tuple[int, list[Output]]] = []
+    outputs = endless.generate(given, SAMPLING, finished=lambda task, done: told.append((task, done)))
+    assert [task for task, _ in told] == [1, 0]
+    assert [[len(output.tokens) for output in own] for own in outputs] == [[12, 3], [5]]
+    assert [words(done) for _, done in told] == [words(outputs[1]), words(outputs[0])]
+    assert {output.finish for own in outputs for output in own} == {"length"}
+
+
+def test_waiting_rows_take_the_places_of_finished_ones_at_once(policy, monkeypatch):
+    # 12 outputs of 2 to 9 tokens in 4 places: while some wait, every turn has all 4
+    engine = LocalEngine(never_ending(policy), max_rows=4)
+    side_by_side: list[int] = []
+    turn = SharedCache.turn
+    monkeypatch.setattr(
+        SharedCache, "turn", lambda self, tokens: side_by_side.append(len(tokens)) or turn(self, tokens)
+    )
+    given = [Task((7, n), (n, n + 50), limits=(2 + n % 8, 2 + (5 * n) % 8)) for n in range(6)]
+    engine.generate(given, SAMPLING)
+    tokens = sum(limit - 1 for task in given for limit in task.limits)  # the first one comes from the question
+    assert sum(side_by_side) == tokens
+    waiting = [rows for rows in side_by_side if rows == 4]
+    assert side_by_side[: len(waiting)] == waiting
+    assert len(side_by_side) <= tokens / 4 + 9
+
+
+def test_a_question_is_computed_once_for_all_its_outputs(policy, monkeypatch):
+    engine = LocalEngine(policy)
+    asked: list[list[tuple[int, ...]]] = []
+    prefill = SharedCache._prefill
+    monkeypatch.setattr(SharedCache, "_prefill", lambda self, new: asked.append(list(new)) or prefill(self, new))
+    engine.generate(tasks(8), SAMPLING)
+    assert sorted(len(question) for part in asked for question in part) == sorted(LENGTHS)

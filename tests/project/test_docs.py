@@ -37,13 +37,15 @@ def test_a_recipe_in_the_documents_is_one(block, monkeypatch):
 
 @pytest.mark.parametrize("block", CONSOLE, ids=str)
 def test_a_command_in_the_documents_is_one(block):
-    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for program, *words in block.commands or [line.split("#")[0].split() for line in block.text.splitlines()]:
         match program:
             case "make":
                 assert words[0] in targets
             case "groupwise":
                 parse(words)
+            case "python" if words[0] == "-m":
+                assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file()
             case "python":
                 assert (ROOT / words[0]).is_file()
             case "source":

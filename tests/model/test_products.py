@@ -1,0 +1,102 @@
+"""Linear layers give the same numbers whichever library multiplies."""
+
+import pytest
+import torch
+from torch import nn
+
+from groupwise.model import products
+from groupwise.model.products import OneDnnLinear, fastest_products, packed_weights, use_products
+from tests.close import close
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch has no oneDNN products"
+)
+CPU = torch.device("cpu")
+
+
+def layer(*, bias: bool) -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(33, 19, bias=bias)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(33,), (1, 33), (70, 33), (2, 5, 33)])
+def test_outputs_and_gradients_are_pytorchs(shape, bias):
+    results = []
+    for library in ("torch", "onednn"):
+        linear = layer(bias=bias)
+        use_products(nn.Sequential(linear), library)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = linear(x)
+        y.sin().sum().backward()
+        results.append([y, x.grad, *(parameter.grad for parameter in linear.parameters())])
+    for one, other in zip(*results, strict=True):
+        assert close(one, other)
+
+
+def test_a_frozen_weight_has_no_gradient():
+    linear = layer(bias=True)
+    use_products(nn.Sequential(linear), "onednn")
+    linear.requires_grad_(False)
+    x = torch.randn(4, 33).requires_grad_()
+    linear(x).sum().backward()
+    assert x.grad is not None
+    assert linear.weight.grad is linear.bias.grad is None
+
+
+def test_other_precisions_go_the_usual_way():
+    linear = layer(bias=True).double()
+    use_products(nn.Sequential(linear), "onednn")
+    x = torch.randn(4, 33, dtype=torch.float64)
+    assert close(linear(x), nn.functional.linear(x, linear.weight, linear.bias))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(bias=True)(x.float()).dtype == torch.bfloat16
+
+
+def test_weights_and_names_stay_and_the_way_back_is_open():
+    model = nn.Sequential(layer(bias=True), nn.ReLU())
+    before = model.state_dict()
+    use_products(model, "onednn")
+    assert type(model[0]) is OneDnnLinear
+    assert model.state_dict().keys() == before.keys()
+    assert model[0].weight is not None
+    use_products(model, "torch")
+    assert type(model[0]) is nn.Linear
+
+
+def test_layers_of_another_kind_are_left_alone():
+    class Own(nn.Linear):
+        def forward(self, input):
+            return super().forward(input) + 1
+
+    model = nn.Sequential(Own(3, 3))
+    use_products(model, "onednn")
+    assert type(model[0]) is Own
+
+
+def test_packed_weights_are_the_weights_and_are_gone_afterwards():
+    linear = layer(bias=True)
+    model = nn.Sequential(linear)
+    use_products(model, "onednn")
+    x = torch.randn(17, 33)
+    with torch.no_grad():
+        expected = linear(x)
+        with packed_weights(model):
+            assert linear.packed is not None
+            assert close(linear(x), expected)
+        assert linear.packed is None
+        linear.weight.mul_(2)
+        assert not torch.allclose(linear(x), expected)
+    with pytest.raises(ZeroDivisionError), packed_weights(model):
+        1 / 0  # noqa: B018
+    assert linear.packed is None
+
+
+@pytest.mark.parametrize(
+    ("vectors", "amd", "expected"), [("AVX512", True, "onednn"), ("AVX512", False, "torch"), ("AVX2", True, "torch")]
+)
+def test_the_choice_is_by_the_processor(vectors, amd, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    monkeypatch.setattr(products, "_is_amd", lambda: amd)
+    assert fastest_products(CPU) == expected
+    assert fastest_products(torch.device("meta")) == "torch"
