@@ -90,7 +90,7 @@ def draw(parts: dict[str, dict[str, float]], title: str, picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(9, 2.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 3), layout="constrained")
     names = list(parts)
     left = [0.0] * len(names)
     colours = ["#2f5d8a", "#d98032", "#7aa95c", "#9a9a9a", "#8a5fa8", "#d9c04a"]
@@ -101,7 +101,7 @@ def draw(parts: dict[str, dict[str, float]], title: str, picture: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("CPU seconds, one thread")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8, ncols=2, loc="lower right")
+    figure.legend(fontsize=8, ncols=3, loc="outside lower center")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=130)
 
