@@ -4,7 +4,7 @@ import re
 
 
 def right(completions, answer, **columns):
-    """TRL's form, one call for many outputs: 1 if the last number is the answer, None (no opinion) without an answer."""
+    """TRL's form, one call for many outputs: 1 if the last number is the answer, None (no opinion) if there is none."""
     return [
         None if wanted is None else float(numbers(text)[-1:] == [str(wanted)])
         for text, wanted in zip(completions, answer, strict=True)
