@@ -99,11 +99,10 @@ class _Packed:
             torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
         )
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
-        self._bias = None
+        self._bias: Tensor | None = None
         if any(layer.bias is not None for layer in layers):
-            biases = [
-                layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers
-            ]
+            none = [layer.weight.new_zeros(layer.out_features) for layer in layers]
+            biases = [zeros if layer.bias is None else layer.bias for layer, zeros in zip(layers, none, strict=True)]
             self._bias = torch.cat(biases).detach()
         self._input: Tensor | None = None
         self._outputs: dict[int, Tensor] = {}

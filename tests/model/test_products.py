@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from groupwise.model import products
-from groupwise.model.products import OneDnnLinear, fastest_products, packed_weights, use_products
+from groupwise.model.products import OneDnnLinear, fastest_products, find_siblings, packed_weights, use_products
 from tests.close import close
 
 pytestmark = pytest.mark.skipif(
@@ -100,3 +100,34 @@ def test_the_choice_is_by_the_processor(vectors, amd, expected, monkeypatch):
     monkeypatch.setattr(products, "_is_amd", lambda: amd)
     assert fastest_products(CPU) == expected
     assert fastest_products(torch.device("meta")) == "torch"
+
+
+class Siblings(nn.Module):
+    """Two layers of one input, with and without a bias, and one of what they give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.after = nn.Linear(33, 19), nn.Linear(33, 5, bias=False), nn.Linear(24, 7)
+
+    def forward(self, x):
+        return self.after(torch.cat([self.one(x), self.two(x)], -1))
+
+
+def test_layers_of_one_input_are_found_and_multiplied_as_one():
+    torch.manual_seed(0)
+    model = Siblings()
+    x = torch.randn(9, 33)
+    with torch.no_grad():
+        expected, again = model(x), model(2 * x)
+        use_products(model, "onednn")
+        find_siblings(model, lambda: model(x))
+        assert model.one.siblings == model.two.siblings == (model.one, model.two)
+        assert model.after.siblings == (model.after,)
+        with packed_weights(model):
+            assert model.one.packed is model.two.packed is not model.after.packed
+            assert close(model(x), expected)
+            assert close(model(2 * x), again)
+            # in another order, alone, and twice with the same tensor whose values have changed
+            assert close(model.two(x), nn.functional.linear(x, model.two.weight))
+            x.mul_(2)
+            assert close(model.two(x), nn.functional.linear(x, model.two.weight))
