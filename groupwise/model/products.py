@@ -102,7 +102,9 @@ class _Packed:
         self._bias: Tensor | None = None
         if any(layer.bias is not None for layer in layers):
             none = [layer.weight.new_zeros(layer.out_features) for layer in layers]
-            biases = [zeros if layer.bias is None else layer.bias for layer, zeros in zip(layers, none, strict=True)]
+            biases: list[Tensor] = [
+                zeros if layer.bias is None else layer.bias for layer, zeros in zip(layers, none, strict=True)
+            ]
             self._bias = torch.cat(biases).detach()
         self._input: Tensor | None = None
         self._outputs: dict[int, Tensor] = {}
@@ -131,9 +133,9 @@ class _LinearProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        slope = slopes[0].flatten(0, -2)
+        slope = slopes[0].reshape(-1, slopes[0].shape[-1])
         by_input = _product(slope, weight.t(), None).view(x.shape) if ctx.needs_input_grad[0] else None
-        by_weight = _product(slope.t(), x.flatten(0, -2).t(), None) if ctx.needs_input_grad[1] else None
+        by_weight = _product(slope.t(), x.reshape(-1, x.shape[-1]).t(), None) if ctx.needs_input_grad[1] else None
         by_bias = slope.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return by_input, by_weight, by_bias
 
