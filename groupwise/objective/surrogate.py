@@ -49,9 +49,9 @@ class Terms:
     kl: Tensor
     """The estimator's values, nats; 0 outside the mask and without a reference."""
     clipped_low: Tensor
-    """True where A < 0 and the ratio is under 1 - clip_low: the loss has no gradient there."""
+    """True where A < 0 and the loss has no gradient: for `clip`, where the ratio is under 1 - clip_low."""
     clipped_high: Tensor
-    """True where A > 0 and the ratio is over 1 + clip_high: the loss has no gradient there."""
+    """True where A > 0 and the loss has no gradient: for `clip`, where the ratio is over 1 + clip_high."""
 
 
 def policy_loss(
@@ -83,11 +83,23 @@ def policy_loss(
         if entropies is None:
             raise ConfigError(f"entropy_coef = {objective.entropy_coef}: no entropies", hint="give them, or 0")
         per_token = per_token - objective.entropy_coef * torch.where(mask, entropies, 0.0)
-    ratio = torch.exp(log_ratio(logprobs, old_logprobs, mask)).detach()
+    frozen = _without_gradient(objective, logprobs.detach(), old_logprobs.detach(), advantages, mask)
     return Terms(
         loss=objective.aggregate(per_token, mask, denominators),
-        ratio=ratio,
+        ratio=torch.exp(log_ratio(logprobs, old_logprobs, mask)).detach(),
         kl=kl.detach(),
-        clipped_low=(advantages < 0) & (ratio < 1 - objective.clip_low),
-        clipped_high=(advantages > 0) & (ratio > 1 + objective.clip_high),
+        clipped_low=(advantages < 0) & frozen,
+        clipped_high=(advantages > 0) & frozen,
     )
+
+
+def _without_gradient(
+    objective: Objective, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor
+) -> Tensor:
+    """True for the tokens of the mask whose log-probability the loss has no derivative by, [B, T]."""
+    # Asked of the loss itself: what a bound means, of a token or of its whole output, each loss knows alone.
+    with torch.enable_grad():
+        logprobs = logprobs.requires_grad_()
+        loss = objective.loss(logprobs, old_logprobs, advantages, mask, objective.clip_low, objective.clip_high)
+        (slope,) = torch.autograd.grad(loss.sum(), logprobs)
+    return mask & (slope == 0)

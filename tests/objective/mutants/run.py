@@ -33,6 +33,7 @@ MODULES = [
     f"tests.objective.test_{name}"
     for name in (
         "losses",
+        "sequence_losses",
         "surrogate",
         "kl",
         "presets",
@@ -40,6 +41,7 @@ MODULES = [
         "logprobs",
         "invariances",
         "policy_gradient",
+        "rows_in_expectation",
         "contracts",
     )
 ]

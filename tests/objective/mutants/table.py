@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-LOGPROBS, ADVANTAGE, LOSSES, SURROGATE, PRESETS = (
-    f"objective/{name}.py" for name in ("logprobs", "advantage", "losses", "surrogate", "presets")
+LOGPROBS, ADVANTAGE, LOSSES, SEQUENCE, SURROGATE, PRESETS = (
+    f"objective/{name}.py" for name in ("logprobs", "advantage", "losses", "sequence_losses", "surrogate", "presets")
 )
 
 
@@ -56,13 +56,56 @@ MUTANTS = (
     Mutant(
         "advantages outside the mask", ADVANTAGE, "torch.where(mask, advantages", "torch.where(mask | True, advantages"
     ),
+    Mutant(
+        "the mean of all for that of the others",
+        ADVANTAGE,
+        "_centred(rewards) * (others + 1) / others",
+        "_centred(rewards)",
+    ),
+    Mutant("leave-one-out shrunk", ADVANTAGE, "(others + 1) / others", "others / (others + 1)"),
+    Mutant("others counted with oneself", ADVANTAGE, "others = len(rewards) - 1", "others = len(rewards)"),
+    Mutant(
+        "share of the mean without a baseline", ADVANTAGE, "return _centred(rewards) / mean", "return rewards / mean"
+    ),
+    Mutant(
+        "share of the std", ADVANTAGE, "return _centred(rewards) / mean", "return _centred(rewards) / rewards.std()"
+    ),
+    Mutant("a mean below 0 turns signs", ADVANTAGE, "if mean <= 0:", "if mean == 0:"),
+    Mutant("the batch cut into groups", ADVANTAGE, "torch.zeros_like(group), mask, _st", "group, mask, _st"),
+    Mutant(
+        "the batch not scaled",
+        ADVANTAGE,
+        "torch.zeros_like(group), mask, _standardised",
+        "torch.zeros_like(group), mask, _centred",
+    ),
+    Mutant("missing rewards in the batch's std", ADVANTAGE, "centred[~rewards.isnan().cpu()].std()", "centred.std()"),
+    Mutant(
+        "the batch's mean for the group's",
+        ADVANTAGE,
+        "centred = _by_group(rewards, group, ",
+        "centred = _by_group(rewards, 0 * group, ",
+    ),
+    Mutant("population std of the batch", ADVANTAGE, ".std() + EPSILON)", ".std(correction=0) + EPSILON)"),
+    Mutant(
+        "a missing reward of one",
+        ADVANTAGE,
+        "_finite(rewards).nan_to_num(), rewards",
+        "_finite(rewards).nan_to_num(1.0), rewards",
+    ),
+    Mutant("wrong outputs imitated", ADVANTAGE, ".nan_to_num().clamp(min=0)", ".nan_to_num().abs()"),
+    Mutant("right outputs cut to one", ADVANTAGE, ".clamp(min=0)", ".clamp(min=0, max=1)"),
     Mutant("loss with the sign flipped", LOSSES, "return -torch.minimum(", "return torch.minimum("),
-    Mutant("maximum for minimum", LOSSES, "torch.minimum(", "torch.maximum("),
+    Mutant("maximum for minimum", LOSSES, "return -torch.minimum(", "return -torch.maximum("),
     Mutant("clamp without minimum", LOSSES, "torch.minimum(ratio * advantages, ratio", "(ratio"),
     Mutant("no clip", LOSSES, "ratio.clamp(1 - low, 1 + high)", "ratio"),
-    Mutant("bounds swapped", LOSSES, "clamp(1 - low, 1 + high)", "clamp(1 - high, 1 + low)"),
+    Mutant("bounds swapped", LOSSES, "ratio.clamp(1 - low, 1 + high)", "ratio.clamp(1 - high, 1 + low)"),
     Mutant("low bound for both", LOSSES, "1 + high) * advantages", "1 + low) * advantages"),
-    Mutant("ratio turned round", LOSSES, "torch.exp(log_ratio(", "torch.exp(-log_ratio("),
+    Mutant(
+        "ratio turned round",
+        LOSSES,
+        "clipped_surrogate(torch.exp(log_ratio(",
+        "clipped_surrogate(torch.exp(-log_ratio(",
+    ),
     Mutant(
         "mask multiplied into the log-ratio",
         LOSSES,
@@ -71,6 +114,82 @@ MUTANTS = (
     ),
     Mutant("mask on the difference only", LOSSES, "torch.where(mask, logprobs, 0.0) -", "logprobs * mask -"),
     Mutant("advantages not masked", LOSSES, "advantages = torch.where(mask, advantages, 0.0)", "pass"),
+    Mutant("dual clip of good tokens", LOSSES, "torch.where(bounded < 0,", "torch.where(bounded > 0,"),
+    Mutant("another c", LOSSES, "DUAL_CLIP = 3.0", "DUAL_CLIP = 2.0"),
+    Mutant("dual clip from below", LOSSES, "torch.minimum(loss, -DUAL_CLIP", "torch.maximum(loss, -DUAL_CLIP"),
+    Mutant("dual clip of every bad token", LOSSES, "torch.minimum(loss, -DUAL_CLIP * bounded)", "-DUAL_CLIP * bounded"),
+    Mutant(
+        "reinforce lowers the good",
+        LOSSES,
+        "return -torch.where(mask, advantages",
+        "return torch.where(mask, advantages",
+    ),
+    Mutant(
+        "reinforce of the ratio",
+        LOSSES,
+        "* torch.where(mask, logprobs, 0.0)",
+        "* log_ratio(logprobs, old_logprobs, mask)",
+    ),
+    Mutant(
+        "reinforce of the probability",
+        LOSSES,
+        "* torch.where(mask, logprobs, 0.0)",
+        "* torch.where(mask, logprobs, 0.0).exp()",
+    ),
+    Mutant("reinforce multiplied by the mask", LOSSES, "* torch.where(mask, logprobs, 0.0)", "* logprobs * mask"),
+    Mutant("cispo's weight with a gradient", LOSSES, ".clamp(1 - low, 1 + high).detach()", ".clamp(1 - low, 1 + high)"),
+    Mutant("cispo without bounds", LOSSES, ".clamp(1 - low, 1 + high).detach()", ".detach()"),
+    Mutant(
+        "cispo's bounds swapped", LOSSES, ".clamp(1 - low, 1 + high).detach()", ".clamp(1 - high, 1 + low).detach()"
+    ),
+    Mutant("cispo's ratio turned round", LOSSES, "weight = torch.exp(log_ratio(", "weight = torch.exp(-log_ratio("),
+    Mutant("temperatures swapped", LOSSES, "torch.where(gated > 0, torch", "torch.where(gated < 0, torch"),
+    Mutant("gate about ratio 0", LOSSES, "torch.sigmoid(tau * (ratio - 1))", "torch.sigmoid(tau * ratio)"),
+    Mutant("gate about the log-ratio", LOSSES, "torch.sigmoid(tau * (ratio - 1))", "torch.sigmoid(tau * ratio.log())"),
+    Mutant("gate without its scale", LOSSES, "* 4 / tau * gated", "* gated"),
+    Mutant("fp32 temperatures", LOSSES, "torch.full_like(gated, high), low", "high, low"),
+    Mutant("nll of every output", LOSSES, "mask & (advantages > 0), -logprobs", "mask, -logprobs"),
+    Mutant("nll of the padding", LOSSES, "mask & (advantages > 0), -logprobs", "advantages > 0, -logprobs"),
+    Mutant(
+        "nll weighted by the advantage",
+        LOSSES,
+        "(advantages > 0), -logprobs",
+        "(advantages > 0), -advantages * logprobs",
+    ),
+    Mutant("nll of wrong outputs", LOSSES, "(advantages > 0), -logprobs", "(advantages < 0), -logprobs"),
+    Mutant("no loss is marked", LOSSES, "loss.over_whole_output = True", "loss.over_whole_output = False"),
+    Mutant("gspo not marked", SEQUENCE, "@over_whole_output\ndef sequence_clip(", "def sequence_clip("),
+    Mutant(
+        "gspo-token not marked", SEQUENCE, "@over_whole_output\ndef sequence_token_clip(", "def sequence_token_clip("
+    ),
+    Mutant("gmpo not marked", SEQUENCE, "@over_whole_output\ndef geometric_clip(", "def geometric_clip("),
+    Mutant("the product of the ratios", SEQUENCE, " / mask.sum(dim=1, keepdim=True).clamp(min=1)", ""),
+    Mutant("padding in the outputs' lengths", SEQUENCE, "/ mask.sum(dim=1,", "/ (mask | True).sum(dim=1,"),
+    Mutant("an output without tokens is nan", SEQUENCE, ".clamp(min=1)", ""),
+    Mutant("outputs' ratio turned round", SEQUENCE, "ratio = torch.exp(_mean", "ratio = torch.exp(-_mean"),
+    Mutant(
+        "arithmetic mean of the ratios",
+        SEQUENCE,
+        "ratio = torch.exp(_mean_over_tokens(log_ratio(logprobs, old_logprobs, mask), mask))",
+        "ratio = _mean_over_tokens(torch.exp(log_ratio(logprobs, old_logprobs, mask)), mask)",
+    ),
+    Mutant(
+        "the ratio of each token for the outputs'",
+        SEQUENCE,
+        "ratio = torch.exp(_mean_over_tokens(log_ratio(logprobs, old_logprobs, mask), mask))",
+        "ratio = torch.exp(log_ratio(logprobs, old_logprobs, mask))",
+    ),
+    Mutant("gspo-token by all tokens", SEQUENCE, "old_logprobs, mask), mask)).detach()", "old_logprobs, mask), mask))"),
+    Mutant("gspo-token without the outputs' ratio", SEQUENCE, "s * torch.exp(own", "torch.exp(own"),
+    Mutant("gspo-token times its probability", SEQUENCE, "torch.exp(own - own.detach())", "torch.exp(own)"),
+    Mutant("gspo-token without a gradient of its own", SEQUENCE, "s * torch.exp(own - own.detach())", "s + 0 * own"),
+    Mutant("gspo-token reads the padding", SEQUENCE, "own = torch.where(mask, logprobs, 0.0)", "own = logprobs"),
+    Mutant("gmpo clipped on the wrong side", SEQUENCE, "torch.where(kept < 0,", "torch.where(kept > 0,"),
+    Mutant("gmpo not clipped", SEQUENCE, "_mean_over_tokens(clipped, mask)", "_mean_over_tokens(change, mask)"),
+    Mutant("gmpo's bounds swapped", SEQUENCE, "min=-low), change.clamp(max=high)", "min=-high), change.clamp(max=low)"),
+    Mutant("gmpo clipped on both sides", SEQUENCE, "change.clamp(max=high)", "change.clamp(-low, high)"),
+    Mutant("gmpo's bounds of a ratio", SEQUENCE, "clamp(max=high)", "clamp(max=float(torch.tensor(high).log1p()))"),
+    Mutant("gmpo lowers the good", SEQUENCE, "return -torch.exp(_mean", "return torch.exp(_mean"),
     Mutant("padding in the lengths", LOSSES, "lengths = mask.sum(dim=1)", "lengths = (mask | True).sum(dim=1)"),
     Mutant("sum for mean over tokens", LOSSES, ".sum(dim=1) / lengths)", ".sum(dim=1))"),
     Mutant(
@@ -106,13 +225,35 @@ MUTANTS = (
     Mutant("entropy added", SURROGATE, "per_token - objective.entropy_coef", "per_token + objective.entropy_coef"),
     Mutant("entropy multiplied by the mask", SURROGATE, "torch.where(mask, entropies, 0.0)", "mask * entropies"),
     Mutant(
-        "one bound for both sides", SURROGATE, "(ratio > 1 + objective.clip_high)", "(ratio > 1 + objective.clip_low)"
+        "one bound for both sides",
+        SURROGATE,
+        "mask, objective.clip_low, objective.clip_high)\n        (slope,)",
+        "mask, objective.clip_low, objective.clip_low)\n        (slope,)",
     ),
-    Mutant("clipped whatever the advantage", SURROGATE, "(advantages < 0) & (ratio <", "(ratio <"),
+    Mutant("clipped whatever the advantage", SURROGATE, "clipped_low=(advantages < 0) & frozen", "clipped_low=frozen"),
+    Mutant("clipped on the other side", SURROGATE, "clipped_low=(advantages < 0)", "clipped_low=(advantages > 0)"),
+    Mutant("padding told clipped", SURROGATE, "return mask & (slope == 0)", "return slope == 0"),
+    Mutant(
+        "every loss taken for one per token",
+        SURROGATE,
+        "return not getattr(self.loss,",
+        "return True or not getattr(self.loss,",
+    ),
     Mutant(
         "ratio of the padding", SURROGATE, "log_ratio(logprobs, old_logprobs, mask)).d", "logprobs - old_logprobs).d"
     ),
     Mutant("dr_grpo with the std", PRESETS, 'advantage="group_centred"', 'advantage="group_relative"'),
-    Mutant("grpo averaged by token", PRESETS, 'aggregate="per_output"', 'aggregate="per_token"'),
+    Mutant(
+        "grpo averaged by token",
+        PRESETS,
+        'aggregate="per_output",\n    clip_low=0.2,\n    clip_high=0.2,\n    kl_coef=0.04',
+        'aggregate="per_token",\n    clip_low=0.2,\n    clip_high=0.2,\n    kl_coef=0.04',
+    ),
     Mutant("another beta", PRESETS, "kl_coef=0.04", "kl_coef=0.004"),
+    Mutant("rloo with its own reward in the mean", PRESETS, 'advantage="leave_one_out"', 'advantage="group_centred"'),
+    Mutant("dapo without the higher bound", PRESETS, "clip_high=0.28", "clip_high=0.2"),
+    Mutant("cispo with a lower bound", PRESETS, "clip_low=1.0,", "clip_low=0.2,"),
+    Mutant("sapo with one temperature", PRESETS, "clip_low=1.05", "clip_low=1.00"),
+    Mutant("maxrl with the std", PRESETS, 'advantage="over_mean"', 'advantage="group_relative"'),
+    Mutant("online_rft weighted", PRESETS, 'loss="nll"', 'loss="reinforce"'),
 )
