@@ -128,9 +128,9 @@ class ObjectiveConfig(Section):
     loss: str | None = None
     aggregate: str | None = None
     clip_low: float | None = Field(default=None, ge=0)
-    """epsilon below: the ratio's lower bound is 1 - clip_low."""
+    """The loss's `low`: for `clip`, epsilon below (the ratio's lower bound is 1 - clip_low)."""
     clip_high: float | None = Field(default=None, ge=0)
-    """epsilon above: the ratio's upper bound is 1 + clip_high."""
+    """The loss's `high`: for `clip`, epsilon above (the ratio's upper bound is 1 + clip_high)."""
     kl_coef: float | None = Field(default=None, ge=0)
     """beta, weight of the KL to the reference in the loss; 0: no reference model is loaded."""
     kl_estimator: str | None = None
