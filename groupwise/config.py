@@ -161,7 +161,7 @@ class UpdateConfig(Section):
     16384 on a GPU."""
     recompute_layers: bool = False
     """Keep one state per layer and token instead of all that the backward pass needs, and compute each layer twice
-    (activation checkpointing): less memory, a third more time."""
+    (activation checkpointing): less memory, an update takes a quarter more time."""
     mask_truncated: bool = False
     """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
 

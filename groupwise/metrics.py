@@ -50,12 +50,12 @@ _ENTRIES = (
     Metric(
         "clip/low",
         "share",
-        "tokens whose ratio is under 1 - clip_low with A < 0, so without gradient; TRL clip_ratio/low_mean",
+        "tokens with A < 0 whose gradient the loss drops (clip: ratio under 1 - clip_low); TRL clip_ratio/low_mean",
     ),
     Metric(
         "clip/high",
         "share",
-        "tokens whose ratio is over 1 + clip_high with A > 0, so without gradient; TRL clip_ratio/high_mean",
+        "tokens with A > 0 whose gradient the loss drops (clip: ratio over 1 + clip_high); TRL clip_ratio/high_mean",
     ),
     Metric("ratio/mean", "", "mean of pi_theta / pi_old over sampled tokens; 1 by construction on policy"),
     Metric("ratio/max", "", "largest pi_theta / pi_old of a sampled token"),

@@ -58,6 +58,7 @@ def not_trained(*overrides):
         ("update.steps", r"override 'update\.steps' is not of the form a\.b=c; for example update\.steps=100$"),
         ("stage=grop", r"stage = 'grop': no such name; did you mean 'grpo'\?; known: (.*, )?grpo"),
         ("rollout.engine=locl", r"rollout\.engine = 'locl': .*did you mean 'local'\?; known: (.*, )?local"),
+        ("objective={preset: sapo, clip_low: 0}", r"objective\.clip_low = 0, .* soft_gate; set both above 0"),
         ("objective.preset=grop", r"objective\.preset = 'grop': .*'grpo'\?; known: .*dr_grpo"),
         (
             "rewards.0.function=nmber",

@@ -58,6 +58,7 @@ class LocalEngine:
         self.policy = policy
         self.max_rows = max_rows
         self.shared = shared and policy.question_once and _caches_agree(policy)
+        self._ends: dict[tuple[str, ...], Ends] = {}  # by the stop strings
 
     def generate(
         self,
@@ -89,7 +90,9 @@ class LocalEngine:
         """Samples every row; yields the rows that are finished, turn by turn."""
         waiting = rows.entering_order()
         live = waiting[:0]
-        ends = Ends(self.policy, sampling)
+        if sampling.stop not in self._ends:
+            self._ends[sampling.stop] = Ends(self.policy, sampling.stop)
+        ends = self._ends[sampling.stop]
         while len(live) or len(waiting):
             free = self.max_rows - len(live)
             if len(waiting) and (not len(live) or (cache.enters_any_time and free * ENTER_SHARE >= self.max_rows)):

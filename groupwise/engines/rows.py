@@ -55,13 +55,12 @@ class Rows:
 class Ends:
     """What ends an output: an end token, a stop string, its limit."""
 
-    def __init__(self, policy: Policy, sampling: Sampling) -> None:
-        self._decode = policy.tokenizer.decode
-        self._stop = sampling.stop
+    def __init__(self, policy: Policy, stop: tuple[str, ...]) -> None:
+        self._decode, self._stop = policy.tokenizer.decode, stop
         vocabulary = policy.model.get_output_embeddings().weight.shape[0]
         self._is_end = np.zeros(vocabulary, dtype=bool)
         self._is_end[[token for token in policy.tokenizer.end_tokens if token < vocabulary]] = True
-        self._may_stop = self._tokens_that_may_stop(vocabulary) if self._stop else None
+        self._may_stop = self._tokens_that_may_stop(vocabulary) if stop else None
         # A token may be one byte of a character, or a special token without any text, hence bytes and the margin.
         self._tail = max((len(text.encode()) for text in self._stop), default=0) + 8
 
@@ -78,11 +77,12 @@ class Ends:
     def _tokens_that_may_stop(self, vocabulary: int) -> np.ndarray:
         """[V], True for tokens that hold the last character of a stop string, or bytes that are no character alone.
 
-        Only rows that drew one of them are decoded.
+        Only rows that drew one of them are decoded. It takes a second, so an engine does it once.
         """
         lasts = {text[-1] for text in self._stop} | {"\ufffd"}
-        # Behind another token, since some tokenizers drop the space that the first one begins with.
+        # Also behind another token, since some tokenizers drop the space that the first one begins with.
         before = self._decode([vocabulary - 1])
-        return np.array(
-            [bool(lasts & set(self._decode([vocabulary - 1, token])[len(before) :])) for token in range(vocabulary)]
+        texts = (
+            self._decode([token]) + self._decode([vocabulary - 1, token])[len(before) :] for token in range(vocabulary)
         )
+        return np.array([not lasts.isdisjoint(text) for text in texts])

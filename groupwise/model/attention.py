@@ -101,8 +101,8 @@ def capped(scores: Tensor, cap: float | None) -> Tensor:
 def attending(model: nn.Module, plan: Plan) -> Iterator[None]:
     """While it holds, the model's attention layers ask the plan. Raises what an unknown kind of attention gives."""
     global _plan
-    found: list[Any] = [module.config for module in model.modules() if getattr(module, "config", None) is not None]
-    configs = list({id(config): config for config in found}.values())
+    found: list[Any] = [vars(module).get("config") for module in model.modules()]
+    configs = list({id(config): config for config in found if config is not None}.values())
     before, names = _plan, [config._attn_implementation for config in configs]
     _plan = plan
     try:

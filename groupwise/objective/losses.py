@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from groupwise.errors import ConfigError
+
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, float, float], Tensor]
 
 DUAL_CLIP = 3.0
@@ -113,6 +115,11 @@ def soft_gate(
     Pitfall: a recipe that takes another preset's clip_low of 0.2 for this loss asks for a gate five times as wide;
     and at ratio 1 the value is -2 A / tau, not -A, so it is not comparable with that of `clip`.
     """
+    if min(low, high) <= 0:
+        raise ConfigError(
+            f"objective.clip_low = {low:g}, objective.clip_high = {high:g}: temperatures of the loss soft_gate",
+            hint="set both above 0; the paper has 1.05 and 1",
+        )
     gated = torch.where(mask, advantages, 0.0)
     tau = torch.where(gated > 0, torch.full_like(gated, high), low)
     ratio = torch.exp(log_ratio(logprobs, old_logprobs, mask))

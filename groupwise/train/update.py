@@ -19,14 +19,17 @@ from groupwise.objective.surrogate import Objective, Terms, policy_loss
 
 
 def resolve(config: ObjectiveConfig) -> Objective:
-    """The functions and coefficients behind a recipe's objective: the preset's row with what the recipe replaces."""
+    """The functions and coefficients behind a recipe's objective: the preset's row with what the recipe replaces.
+
+    Raises ConfigError for an unknown name, or bounds that the loss cannot use.
+    """
     row = registry.load(registry.PRESETS, config.preset, "objective.preset")
 
     def column(name: str) -> object:
         own = getattr(config, name)
         return getattr(row, name) if own is None else own
 
-    return Objective(
+    objective = Objective(
         advantage=registry.load(registry.ADVANTAGES, str(column("advantage")), "objective.advantage"),
         loss=registry.load(registry.LOSSES, str(column("loss")), "objective.loss"),
         aggregate=registry.load(registry.AGGREGATES, str(column("aggregate")), "objective.aggregate"),
@@ -36,6 +39,9 @@ def resolve(config: ObjectiveConfig) -> Objective:
         kl_coef=float(column("kl_coef")),  # type: ignore[arg-type]
         entropy_coef=float(column("entropy_coef")),  # type: ignore[arg-type]
     )
+    nothing = torch.zeros(1, 1)  # a loss refuses bounds that it cannot use here, before the model is loaded
+    objective.loss(nothing, nothing, nothing, nothing == 0, objective.clip_low, objective.clip_high)
+    return objective
 
 
 def make_optimizer(policy: Policy, config: UpdateConfig) -> torch.optim.AdamW:

@@ -44,8 +44,12 @@ def gradient_of(function):
 
 
 def expected_gradient(advantage, aggregate, size, rewards=REWARDS):
-    """E over all groups of `size` outputs of -grad loss: the direction in which this row moves theta on average."""
-    objective = Objective(advantage, clip, aggregate, k3, 0.2, 0.2, 0.0, 0.0)
+    """`expected_step` of the unclipped policy gradient with this advantage and this aggregate."""
+    return expected_step(Objective(advantage, clip, aggregate, k3, 0.2, 0.2, 0.0, 0.0), size, rewards)
+
+
+def expected_step(objective, size, rewards=REWARDS):
+    """E over all groups of `size` outputs of -grad loss, at the first update after sampling: how theta moves."""
     weights = log_probability(THETA).exp()
 
     def expected_loss(theta):
@@ -60,7 +64,7 @@ def expected_gradient(advantage, aggregate, size, rewards=REWARDS):
                 old_logprobs=logprobs.detach(),
                 ref_logprobs=None,
                 entropies=None,
-                advantages=advantage(rewards[rows], torch.zeros(size, dtype=torch.long), mask),
+                advantages=objective.advantage(rewards[rows], torch.zeros(size, dtype=torch.long), mask),
                 mask=mask,
                 denominators=Denominators.of(mask, MAX_TOKENS),
             )
