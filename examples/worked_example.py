@@ -27,7 +27,8 @@ from groupwise.objective.logprobs import sampling_logits, token_logprobs
 from groupwise.objective.losses import Denominators
 from groupwise.objective.surrogate import Objective, Terms, policy_loss
 from groupwise.rewards.answer import exact
-from groupwise.train.update import make_optimizer, resolve
+from groupwise.train.resolve import resolve
+from groupwise.train.update import make_optimizer
 
 PROMPT, ANSWER = "Solve y = 2x + 1 for x = 2, y = ", "5"
 GROUPS, GROUP_SIZE = 2, 4

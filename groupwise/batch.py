@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from groupwise.data import Group
+from groupwise.data import Group, Reward, Sample
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Rollouts:
     tokens: [B, T] ids, question then output. question_lengths, lengths: [B] tokens, of the question alone and of both.
     output_mask: [B, T], True on the tokens that the policy drew. sampled_logprobs: [B, T] nats, as the sampler saw
     them; 0 elsewhere. rewards: [B] reward units, nan where there is none (failed or abstained). group: [B] index of
-    the question.
+    the question. reward_parts: [B, K], what each reward function said, before its weight, nan where it said nothing.
+    step_rewards: [B, T], the reward of the step that ends at a token, nan elsewhere; None: no function speaks of steps.
     """
 
     tokens: Tensor
@@ -28,10 +29,14 @@ class Rollouts:
     sampled_logprobs: Tensor
     rewards: Tensor
     group: Tensor
+    reward_parts: Tensor | None = None
+    step_rewards: Tensor | None = None
 
     @classmethod
-    def of(cls, groups: Sequence[Group], device: torch.device | str = "cpu") -> "Rollouts":
-        """The groups' samples, group after group."""
+    def of(
+        cls, groups: Sequence[Group], device: torch.device | str = "cpu", *, labels: Sequence[str] = ()
+    ) -> "Rollouts":
+        """The groups' samples, group after group. labels: K names of reward functions, the columns of reward_parts."""
         outputs = [sample.output for group in groups for sample in group.samples]
         lengths = [len(output.question_tokens) + len(output.tokens) for output in outputs]
         shape = len(outputs), max(lengths)
@@ -43,6 +48,8 @@ class Rollouts:
             mask[row, start:end], logprobs[row, start:end] = output.sampled, output.logprobs
         rewards = [float("nan") if value is None else value for group in groups for value in group.rewards]
         index = [number for number, group in enumerate(groups) for _ in group.samples]
+        samples = [sample for group in groups for sample in group.samples]
+        parts = [[_value(sample.reward, label) for label in labels] for sample in samples]
         return cls(
             tokens=torch.from_numpy(tokens).to(device),
             question_lengths=torch.tensor([len(output.question_tokens) for output in outputs], device=device),
@@ -51,12 +58,13 @@ class Rollouts:
             sampled_logprobs=torch.from_numpy(logprobs).to(device),
             rewards=torch.tensor(rewards, dtype=torch.float32, device=device),
             group=torch.tensor(index, device=device),
+            reward_parts=torch.tensor(parts, dtype=torch.float32, device=device).view(len(samples), len(labels)),
+            step_rewards=_step_rewards(samples, shape, device),
         )
 
     def __getitem__(self, rows: Tensor) -> Self:
         """The chosen rows, cut to the longest of them."""
-        width = int(self.lengths[rows].max())
-        return type(self)(**{item.name: _rows(getattr(self, item.name), rows, width) for item in fields(self)})
+        return type(self)(**_chosen(self, rows, int(self.lengths[rows].max())))
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class Batch:
 
     mask: tokens that count in the update (drawn by the policy, in an output that has a reward and was not left out).
     old_logprobs: pi_old of each token, None if the one update of this batch is on policy (then pi_old is pi).
-    ref_logprobs: pi_ref, None without a KL term. advantages: unitless, 0 outside the mask.
+    ref_logprobs: pi_ref, None without a KL term. advantages: 0 outside the mask. values, returns: the critic's when
+    sampling and what it is to learn, reward units, None without a critic.
     """
 
     rollouts: Rollouts
@@ -73,19 +82,14 @@ class Batch:
     advantages: Tensor
     old_logprobs: Tensor | None
     ref_logprobs: Tensor | None
+    values: Tensor | None = None
+    returns: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rollouts.lengths)
 
     def __getitem__(self, rows: Tensor) -> "Batch":
-        width = int(self.rollouts.lengths[rows].max())
-        return Batch(
-            rollouts=self.rollouts[rows],
-            mask=_rows(self.mask, rows, width),
-            advantages=_rows(self.advantages, rows, width),
-            old_logprobs=None if self.old_logprobs is None else _rows(self.old_logprobs, rows, width),
-            ref_logprobs=None if self.ref_logprobs is None else _rows(self.ref_logprobs, rows, width),
-        )
+        return Batch(**_chosen(self, rows, int(self.rollouts.lengths[rows].max())))
 
 
 def microbatches(rollouts: Rollouts, tokens: int, *, question_once: bool) -> list[Tensor]:
@@ -154,6 +158,34 @@ def _parts(answers: dict[int, int], room: int) -> list[list[int]]:
         count += 1
 
 
-def _rows(values: Tensor, rows: Tensor, width: int) -> Tensor:
-    chosen = values[rows]
-    return chosen[:, :width] if chosen.dim() == 2 else chosen
+def _chosen(held: Rollouts | Batch, rows: Tensor, width: int) -> dict[str, Any]:
+    """The fields of some rows, those that are about tokens cut to so many columns."""
+    chosen: dict[str, Any] = {}
+    for item in fields(held):
+        value = getattr(held, item.name)
+        chosen[item.name] = None if value is None else value[rows]
+        if item.name in PER_TOKEN and value is not None:
+            chosen[item.name] = chosen[item.name][:, :width]
+    return chosen
+
+
+PER_TOKEN = {
+    *("tokens", "output_mask", "sampled_logprobs", "step_rewards"),
+    *("mask", "advantages", "old_logprobs", "ref_logprobs", "values", "returns"),
+}
+"""Fields of shape [B, T]."""
+
+
+def _value(reward: Reward, label: str) -> float:
+    part = reward.parts.get(label)
+    return float("nan") if part is None or part.value is None else part.value
+
+
+def _step_rewards(samples: Sequence[Sample], shape: tuple[int, int], device: torch.device | str) -> Tensor | None:
+    if all(sample.reward.steps is None for sample in samples):
+        return None
+    values = np.full(shape, np.nan, np.float32)
+    for row, sample in enumerate(samples):
+        for token, value in sample.reward.steps or ():
+            values[row, len(sample.output.question_tokens) + token] = value
+    return torch.from_numpy(values).to(device)

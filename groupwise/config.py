@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from groupwise import registry
+from groupwise.config_errors import told
 from groupwise.data import Sampling
 from groupwise.errors import ConfigError
 from groupwise.recipe_file import read_tree, write_tree
@@ -65,8 +66,8 @@ class RolloutConfig(Section):
     engine: str = "local"
     questions_per_step: int = Field(default=8, ge=1)
     """Questions sampled before each update phase."""
-    group_size: int = Field(default=8, ge=2)
-    """G, outputs sampled per question."""
+    group_size: int = Field(default=8, ge=1)
+    """G, outputs sampled per question; 1 only for an advantage that compares with no sibling."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Tokens after which an output is cut (finish: length)."""
     temperature: float = Field(default=1.0, gt=0)
@@ -79,6 +80,9 @@ class RolloutConfig(Section):
     """Keep tokens at least this likely relative to the most likely one; 0: all."""
     stop: tuple[str, ...] = ()
     """Strings that end an output, kept in it."""
+    refill_rounds: int = Field(default=0, ge=0)
+    """Dynamic sampling: groups in which the reward `evaluate.correct` is the same throughout are dropped and others
+    sampled in their place, in at most so many further rounds a step; 0: none is dropped."""
     max_rows: int = Field(default=256, ge=1)
     """Outputs sampled side by side at most; bounds the memory of the KV cache, changes no output."""
 
@@ -132,10 +136,52 @@ class ObjectiveConfig(Section):
     clip_high: float | None = Field(default=None, ge=0)
     """The loss's `high`: for `clip`, epsilon above (the ratio's upper bound is 1 + clip_high)."""
     kl_coef: float | None = Field(default=None, ge=0)
-    """beta, weight of the KL to the reference in the loss; 0: no reference model is loaded."""
+    """beta, weight of the KL to the reference; 0: no reference model is loaded."""
     kl_estimator: str | None = None
+    kl_in: Literal["loss", "reward"] | None = None
+    """Where the KL counts: added to each token's loss, or taken off each token's reward. In one place only."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats a token; kl_coef is steered towards the coefficient that holds the KL there; None: kl_coef stays."""
+    kl_horizon: float = Field(default=10_000, gt=0)
+    """Outputs over which kl_coef may change by a fifth at most, with kl_target."""
     entropy_coef: float | None = None
     """Weight of the entropy bonus, subtracted from the loss."""
+    entropy_target: float | None = Field(default=None, gt=0)
+    """Nats a token; the bonus counts only while the entropy is under it, and its weight is steered by entropy_step."""
+    entropy_step: float = Field(default=0.005, gt=0)
+    """By how much a step raises or lowers entropy_coef, with entropy_target."""
+    correction: str | None = None
+    """Weights for a sampler that is not quite the policy; None: uncorrected for an exact engine, else
+    token_truncated."""
+    correction_low: float = Field(default=0.0, ge=0)
+    """The correction's lower bound, of a weight pi / sampler."""
+    correction_high: float = Field(default=2.0, gt=0)
+    """The correction's upper bound."""
+    reference_every: int = Field(default=0, ge=0)
+    """Iterative GRPO: steps after which the reference becomes the policy as it is; 0: it stays the starting model."""
+    reference_mix: float = Field(default=1.0, gt=0, le=1)
+    """Share of the policy in the new reference, the rest is the old one's; 1: the policy itself."""
+
+
+class CriticConfig(Section):
+    """V_psi, for the stage `ppo`: what a state is worth, and what advantages are made of it."""
+
+    trunk: Literal["own", "shared"] = "own"
+    """own: a decoder of its own below the scalar head; shared: the policy's, with both losses in one backward pass."""
+    path: str | None = None
+    """The model that a trunk of its own begins with; None: the policy's."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Of the critic's own weights, on the policy's schedule."""
+    discount: float = Field(default=1.0, gt=0, le=1)
+    """gamma, what a reward one token later is worth."""
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """lambda of the advantage: 0 the one-step error, 1 the return less the value."""
+    value_coef: float = Field(default=0.5, gt=0)
+    """c1, weight of the value loss."""
+    clip_value: float | None = Field(default=0.2, gt=0)
+    """How far a value may move from that of sampling before its gradient ends, in reward units; None: no bound."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps at the beginning in which the critic alone learns."""
 
 
 class UpdateConfig(Section):
@@ -203,6 +249,10 @@ class Recipe(Section):
     rewards: tuple[RewardConfig, ...] = Field(min_length=1)
     rollout: RolloutConfig = RolloutConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    critic: CriticConfig | None = None
+    """None: the stage's defaults, or no critic in a stage that has none."""
+    teacher: ModelConfig | None = None
+    """The model that on-policy distillation learns from; its tokenizer is the policy's."""
     update: UpdateConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
@@ -237,7 +287,7 @@ def recipe_from(tree: dict[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_told(item) for item in error.errors())}") from None
+        raise ConfigError(f"{where}: {'; '.join(told(item, Recipe) for item in error.errors())}") from None
     _check_names(recipe)
     return recipe
 
@@ -256,6 +306,7 @@ def _check_names(recipe: Recipe) -> None:
         ("loss", registry.LOSSES),
         ("aggregate", registry.AGGREGATES),
         ("kl_estimator", registry.KL_ESTIMATORS),
+        ("correction", registry.CORRECTIONS),
     ):
         name = getattr(recipe.objective, field)
         if name is not None:
@@ -266,47 +317,3 @@ def _check_names(recipe: Recipe) -> None:
     source = recipe.questions.source
     if "/" not in source and not Path(source).suffix and not Path(source).exists():
         registry.check(registry.ENVS, source, "questions.source")
-
-
-def _told(item: Any) -> str:
-    """One validation error as `where = value: what; remedy`."""
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _fields(item["loc"][:-1])
-        return f"{where}: unknown key; {registry.nearest(str(item['loc'][-1]), known)}"
-    if item["type"] == "missing":
-        return f"{where}: missing; add it to the recipe"
-    if item["type"] == "value_error":
-        return str(item["ctx"]["error"]) if not where else f"{where}: {item['ctx']['error']}"
-    value = repr(item["input"])
-    value = value if len(value) <= 80 else f"{value[:77]}..."
-    what = _KINDS.get(item["type"].partition("_")[0], f"{item['msg'][0].lower()}{item['msg'][1:]}")
-    note = _ADVICE.get(where, "") if item["type"] in ("greater_than_equal", "too_short") else ""
-    return f"{where} = {value}: {what}" + (f"; {note}" if note else "")
-
-
-_KINDS = {
-    "int": "give a whole number",
-    "float": "give a number",
-    "bool": "give true or false",
-    "string": "give text",
-    "tuple": "give a list",
-    "dict": "give keys with values",
-    "model": "give a section, with keys of its own",
-}
-"""What to give instead, by the kind of value that pydantic wants (the first word of its error type)."""
-_ADVICE = {
-    "rollout.group_size": "a group needs at least 2 outputs to compare, try 8",
-    "update.steps": "a run of no steps trains nothing; to measure a model use `groupwise eval`",
-    "rewards": "a run needs at least one reward function",
-}
-
-
-def _fields(location: tuple[Any, ...]) -> list[str]:
-    """Names of the fields of the section at a place in the recipe."""
-    section: Any = Recipe
-    for part in location:
-        if isinstance(part, str) and part in section.model_fields:
-            kind = section.model_fields[part].annotation
-            section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else RewardConfig
-    return list(section.model_fields)

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from groupwise.errors import DataError
-
 Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal["stop", "length", "turns", "error"]
 """Why an output ended, as the sampler saw it: an end token or stop string; the token limit; turns; an error."""
@@ -93,12 +91,14 @@ class Reward:
     """r_i: the weighted sum of the parts that have a value; None if a part failed or all abstained.
 
     None is not 0: such an output has no advantage, no gradient, and no weight in its group's mean.
-    steps: (token index, reward) pairs, for process supervision.
+    steps: (index of a step's last token, its reward), by index, for process supervision; (): no steps were found in the
+    output; None: a part failed, or no function speaks of steps. If all parts abstained, and there are steps, the value
+    is the sum of their rewards.
     """
 
     value: float | None
     parts: Mapping[str, Part] = field(default_factory=dict)
-    steps: tuple[tuple[int, float], ...] = ()
+    steps: tuple[tuple[int, float], ...] | None = None
 
     @property
     def failed(self) -> bool:
@@ -113,17 +113,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Group:
-    """A question and its G samples. A group of one cannot be compared with anything and is refused."""
+    """A question and its G samples. One alone has nothing to be compared with: an advantage over groups refuses it."""
 
     question: Question
     samples: tuple[Sample, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.samples) < 2:
-            raise DataError(
-                f"group of question {self.question.id!r} has {len(self.samples)} sample(s): nothing to compare with",
-                hint="set rollout.group_size to 2 or more",
-            )
 
     @property
     def rewards(self) -> list[float | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from groupwise.errors import ConfigError
 
-STAGES = {"grpo": "groupwise.stages.grpo:train"}
+STAGES = {"grpo": "groupwise.stages.grpo:train", "ppo": "groupwise.stages.ppo:train"}
 
 PRESETS = {
     "grpo": "groupwise.objective.presets:GRPO",
@@ -24,6 +24,12 @@ PRESETS = {
     "sapo": "groupwise.objective.presets:SAPO",
     "maxrl": "groupwise.objective.presets:MAXRL",
     "online_rft": "groupwise.objective.presets:ONLINE_RFT",
+    "r1": "groupwise.objective.presets:R1",
+    "grpo_process": "groupwise.objective.presets:GRPO_PROCESS",
+    "gdpo": "groupwise.objective.presets:GDPO",
+    "distill": "groupwise.objective.presets:DISTILL",
+    "ppo": "groupwise.objective.presets:PPO",
+    "a2c": "groupwise.objective.presets:A2C",
 }
 
 ADVANTAGES = {
@@ -35,6 +41,12 @@ ADVANTAGES = {
     "group_centred_batch_scaled": "groupwise.objective.advantage:group_centred_batch_scaled",
     "reward": "groupwise.objective.advantage:reward",
     "only_right": "groupwise.objective.advantage:only_right",
+    "per_reward": "groupwise.objective.advantage:per_reward",
+    "process_supervision": "groupwise.objective.token_advantage:process_supervision",
+    "return_normalised": "groupwise.objective.token_advantage:return_normalised",
+    "gae": "groupwise.objective.token_advantage:gae",
+    "gae_whitened": "groupwise.objective.token_advantage:gae_whitened",
+    "teacher_gap": "groupwise.objective.token_advantage:teacher_gap",
 }
 
 LOSSES = {
@@ -59,6 +71,16 @@ KL_ESTIMATORS = {
     "k1": "groupwise.objective.logprobs:k1",
     "k2": "groupwise.objective.logprobs:k2",
     "k3": "groupwise.objective.logprobs:k3",
+    "k3_plus": "groupwise.objective.logprobs:k3_plus",
+    "k3_weighted": "groupwise.objective.logprobs:k3_weighted",
+}
+
+CORRECTIONS = {
+    "uncorrected": "groupwise.objective.correction:uncorrected",
+    "token_truncated": "groupwise.objective.correction:token_truncated",
+    "token_masked": "groupwise.objective.correction:token_masked",
+    "sequence_truncated": "groupwise.objective.correction:sequence_truncated",
+    "sequence_masked": "groupwise.objective.correction:sequence_masked",
 }
 
 ENGINES = {"local": "groupwise.engines.local:LocalEngine"}
@@ -72,6 +94,8 @@ REWARDS = {
     "answer_tag": "groupwise.rewards.format:answer_tag",
     "boxed": "groupwise.rewards.format:boxed",
     "pattern": "groupwise.rewards.format:pattern",
+    "equations": "groupwise.rewards.equations:equations",
+    "soft_overlong": "groupwise.rewards.length:soft_overlong",
 }
 
 ENVS = {
@@ -87,6 +111,7 @@ MODELS = {
 TABLES: dict[str, Mapping[str, str]] = {
     "advantages": ADVANTAGES,
     "aggregates": AGGREGATES,
+    "corrections": CORRECTIONS,
     "engines": ENGINES,
     "envs": ENVS,
     "kl_estimators": KL_ESTIMATORS,

@@ -53,7 +53,10 @@ def not_trained(*overrides):
     [
         ("update.stepps=3", r"tiny\.yaml: update\.stepps: unknown key; did you mean 'steps'\?$"),
         ("update.steps=abc", r"update\.steps = 'abc': give a whole number$"),
-        ("rollout.group_size=1", r"rollout\.group_size = 1: .*2; a group needs at least 2 outputs to compare, try 8$"),
+        (
+            "rollout.group_size=1",
+            r"rollout\.group_size = 1: .*'group_relative' .*; a group needs at least 2 outputs to compare, try 8$",
+        ),
         ("update.steps=0", r"update\.steps = 0: .*; to measure a model use `groupwise eval`$"),
         ("update.steps", r"override 'update\.steps' is not of the form a\.b=c; for example update\.steps=100$"),
         ("stage=grop", r"stage = 'grop': no such name; did you mean 'grpo'\?; known: (.*, )?grpo"),
@@ -90,6 +93,43 @@ def test_a_wrong_value_in_the_recipe(here, no_weights, override, said):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there(here, no_weights):
     assert re.search(r"model\.device = 'cuda': .*; try auto or cpu$", not_trained("model.device=cuda"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ("objective.preset=distill",),
+            r"reads a teacher's log-probabilities, .*; add a section teacher with its path$",
+        ),
+        (
+            ("objective.preset=distill", "teacher.path=nowhere"),
+            r"teacher\.path = 'nowhere': no such folder or built-in",
+        ),
+        (("objective.preset=distill", "teacher.path=other"), r"teacher\.path = 'other': its tokenizer is not the pol"),
+        (
+            ("stage=ppo",),
+            r"stage = 'ppo': .*'group_relative' .*reads no values, .*; set objective\.preset to ppo or a2c",
+        ),
+        (("stage=ppo", "objective.preset=ppo", "critic.path=other"), r"critic\.path = 'other': its tokenizer is not"),
+        (
+            ("critic.discount=0.9",),
+            r"critic: stage 'grpo' has no critic; set stage to ppo, or drop the section critic$",
+        ),
+        (("critic.lambda=0.9",), r"critic\.lambda: unknown key; did you mean 'gae_lambda'\?$"),
+        (
+            ("objective.preset=grpo_process",),
+            r"'process_supervision' .*reads the rewards of steps, and none of number, o",
+        ),
+        (("rollout.refill_rounds=2", "rollout.group_size=2"), r"refill_rounds = 2 with rollout\.group_size = 2: two "),
+        (("objective.kl_in=both",), r"objective\.kl_in = 'both': input should be 'loss' or 'reward'$"),
+    ],
+)
+def test_a_combination_that_cannot_work(here, no_weights, overrides, said):
+    shutil.copytree("model", "other")
+    words = (here / "other" / "tokenizer.json").read_text().replace('"z": ', '"\u00e9": ')
+    (here / "other" / "tokenizer.json").write_text(words)
+    assert re.search(said, not_trained(*overrides))
 
 
 def test_no_reward_weighs_anything(here, no_weights):

@@ -110,7 +110,7 @@ def test_a_wrong_override(override, said):
         ({"update": {"steps": "abc"}}, "update.steps = 'abc': give a whole number"),
         ({"update": {"steps": 1.5}}, "update.steps = 1.5: give a whole number"),
         ({"update": {"steps": 0}}, "update.steps = 0: input should be greater than or equal to 1; a run of no steps"),
-        ({"rollout": {"group_size": 1}}, "group_size = 1: input should be greater than or equal to 2; a group needs"),
+        ({"rollout": {"group_size": 0}}, "group_size = 0: input should be greater than or equal to 1"),
         ({"rollout": {"temperature": "hot"}}, "rollout.temperature = 'hot': give a number"),
         ({"rollout": {"temperature": float("nan")}}, "rollout.temperature = nan: input should be a finite number"),
         ({"rollout": {"stop": [""]}}, "rollout.stop: an empty stop string would end every output at once"),

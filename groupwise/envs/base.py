@@ -72,6 +72,18 @@ def batch(
     return [train[index] for index in order]
 
 
+def following(train: Sequence[Question], drawn: int, wanted: int, *, seed: int, shuffle: bool = True) -> list[Question]:
+    """The next questions after so many drawn, for steps that do not all take as many: the epochs laid end to end.
+
+    A function of its arguments alone. Where an epoch ends among them, a question may be there twice.
+    """
+    count = len(train)
+    places = range(drawn, drawn + wanted)
+    epochs = {place // count for place in places}
+    orders = {epoch: _permutation(count, seed, _ORDER, epoch) if shuffle else range(count) for epoch in epochs}
+    return [train[orders[place // count][place % count]] for place in places]
+
+
 def _order(count: int, per_step: int, seed: int, epoch: int) -> np.ndarray:
     """[count] indices of an epoch: its permutation, with what the batch before it still holds moved behind that batch.
 

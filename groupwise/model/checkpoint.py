@@ -15,17 +15,19 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 
 from groupwise.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NOTHING: Mapping[str, torch.nn.Module] = MappingProxyType({})
 _STATE = "state.json"
 _OPTIMIZER = "optimizer.safetensors"
 _GROUPS = "optimizer.json"
@@ -45,15 +47,17 @@ def save_checkpoint(
     tokenizer: "PreTrainedTokenizerBase",
     optimizer: torch.optim.Optimizer | None,
     state: Mapping[str, Any],
+    beside: Mapping[str, torch.nn.Module] = NOTHING,
 ) -> None:
     """Writes a checkpoint beside its place and renames it there once it is on the disk.
 
     A kill at any moment leaves what was in `folder` before or the new checkpoint, and at most a hidden folder that the
-    next look removes. state: JSON values (a tuple comes back as a list). Raises CheckpointError, with the bytes needed
-    and free, if it cannot be written; what was there before is then untouched.
+    next look removes. state: JSON values (a tuple comes back as a list). beside: other modules by name (a critic), in
+    files of their own. Raises CheckpointError, with the bytes needed and free, if it cannot be written; what was there
+    before is then untouched.
     """
     described = json.dumps(dict(state), indent=1)  # first: what is not JSON is found before anything is written
-    needed = bytes_needed(model, with_optimizer=optimizer is not None)
+    needed = bytes_needed(model, *beside.values(), with_optimizer=optimizer is not None)
     parent = folder.parent
     partial = parent / f".partial-{folder.name}"
     try:
@@ -63,8 +67,10 @@ def save_checkpoint(
             partial.mkdir()
             _write_model(partial, model)
             tokenizer.save_pretrained(partial)
+            for name, module in beside.items():
+                save_model(module, str(partial / f"{name}.safetensors"))
             if optimizer is not None:
-                _write_optimizer(partial, optimizer, model)
+                _write_optimizer(partial, optimizer, _named(model, beside))
             (partial / _STATE).write_text(described, encoding="utf-8")
             _write_manifest(partial)
             _put_in_place(partial, folder)
@@ -83,16 +89,36 @@ def load_state(folder: Path) -> dict[str, Any]:
     return dict(json.loads(_checked(folder, _STATE).read_text(encoding="utf-8")))
 
 
-def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, *, model: torch.nn.Module) -> None:
+def load_beside(folder: Path, name: str, module: torch.nn.Module) -> None:
+    """Puts the weights that were saved beside the model's under this name into a module of the same shape.
+
+    Raises CheckpointError if the file is missing, damaged or another module's.
+    """
+    file = _checked(folder, f"{name}.safetensors")
+    try:
+        load_model(module, file)
+    except RuntimeError as error:
+        told = str(error).strip().splitlines()
+        raise CheckpointError(f"{file}: not the weights of this {name} ({told[-1]})", hint=_SETTINGS) from None
+
+
+def load_optimizer(
+    folder: Path,
+    optimizer: torch.optim.Optimizer,
+    *,
+    model: torch.nn.Module,
+    beside: Mapping[str, torch.nn.Module] = NOTHING,
+) -> None:
     """Puts the saved moments, step counts and settings into an optimizer of the same parameters, matched by name.
 
     Raises CheckpointError if a file is missing or damaged, or if a name or a shape is not that of the model.
     """
+    named = _named(model, beside)
     groups = json.loads(_checked(folder, _GROUPS).read_text(encoding="utf-8"))
     tensors = load_file(_checked(folder, _OPTIMIZER))
-    names = _names(optimizer, model)
+    names = _names(optimizer, named)
     _require_same(folder, [group["params"] for group in groups], names, "grouped differently")
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in named.items()}
     index = {name: position for position, name in enumerate(name for group in names for name in group)}
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -139,10 +165,11 @@ def prune(run_dir: Path, keep: int) -> None:
         _tidy(parent, "step-*")
 
 
-def bytes_needed(model: torch.nn.Module, *, with_optimizer: bool) -> int:
+def bytes_needed(*modules: torch.nn.Module, with_optimizer: bool) -> int:
     """Bytes that a checkpoint takes on the disk, rounded up: tied weights once, two moments per trained weight."""
-    parameters = list(model.parameters())
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in [*parameters, *model.buffers()])
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in [*parameters, *buffers])
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     moments = sum(2 * parameter.numel() * parameter.element_size() for parameter in trained)
     return weights + with_optimizer * moments + _BESIDE_WEIGHTS
@@ -180,10 +207,10 @@ def _write_model(folder: Path, model: "PreTrainedModel") -> None:
         generation.to_json_file(folder / "generation_config.json", use_diff=True)
 
 
-def _write_optimizer(folder: Path, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
+def _write_optimizer(folder: Path, optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     groups: list[dict[str, Any]] = []
-    for group, names in zip(optimizer.param_groups, _names(optimizer, model), strict=True):
+    for group, names in zip(optimizer.param_groups, _names(optimizer, named), strict=True):
         groups.append({**group, "params": names})
         for name, parameter in zip(names, group["params"], strict=True):
             for slot, value in optimizer.state.get(parameter, {}).items():
@@ -192,9 +219,15 @@ def _write_optimizer(folder: Path, optimizer: torch.optim.Optimizer, model: torc
     (folder / _GROUPS).write_text(json.dumps(groups, indent=1), encoding="utf-8")
 
 
-def _names(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> list[list[str]]:
+def _named(model: torch.nn.Module, beside: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Parameter]:
+    """The model's parameters by their names, and those of what is beside it behind its name."""
+    others = [(f"{name}.{key}", value) for name, module in beside.items() for key, value in module.named_parameters()]
+    return dict([*model.named_parameters(), *others])
+
+
+def _names(optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]) -> list[list[str]]:
     """Names of the parameters of each group of the optimizer, in its order; a tied weight has its first name."""
-    known = {id(parameter): name for name, parameter in model.named_parameters()}
+    known = {id(parameter): name for name, parameter in named.items()}
     return [[known[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
 
 
@@ -203,7 +236,7 @@ def _require_same(folder: Path, saved: list[list[str]], now: list[list[str]], ot
         apart = {name for group in saved for name in group} ^ {name for group in now for name in group}
         raise CheckpointError(
             f"{folder}: its optimizer is not this model's: {', '.join(sorted(apart)[:4]) or otherwise}",
-            hint="resume with the model and the settings that the run was started with",
+            hint=_SETTINGS,
         )
 
 
@@ -221,6 +254,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 _DAMAGED = "not a whole checkpoint; resume from an earlier one"
+_SETTINGS = "resume with the model and the settings that the run was started with"
 
 
 def _checked(folder: Path, name: str) -> Path:

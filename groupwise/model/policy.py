@@ -1,8 +1,8 @@
 """pi_theta: any Hugging Face decoder in memory. Token ids to log-probabilities; knows no rewards and no losses."""
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -54,7 +54,7 @@ class Policy:
                 scored = token_scores(self._whole(layout, rollouts, mask, sampling), targets, entropy_gradient=False)
             else:
                 scored = linear_logprobs(self._states(layout, mask), targets, **self._last_layer(sampling))
-        return Scored(*(_placed(values, mask) for values in scored))
+        return Scored(*(placed(values, mask) for values in scored))
 
     def backward(
         self,
@@ -66,24 +66,24 @@ class Policy:
         per_token: bool = True,
         entropy_gradient: bool = False,
         recompute_layers: bool = False,
+        also: Callable[[Tensor], Tensor] | None = None,
     ) -> Scored:
         """Adds d loss / d weights to the weights' gradients; returns what `logprobs` does.
 
         loss: (logprobs, entropies), [B, T] nats each, 0 outside the mask [B, T] -> scalar. per_token: each token's
         share of the loss depends on its own log-probability alone; else the last layer is computed twice.
         entropy_gradient: the loss depends on the entropies. recompute_layers: keep one state a layer and token and
-        compute each layer again in the backward pass.
+        compute each layer again in the backward pass. also: (states [N, D]) -> scalar, a loss of its own on the states
+        that predict the masked tokens, as that of a critic with the policy's trunk; not with `whole_logits`.
         """
 
         def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
-            return loss(_placed(logprobs, mask), _placed(entropies, mask))
+            return loss(placed(logprobs, mask), placed(entropies, mask))
 
         targets = rollouts.tokens[mask]
         if not len(targets):
             return Scored(*(wide(torch.zeros(mask.shape, device=mask.device)) for _ in range(2)))
-        layout = self._layout(rollouts)
-        # also around the backward pass, in which recomputed layers attend again
-        with self._attention(layout), layers_recomputed(self.model) if recompute_layers else nullcontext():
+        with self._forward(rollouts, recompute_layers) as layout:
             with self.autocast():
                 if self.whole_logits:
                     scores = self._whole(layout, rollouts, mask, sampling)
@@ -99,8 +99,18 @@ class Policy:
                         entropy_gradient=entropy_gradient,
                         **self._last_layer(sampling),
                     )
+                    if also is not None:
+                        slope += _slope(also, end.detach())
             end.backward(slope)
-        return Scored(*(_placed(values.detach(), mask) for values in scored))
+        return Scored(*(placed(values.detach(), mask) for values in scored))
+
+    @contextmanager
+    def states(self, rollouts: Rollouts, mask: Tensor, *, recompute_layers: bool = False) -> Iterator[Tensor]:
+        """The decoder's states that predict the masked tokens [B, T], as [N, D]; a backward pass belongs inside."""
+        with self._forward(rollouts, recompute_layers) as layout:
+            with self.autocast():
+                states = self._states(layout, mask)
+            yield states
 
     def stream_states(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
         """The decoder's states [1, S, D] of a stream of tokens [1, S] whose attention is the plan's."""
@@ -125,6 +135,13 @@ class Policy:
             scores = scores * config.logit_scale
         cap = getattr(config, "final_logit_softcapping", None)
         return torch.tanh(scores / cap) * cap if cap else scores
+
+    @contextmanager
+    def _forward(self, rollouts: Rollouts, recompute_layers: bool) -> Iterator[Layout]:
+        """The layout of rollouts, while the model attends as it says, also where layers are recomputed going back."""
+        layout = self._layout(rollouts)
+        with self._attention(layout), layers_recomputed(self.model) if recompute_layers else nullcontext():
+            yield layout
 
     def _layout(self, rollouts: Rollouts) -> Layout:
         return question_once(rollouts) if self.question_once and not self.whole_logits else separate(rollouts)
@@ -159,8 +176,11 @@ class Policy:
         return torch.autocast(self.device.type, dtype=self.precision)
 
 
-def load_policy(config: ModelConfig, tokenizer: ChatTokenizer) -> Policy:
-    """The weights behind a tokenizer, in memory. Raises ModelError with what is wrong and what to do."""
+def load_policy(config: ModelConfig, tokenizer: ChatTokenizer, *, section: str = "model") -> Policy:
+    """The weights behind a tokenizer, in memory. Raises ModelError with what is wrong and what to do.
+
+    section: of the recipe, in which the model is named.
+    """
     from transformers import AutoModelForCausalLM
 
     device, precision = pick_device(config.device), config.precision
@@ -173,12 +193,12 @@ def load_policy(config: ModelConfig, tokenizer: ChatTokenizer) -> Policy:
             tokenizer.source, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model.path = {config.path!r}: {first_line(error)}", hint=NO_MODEL) from None
+        raise ModelError(f"{section}.path = {config.path!r}: {first_line(error)}", hint=NO_MODEL) from None
     model, found = loaded
     if found["missing_keys"]:  # transformers draws them at random, with a warning
         missing = sorted(found["missing_keys"])
         raise ModelError(
-            f"model.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
+            f"{section}.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
             hint="give the folder of a whole causal language model",
         )
     products_in = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -283,6 +303,14 @@ def _questions_can_be_shared(policy: Policy) -> bool:
     return same
 
 
-def _placed(values: Tensor, mask: Tensor) -> Tensor:
+def _slope(loss: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+    """d loss / d states; the loss's own weights get their gradients too."""
+    with torch.enable_grad():
+        states = states.requires_grad_()
+        loss(states).backward()
+    return torch.zeros_like(states) if states.grad is None else states.grad
+
+
+def placed(values: Tensor, mask: Tensor) -> Tensor:
     """Values [N] of the masked tokens, where they belong: [B, T], 0 elsewhere."""
     return values.new_zeros(mask.shape).masked_scatter(mask, values)

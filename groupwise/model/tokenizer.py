@@ -46,15 +46,18 @@ class ChatTokenizer:
         return templates.decode(self.tokenizer, tokens)
 
 
-def load_tokenizer(config: ModelConfig, *, seed: int = 0) -> ChatTokenizer:
-    """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do."""
+def load_tokenizer(config: ModelConfig, *, seed: int = 0, section: str = "model") -> ChatTokenizer:
+    """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do.
+
+    section: of the recipe, in which the model is named.
+    """
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    where = f"model.path = {config.path!r}"
-    source = _source(config.path, seed)
+    where = f"{section}.path = {config.path!r}"
+    source = _source(config.path, seed, where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model_config = AutoConfig.from_pretrained(source)
@@ -68,7 +71,7 @@ def load_tokenizer(config: ModelConfig, *, seed: int = 0) -> ChatTokenizer:
         try:
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"model.chat_template = {config.chat_template!r}: {first_line(error)}"
+            message = f"{section}.chat_template = {config.chat_template!r}: {first_line(error)}"
             raise ModelError(message, hint="give the path of a Jinja file") from None
     text_config = model_config.get_text_config(decoder=True)
     return ChatTokenizer(
@@ -80,21 +83,30 @@ def load_tokenizer(config: ModelConfig, *, seed: int = 0) -> ChatTokenizer:
     )
 
 
+def check_same_tokens(ours: ChatTokenizer, other: ChatTokenizer, *, where: str) -> None:
+    """Raises ModelError unless both tokenizers give every token the same id: the other reads ids of ours."""
+    mine, theirs = ours.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+    if mine != theirs:
+        apart = sorted(token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token))
+        raise ModelError(
+            f"{where}: its tokenizer is not the policy's: {len(apart)} tokens differ, {apart[0]!r} for one",
+            hint="take a model with the same vocabulary",
+        )
+
+
 def first_line(error: BaseException) -> str:
     """The start of an error that another library raised, short enough for one line of ours."""
     return (str(error).strip() or type(error).__name__).split("\n")[0][:300]
 
 
-def _source(path: str, seed: int) -> str:
+def _source(path: str, seed: int, where: str) -> str:
     """The folder of a built-in model, made if need be; else the folder or hub name itself."""
     if path in registry.MODELS:
         return str(registry.load(registry.MODELS, path)(seed))
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
-        raise ModelError(f"model.path = {path!r}: no config.json there", hint=NO_MODEL)
+        raise ModelError(f"{where}: no config.json there", hint=NO_MODEL)
     if not Path(path).exists() and (path.count("/") != 1 or path[0] in "./~"):
-        raise ModelError(
-            f"model.path = {path!r}: no such folder or built-in model", hint=registry.nearest(path, registry.MODELS)
-        )
+        raise ModelError(f"{where}: no such folder or built-in model", hint=registry.nearest(path, registry.MODELS))
     if not Path(path).exists():
         _go_offline_if_unreachable()
     return path

@@ -1,4 +1,7 @@
-"""Advantages: how much better each output is than its siblings. Knows rewards and groups; no policy, no text.
+"""Advantages of outputs: how much better each is than its siblings. Knows rewards and groups; no policy, no text.
+
+An advantage is a function of what its parameters name (`groupwise.objective.surrogate.INPUTS`); here `rewards`,
+`group`, `mask`, one number an output. Those of single tokens are in token_advantage.py.
 
 An output without a reward (nan: a reward function failed or abstained) has no advantage, and the others are compared
 as if it were not there. It is not an output with reward 0.
@@ -59,17 +62,17 @@ def over_mean(rewards: Tensor, group: Tensor, mask: Tensor) -> Tensor:
     return _compare(rewards, group, mask, _share_of_mean)
 
 
-def batch_normalised(rewards: Tensor, group: Tensor, mask: Tensor) -> Tensor:
+def batch_normalised(rewards: Tensor, mask: Tensor) -> Tensor:
     """Advantage over the whole batch (REINFORCE++, arXiv:2501.03262): (r_i - mean r) / (std r + EPSILON), all groups.
 
-    rewards: [B], nan where there is none; group: not read, a question may have one output; mask: [B, T]. Returns
-    [B, T], unitless, 0 outside the mask and where all rewards of the batch are equal. Mean and sample std over outputs;
-    verl's are over tokens, so that it weighs each output by its length. Raises DataError if the batch has one output
-    or a reward is infinite.
+    rewards: [B], nan where there is none; mask: [B, T]; a question may have one output. Returns [B, T], unitless, 0
+    outside the mask and where all rewards of the batch are equal. Mean and sample std over outputs; verl's are over
+    tokens (`return_normalised`), so that it weighs each output by its length. Raises DataError if the batch has one
+    output or a reward is infinite.
     For large batches, where mean and std hardly depend on the output. Pitfall: the baseline knows no question, so every
     output of an easy one is raised and of a hard one lowered, equal rewards included.
     """
-    return _compare(rewards, torch.zeros_like(group), mask, _standardised)
+    return _compare(rewards, torch.zeros(len(rewards), dtype=torch.long), mask, _standardised)
 
 
 def group_centred_batch_scaled(rewards: Tensor, group: Tensor, mask: Tensor) -> Tensor:
@@ -88,18 +91,18 @@ def group_centred_batch_scaled(rewards: Tensor, group: Tensor, mask: Tensor) -> 
     return _to_tokens(centred, rewards, mask)
 
 
-def reward(rewards: Tensor, group: Tensor, mask: Tensor) -> Tensor:
+def reward(rewards: Tensor, mask: Tensor) -> Tensor:
     """The reward itself, without a baseline (REINFORCE, Williams 1992): r_i.
 
-    rewards: [B], nan where there is none; group: not read, a question may have one output; mask: [B, T]. Returns
-    [B, T], reward units, 0 outside the mask. Raises DataError if a reward is infinite.
+    rewards: [B], nan where there is none; mask: [B, T]; a question may have one output. Returns [B, T], reward units,
+    0 outside the mask. Raises DataError if a reward is infinite.
     To compare with, and for groups of one. Pitfall: unbiased, but of high variance: with rewards of 0 or more nothing
     is ever lowered, and a constant added to the rewards adds noise alone.
     """
     return _to_tokens(_finite(rewards).nan_to_num(), rewards, mask)
 
 
-def only_right(rewards: Tensor, group: Tensor, mask: Tensor) -> Tensor:
+def only_right(rewards: Tensor, mask: Tensor) -> Tensor:
     """The reward of outputs that earned one (online rejection fine-tuning, DeepSeekMath 5.2.1): max(r_i, 0).
 
     Arguments, zeros and errors as in `reward`. Returns [B, T], reward units, never negative: for rewards 0 and 1 the
@@ -107,6 +110,28 @@ def only_right(rewards: Tensor, group: Tensor, mask: Tensor) -> Tensor:
     output one to be imitated, and nothing leads away from wrong answers.
     """
     return _to_tokens(_finite(rewards).nan_to_num().clamp(min=0), rewards, mask)
+
+
+def per_reward(rewards: Tensor, reward_parts: Tensor, reward_weights: Tensor, group: Tensor, mask: Tensor) -> Tensor:
+    """Advantage over several rewards, each normalised by itself (GDPO, arXiv:2601.05242).
+
+    A_i = (S_i - mean S) / (std S + EPSILON) over the batch, S_i = sum_k w_k a_(i,k), a_(i,k) = group_relative of reward
+    k. rewards: [B], nan where there is none; reward_parts: [B, K], each reward function's value before its weight, nan
+    where it abstained; reward_weights: [K]; group: [B]; mask: [B, T]. Returns [B, T], unitless; zeros and errors as in
+    group_relative. In group_relative two right for different reasons are one number, and a reward of small spread
+    beside one of large spread is not heard; here each counts by its weight alone.
+    For two rewards or more: with one it is group_relative, rescaled. Pitfall: a reward that differs by chance (a
+    length, say) is blown up to the same size as the one that matters; rewards that cancel exactly in every group leave
+    the residue of EPSILON, blown up in the same way.
+    """
+    present = ~rewards.isnan().cpu()
+    total = torch.zeros(len(rewards), dtype=torch.float64)
+    for part, weight in zip(reward_parts.unbind(1), reward_weights.tolist(), strict=True):
+        column = torch.where(rewards.isnan(), rewards, part)  # an output without a reward is not compared
+        total += weight * _by_group(column, group, _standardised)
+    if int(present.sum()) >= 2 and bool(total[present].min() < total[present].max()):
+        total[present] = _standardised(total[present])
+    return _to_tokens(total, rewards, mask)
 
 
 def _centred(rewards: Tensor) -> Tensor:

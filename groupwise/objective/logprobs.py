@@ -85,6 +85,25 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+def k3_plus(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """The value of k3 with the gradient of k2, which is that of KL(pi || ref) on policy (verl's `k3+`).
+
+    logprobs, ref_logprobs: [...] nats. Returns [...] nats.
+    """
+    right = k2(logprobs, ref_logprobs)
+    return right - right.detach() + k3(logprobs, ref_logprobs).detach()
+
+
+def k3_weighted(logprobs: Tensor, ref_logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
+    """ratio k3, the ratio in the gradient too: unbiased in value and gradient, off policy as well (DeepSeek-V3.2).
+
+    E over pi_old of (pi / pi_old) k3 is the token's KL(pi || ref), so its derivative is the KL's (arXiv:2512.02556,
+    equation 7). logprobs, ref_logprobs, old_logprobs: [...] nats. Returns [...] nats. Pitfall: the ratio is not
+    clipped, so a token that has become much likelier weighs much more.
+    """
+    return torch.exp(logprobs - old_logprobs) * k3(logprobs, ref_logprobs)
+
+
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in fp32, or in its own dtype if that is wider: bf16 rounds a log-probability of -20 by up to 0.06."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -8,6 +8,7 @@ anything, nan included. A token with advantage 0 adds nothing to a loss.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from groupwise.errors import ConfigError
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, float, float], Tensor]
+Marked = TypeVar("Marked", bound=Callable[..., Tensor])
 
 DUAL_CLIP = 3.0
 """c, times |A|: the most that a token with A < 0 adds to `dual_clip`; the paper's value."""
@@ -37,12 +39,18 @@ class Denominators:
         return cls(outputs=float(mask.any(dim=1).sum()), tokens=float(mask.sum()), max_tokens=max_tokens)
 
 
-def over_whole_output(loss: Loss) -> Loss:
-    """Marks a loss whose value or derivative at a token depends on its output's other tokens.
+def over_whole_output(loss: Marked) -> Marked:
+    """Marks a loss, or a correction, whose value or derivative at a token depends on its output's other tokens.
 
     `Objective.per_token` reads the mark: a loss without it may be given some tokens of an output at a time.
     """
     loss.over_whole_output = True  # type: ignore[attr-defined]
+    return loss
+
+
+def one_advantage(loss: Loss) -> Loss:
+    """Marks a loss that takes an advantage which is the same at each token of an output."""
+    loss.one_advantage = True  # type: ignore[attr-defined]
     return loss
 
 

@@ -5,6 +5,7 @@ paper adds that is no part of a row (how outputs are sampled or rewarded) is sai
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,10 @@ class Preset:
     clip_high: float
     """The loss's `high`. Of a ratio epsilon above, so that its upper bound is 1 + clip_high; 0 where it is not read."""
     kl_coef: float = 0.0
-    """beta, weight of the KL to the reference in the loss."""
+    """beta, weight of the KL to the reference."""
     kl_estimator: str = "k3"
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where the KL counts: added to each token's loss, or taken off each token's reward."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus, subtracted from the loss."""
     source: str
@@ -69,18 +72,23 @@ RLOO = Preset(
     source="Back to Basics (RLOO), arXiv:2402.14740",
     equation="mean_i (1/max_tokens) sum_t -A log pi, A = r - mean r of the others",
 )
-"""Not in the row: the paper's KL is part of the reward; here the reward stays pure and kl_coef is 0."""
+"""The paper's KL is part of the reward: set kl_in to reward and kl_coef above 0; here the reward stays pure."""
 
 REINFORCE_PP = Preset(
-    advantage="batch_normalised",
+    advantage="return_normalised",
     loss="clip",
     aggregate="per_output",
     clip_low=0.2,
     clip_high=0.2,
+    kl_coef=0.001,
+    kl_estimator="k1",
+    kl_in="reward",
     source="REINFORCE++, arXiv:2501.03262, equations 1, 4 and 5",
-    equation="mean_i mean_t -min(ratio A, clamp(ratio, 1-eps, 1+eps) A), A = (r - mean r) / std r over the batch",
+    equation="mean_i mean_t -min(ratio A, clamp(ratio, 1-eps, 1+eps) A), A_t = (G_t - mean G) / std G over the batch, "
+    "G_t = r - beta sum_(s >= t) k1_s",
 )
-"""Not in the row: the paper's KL (k1; beta 0.01, for mathematics 0.001) is part of each token's reward."""
+"""beta is the paper's for mathematics; elsewhere it has 0.01. With beta 0 and the advantage batch_normalised no
+reference is needed, and the mean is over outputs."""
 
 REINFORCE_PP_BASELINE = Preset(
     advantage="group_centred_batch_scaled",
@@ -102,12 +110,11 @@ DAPO = Preset(
     aggregate="per_token",
     clip_low=0.2,
     clip_high=0.28,
-    source="DAPO, arXiv:2503.14476, equation 8, without dynamic sampling and overlong punishment",
+    source="DAPO, arXiv:2503.14476, equation 8",
     equation="mean over tokens of -min(ratio A, clamp(ratio, 1-0.2, 1+0.28) A), A = (r - mean r) / std r",
 )
-"""Not in the row, since they are about sampling and rewards: groups without signal are not replaced by new ones
-(dynamic sampling), and an output near its longest length is not punished (soft overlong punishment). The overlong
-filter is `update.mask_truncated`."""
+"""Beside the row, since they are about sampling and rewards: dynamic sampling is `rollout.refill_rounds`, the soft
+overlong punishment the reward `soft_overlong`, the overlong filter `update.mask_truncated`."""
 
 GSPO = Preset(
     advantage="group_relative",
@@ -180,3 +187,76 @@ ONLINE_RFT = Preset(
     source="DeepSeekMath (Online RFT), arXiv:2402.03300, appendix A.1.3",
     equation="mean_i mean_t -log pi of the outputs with a reward above 0",
 )
+
+R1 = Preset(
+    advantage="group_relative",
+    loss="clip",
+    aggregate="per_output",
+    clip_low=10.0,
+    clip_high=10.0,
+    kl_coef=0.001,
+    kl_estimator="k3",
+    source="DeepSeek-R1, Nature 645 (2025), methods: beta 0.001, clip 10",
+    equation="as grpo, with beta 0.001 and eps 10",
+)
+"""The paper renews the reference every 400 steps (`objective.reference_every`). With eps 10 a ratio is bounded above
+by 11, and below not at all."""
+
+GRPO_PROCESS = Preset(
+    advantage="process_supervision",
+    loss="clip",
+    aggregate="per_output",
+    clip_low=0.2,
+    clip_high=0.2,
+    kl_coef=0.04,
+    kl_estimator="k3",
+    source="DeepSeekMath, arXiv:2402.03300, equation 3 and section 4.1.3",
+    equation="as grpo, with A_t the sum of the normalised rewards of the steps that end at or after t",
+)
+"""It needs a reward function that gives steps."""
+
+GDPO = Preset(
+    advantage="per_reward",
+    loss="clip",
+    aggregate="per_output",
+    clip_low=0.2,
+    clip_high=0.2,
+    source="GDPO, arXiv:2601.05242",
+    equation="as grpo without KL, A = S / std S, S = sum_k w_k (r_k - mean r_k) / std r_k",
+)
+
+DISTILL = Preset(
+    advantage="teacher_gap",
+    loss="reinforce",
+    aggregate="per_token",
+    clip_low=0.0,
+    clip_high=0.0,
+    source="on-policy distillation: GKD, arXiv:2306.13649; MiniLLM, arXiv:2306.08543",
+    equation="mean over tokens of -(log pi_teacher - log pi_old) log pi: reverse KL to the teacher, token by token",
+)
+"""It needs a `teacher`; the rewards are measured and not learned from."""
+
+PPO = Preset(
+    advantage="gae_whitened",
+    loss="clip",
+    aggregate="per_token",
+    clip_low=0.2,
+    clip_high=0.2,
+    kl_coef=0.02,
+    kl_estimator="k1",
+    kl_in="reward",
+    source="PPO, arXiv:1707.06347; for language models InstructGPT, arXiv:2203.02155",
+    equation="mean over tokens of -min(ratio A, clamp(ratio, 1-eps, 1+eps) A) + c1 (V - G)^2, A: gae of r_t - beta k1",
+)
+"""It needs the stage ppo, which has the critic."""
+
+A2C = Preset(
+    advantage="gae",
+    loss="reinforce",
+    aggregate="per_token",
+    clip_low=0.0,
+    clip_high=0.0,
+    source="A3C, arXiv:1602.01783, in its synchronous form, with the advantage of arXiv:1506.02438",
+    equation="mean over tokens of -A log pi + c1 (V - G)^2 - c2 H, A by gae",
+)
+"""It needs the stage ppo, which has the critic; one update a rollout."""

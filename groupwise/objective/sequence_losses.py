@@ -7,10 +7,11 @@ other means weigh an output by its length. They take an advantage that is the sa
 import torch
 from torch import Tensor
 
-from groupwise.objective.losses import clipped_surrogate, log_ratio, over_whole_output
+from groupwise.objective.losses import clipped_surrogate, log_ratio, one_advantage, over_whole_output
 
 
 @over_whole_output
+@one_advantage
 def sequence_clip(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, low: float, high: float
 ) -> Tensor:
@@ -46,6 +47,7 @@ def sequence_token_clip(
 
 
 @over_whole_output
+@one_advantage
 def geometric_clip(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, low: float, high: float
 ) -> Tensor:

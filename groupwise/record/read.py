@@ -116,7 +116,8 @@ class Record:
             restored(name): Part(state, value, restored(detail))
             for name, state, value, detail in self._rows(query, (key,))
         }
-        steps = tuple((token, value) for token, value in json.loads(reward_steps))
+        pairs = json.loads(reward_steps)
+        steps = None if pairs is None else tuple((token, value) for token, value in pairs)
         return RecordedOutput(
             step, attempt, group_index, restored(question_id), sample, output, Reward(reward, parts, steps), advantage
         )

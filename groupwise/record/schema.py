@@ -54,7 +54,7 @@ TABLES = (
     sampled BLOB NOT NULL,        -- uint8[T], 1 where the policy drew the token
     logprobs BLOB NOT NULL,       -- float32[T], nats, under the distribution it was drawn from
     reward REAL,                  -- r_i; NULL: a part failed or all abstained
-    reward_steps TEXT NOT NULL,   -- JSON [[token index, reward], ...] of process supervision
+    reward_steps TEXT NOT NULL,   -- JSON [[token index, reward], ...] of steps; null: no function speaks of any
     advantage REAL,               -- A_i; NULL: none, the output is masked
     UNIQUE (step, attempt, group_index, sample),
     FOREIGN KEY (step, attempt) REFERENCES steps

@@ -187,11 +187,11 @@ class Recorder:
             np.asarray(output.sampled, "u1").tobytes(),
             np.asarray(output.logprobs, "<f4").tobytes(),
         )
-        steps = json.dumps([[int(token), float(value)] for token, value in reward.steps])
+        steps = None if reward.steps is None else [[int(token), float(value)] for token, value in reward.steps]
         row = (*place, int(output.policy_version), stored(output.text), output.finish, *arrays)
         key = self._db.execute(
             f"INSERT INTO outputs VALUES (NULL{', ?' * 15})",
-            (*row, _finite(reward.value), steps, _finite(advantage)),
+            (*row, _finite(reward.value), json.dumps(steps), _finite(advantage)),
         ).lastrowid
         self._db.executemany(
             "INSERT INTO reward_parts VALUES (?, ?, ?, ?, ?)",

@@ -4,14 +4,17 @@ Three forms (`FORMS`) give one: a scorer takes samples and a step, and yields ve
 """
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import math
+import operator
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,18 +23,31 @@ import numpy as np
 from groupwise.data import Message, Part, Question
 from groupwise.errors import RewardError
 from groupwise.registry import REWARDS, nearest
+from groupwise.rewards.steps import Steps
 
 FORMS = (
     "(prompts, completions, **columns) -> list of float or None as in TRL, "
     "(data_source, solution_str, ground_truth, extra_info) -> float or dict with 'score' as in verl, "
-    "or (text, question) -> float or None"
+    "or (text, question) -> float, None or dict with 'score'"
 )
 FRAMES = 20  # of a traceback that are kept
 
 Scored = tuple[Question, str, np.ndarray]
 """A question, the text of one of its outputs, and that output's token ids [T]."""
-Verdict = tuple[Part, dict[str, float]]
-"""A function's part of the reward, and what else it measured."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A function's part of the reward, what else it measured, and its steps by their ends in the text.
+
+    steps: (characters from the start of the text, reward); None: it does not speak of steps.
+    """
+
+    part: Part
+    extras: Mapping[str, float] = field(default_factory=dict)
+    steps: Steps | None = None
+
+
 Scorer = Callable[[Sequence[Scored], int], Iterator[list[Verdict]]]
 """(samples, step) -> lists of verdicts in the order of the samples: one list of all, or one of one per sample."""
 
@@ -158,15 +174,15 @@ async def _awaited(result: Any) -> Any:
 
 
 def _ours(function: Callable[..., Any], params: Mapping[str, Any], wants_question: bool) -> Scorer:
-    def verdict(sample: Scored) -> Verdict:
+    def returned(sample: Scored) -> Any:
         question, text, _ = sample
-        return _part(_call(function, text, **({"question": question} if wants_question else {}), **params)), {}
+        return _call(function, text, **({"question": question} if wants_question else {}), **params)
 
-    return _one_by_one(verdict)
+    return _one_by_one(returned)
 
 
 def _verl(function: Callable[..., Any], params: Mapping[str, Any], accepted: set[str]) -> Scorer:
-    def verdict(sample: Scored) -> Verdict:
+    def returned(sample: Scored) -> Any:
         question, text, _ = sample
         judged = question.meta.get("reward_model")
         given = {
@@ -175,25 +191,18 @@ def _verl(function: Callable[..., Any], params: Mapping[str, Any], accepted: set
             "ground_truth": judged["ground_truth"] if judged and "ground_truth" in judged else question.answer,
             "extra_info": question.meta.get("extra_info") or {},
         }
-        result = _call(function, **{key: value for key, value in given.items() if key in accepted}, **params)
-        if not isinstance(result, Mapping):
-            return _part(result), {}
-        if "score" not in result:
-            raise TypeError(f"returned a dict without 'score'; its keys are: {', '.join(map(str, result)) or 'none'}")
-        others = {str(key): _part_or_failure(value) for key, value in result.items() if key != "score"}
-        extras = {key: part.value for key, part in others.items() if part.value is not None}
-        return _part(result["score"]), extras
+        return _call(function, **{key: value for key, value in given.items() if key in accepted}, **params)
 
-    return _one_by_one(verdict)
+    return _one_by_one(returned)
 
 
-def _one_by_one(verdict: Callable[[Scored], Verdict]) -> Scorer:
+def _one_by_one(returned: Callable[[Scored], Any]) -> Scorer:
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
         for sample in samples:
             try:
-                scored = verdict(sample)
+                scored = _verdict(returned(sample), sample[1])
             except BaseException as error:  # sys.exit() in a reward fails its sample, not the process
-                scored = failure(error), {}
+                scored = Verdict(failure(error))
             yield [scored]
 
     return scorer
@@ -215,7 +224,8 @@ def _trl(
         }
         missing = sorted(required - set(given))
         if missing:
-            raise TypeError(f"wants column {missing[0]!r}; the questions have: {', '.join(sorted(given))}")
+            columns = ", ".join(sorted(given))
+            raise TypeError(f"wants column {missing[0]!r}, or params.{missing[0]}; the questions have: {columns}")
         named = {key: value for key, value in given.items() if accepted is None or key in accepted}
         result = _call(function, **(named | dict(params)))
         result = result.tolist() if hasattr(result, "tolist") else result
@@ -227,9 +237,10 @@ def _trl(
 
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
         try:
-            yield [(_part_or_failure(value), {}) for value in values(samples, step)]
+            found = values(samples, step)
+            yield [_verdict_or_failure(value, text) for value, (_, text, _) in zip(found, samples, strict=True)]
         except BaseException as error:
-            yield [(failure(error), {})] * len(samples)
+            yield [Verdict(failure(error))] * len(samples)
 
     return scorer
 
@@ -257,24 +268,61 @@ def _as_dict(message: Message) -> dict[str, str]:
     return {"role": message.role, "content": message.content}
 
 
-def _part_or_failure(value: Any) -> Part:
+def _verdict_or_failure(value: Any, text: str) -> Verdict:
     try:
-        return _part(value)
+        return _verdict(value, text)
     except (TypeError, ValueError) as error:
-        return failure(error)
+        return Verdict(failure(error))
+
+
+def _verdict(value: Any, text: str) -> Verdict:
+    """What a function returned for one output. Raises TypeError or ValueError if the score or a step is none."""
+    if not isinstance(value, Mapping):
+        return Verdict(_part(value))
+    if "score" not in value:
+        raise TypeError(f"returned a dict without 'score'; its keys are: {', '.join(map(str, value)) or 'none'}")
+    extras = {}
+    for key in (key for key in value if key not in ("score", "steps")):
+        with contextlib.suppress(TypeError, ValueError):  # what is no number is not recorded
+            extras[str(key)] = _number(value[key])
+    steps = value.get("steps")
+    return Verdict(_part(value["score"]), extras, None if steps is None else _steps(steps, text))
 
 
 def _part(value: Any) -> Part:
-    """A value as a part: None abstains. Raises TypeError if it is no number, ValueError if nan or infinite."""
-    if value is None:
-        return Part("abstained")
+    """A value as a part: None abstains. Raises as `_number` does."""
+    return Part("abstained") if value is None else Part("value", _number(value))
+
+
+def _steps(steps: Any, text: str) -> Steps:
+    """[[end, reward], ...] checked: ends rise within 1 and len(text), rewards are finite. TypeError or ValueError."""
+    steps = steps.tolist() if hasattr(steps, "tolist") else steps
+    if not isinstance(steps, Sequence) or isinstance(steps, str | bytes):
+        raise TypeError(f"returned steps of type {type(steps).__name__}, not a list of [end, reward]")
+    checked: list[tuple[int, float]] = []
+    for number, step in enumerate(steps):
+        where, before = f"steps[{number}] = {repr(step)[:60]}", checked[-1][0] if checked else 0
+        try:
+            end, reward = step
+            end = operator.index(end)
+        except (TypeError, ValueError):
+            raise TypeError(f"returned {where}, not [end, reward] with a whole number as its end") from None
+        if not before < end <= len(text):
+            raise ValueError(f"returned {where}: its end must be within {before + 1} and {len(text)}, in characters")
+        checked.append((end, _number(reward, f"{where} with ")))
+    return tuple(checked)
+
+
+def _number(value: Any, where: str = "") -> float:
+    """A number of any kind as a float. Raises TypeError if it is none, ValueError if it is nan or infinite."""
     plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
     if not isinstance(plain, int | float):
-        raise TypeError(f"returned {type(value).__name__} {repr(value)[:60]}, not a number or None")
+        accepted = "a number" if where else "a number or None"
+        raise TypeError(f"returned {where}{type(value).__name__} {repr(value)[:60]}, not {accepted}")
     try:
         number = float(plain)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"returned {number}, not a finite number")
-    return Part("value", number)
+        raise ValueError(f"returned {where}{number}, not a finite number")
+    return number

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from groupwise.data import Output, Part, Question, Reward
 from groupwise.errors import RewardError, RewardLimitError
+from groupwise.rewards.adapters import Verdict
 from groupwise.rewards.child import Child
+from groupwise.rewards.steps import Decode, on_tokens, weighted
 
 if TYPE_CHECKING:
     from groupwise.config import RewardConfig
@@ -35,18 +37,31 @@ class RewardSet:
             self.close()
             raise
 
-    def score(self, questions: Sequence[Question], outputs: Sequence[Output], *, step: int = 0) -> list[Reward]:
+    def score(
+        self,
+        questions: Sequence[Question],
+        outputs: Sequence[Output],
+        *,
+        step: int = 0,
+        decode: Decode | None = None,
+    ) -> list[Reward]:
         """The reward of each output to its question: questions[i] belongs to outputs[i], any number of groups.
 
-        step: optimizer steps so far, for functions that want to know."""
+        step: optimizer steps so far, for functions that want to know. decode: of the tokenizer that made the texts from
+        the tokens; without it rewards of steps cannot be put on tokens, and Reward.steps is None."""
         assert len(questions) == len(outputs)
         samples = [(question, output.text, output.tokens) for question, output in zip(questions, outputs, strict=True)]
-        parts: list[dict[str, Part]] = [{} for _ in samples]
-        for label, child in self._children.items():
-            for sample, (part, extras), found in zip(samples, child.verdicts(samples, step=step), parts, strict=True):
-                found[label] = part if part.state != "failed" else _located(part, sample[0], sample[1])
-                found |= {f"{label}/{key}": Part("value", value) for key, value in extras.items()}
-        return [Reward(_weighted(found, self._weights), found) for found in parts]
+        verdicts = {label: child.verdicts(samples, step=step) for label, child in self._children.items()}
+        return [
+            _reward(
+                {label: said[i] for label, said in verdicts.items()},
+                self._weights,
+                question=question,
+                output=output,
+                decode=decode,
+            )
+            for i, (question, output) in enumerate(zip(questions, outputs, strict=True))
+        ]
 
     def close(self) -> None:
         """Ends the processes; `score` may still be called, and starts them again."""
@@ -96,9 +111,24 @@ def _located(part: Part, question: Question, text: str) -> Part:
     return Part("failed", None, f"question {question.id!r}, output {start!r}\n{part.detail}")
 
 
-def _weighted(parts: Mapping[str, Part], weights: Mapping[str, float]) -> float | None:
-    own = [(weight, parts[label]) for label, weight in weights.items()]
-    if any(part.state == "failed" for _, part in own):
-        return None
-    values = [weight * part.value for weight, part in own if part.value is not None]
-    return sum(values) if values else None
+def _reward(
+    verdicts: Mapping[str, Verdict],
+    weights: Mapping[str, float],
+    *,
+    question: Question,
+    output: Output,
+    decode: Decode | None,
+) -> Reward:
+    """What the functions said of one output as its reward, weighted; see groupwise.data.Reward."""
+    parts: dict[str, Part] = {}
+    for label, verdict in verdicts.items():
+        failed = verdict.part.state == "failed"
+        parts[label] = _located(verdict.part, question, output.text) if failed else verdict.part
+        parts |= {f"{label}/{key}": Part("value", value) for key, value in verdict.extras.items()}
+    if any(verdict.part.state == "failed" for verdict in verdicts.values()):
+        return Reward(None, parts)
+    steps = weighted((weights[label], verdict.steps) for label, verdict in verdicts.items())
+    values = [weights[label] * said.part.value for label, said in verdicts.items() if said.part.value is not None]
+    values = values or [reward for _, reward in steps or ()]
+    placed = None if steps is None or decode is None else on_tokens(steps, output, decode)
+    return Reward(sum(values) if values else None, parts, placed)

@@ -108,7 +108,7 @@ class Child:
             except (_Lost, RewardError) as lost:
                 self.close()
                 failed = 1 if begun and not self._per_batch else len(samples) - len(done)
-                done += [(Part("failed", None, str(lost)), {})] * failed
+                done += [Verdict(Part("failed", None, str(lost)))] * failed
             except BaseException:
                 self.close()  # Ctrl-C: half an answer may be in the pipe
                 raise

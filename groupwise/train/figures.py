@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Sequence
+from itertools import accumulate
 from statistics import fmean, stdev
 
 import torch
@@ -10,13 +11,24 @@ import torch
 from groupwise.batch import Batch
 from groupwise.config import Recipe
 from groupwise.data import Group, Reward
+from groupwise.objective.correction import uncorrected
+from groupwise.objective.surrogate import Objective
+from groupwise.objective.value import explained_variance
 from groupwise.train.evaluate import RIGHT, correct_label, formed_label, part_value
 from groupwise.train.rollout import Rollout
-from groupwise.train.update import Tally, learning_rate
+from groupwise.train.tally import Tally
+from groupwise.train.update import learning_rate
 
 
 def step_metrics(
-    recipe: Recipe, rollout: Rollout, batch: Batch, tally: Tally, *, step: int, update_seconds: float
+    recipe: Recipe,
+    rollout: Rollout,
+    batch: Batch,
+    tally: Tally,
+    *,
+    objective: Objective,
+    step: int,
+    update_seconds: float,
 ) -> dict[str, float]:
     """Every metric that this step has; one that was not computed is absent, never 0."""
     groups = rollout.groups
@@ -27,7 +39,13 @@ def step_metrics(
         "length/mean": fmean(lengths),
         "length/max": float(max(lengths)),
         "finish/length": fmean(sample.output.finish == "length" for group in groups for sample in group.samples),
-        **tally.metrics(with_kl=batch.ref_logprobs is not None),
+        **tally.metrics(
+            with_kl=batch.ref_logprobs is not None,
+            corrected=objective.correction is not uncorrected,
+            with_critic=batch.values is not None,
+        ),
+        **_of_critic(batch),
+        **_steered(recipe, objective),
         "learning_rate": learning_rate(recipe.update, step),
         "tokens/sampled": float(sum(lengths)),
         "tokens/per_second": sum(lengths) / total,
@@ -36,7 +54,9 @@ def step_metrics(
         "time/update": update_seconds,
         "time/step": total,
     }
-    present = [abs(value) for row in output_advantages(groups, batch) for value in row if value is not None]
+    if rollout.kept is not None:
+        metrics["groups/sampled"] = float(len(groups))
+    present = [abs(value) for row in output_advantages(rollout, batch) for value in row if value is not None]
     if present:
         metrics["advantage/abs_mean"] = fmean(present)
     return metrics | {"memory/peak": peak_memory()}
@@ -75,16 +95,38 @@ def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:
     return metrics
 
 
-def output_advantages(groups: Sequence[Group], batch: Batch) -> list[list[float | None]]:
-    """A_i of each sample, group by group: the mean over its tokens; None for an output without a reward."""
+def output_advantages(rollout: Rollout, batch: Batch) -> list[list[float | None]]:
+    """A_i of each sample, group by group: the mean over its tokens; None for an output without a reward or not kept."""
     drawn = batch.rollouts.output_mask
     counts = drawn.sum(1).clamp(min=1)
     means = (torch.where(drawn, batch.advantages, 0.0).sum(1) / counts).tolist()
-    flat = iter(means)
+    kept = range(len(rollout.groups)) if rollout.kept is None else rollout.kept
+    starts = dict(
+        zip(kept, accumulate((len(rollout.groups[index].samples) for index in kept), initial=0), strict=False)
+    )
     return [
-        [None if value is None else next_value for value, next_value in zip(g.rewards, flat, strict=False)]
-        for g in groups
+        [
+            None if value is None or index not in starts else means[starts[index] + place]
+            for place, value in enumerate(group.rewards)
+        ]
+        for index, group in enumerate(rollout.groups)
     ]
+
+
+def _of_critic(batch: Batch) -> dict[str, float]:
+    if batch.values is None or batch.returns is None or not bool(batch.mask.any()):
+        return {}
+    values, returns = batch.values[batch.mask], batch.returns[batch.mask]
+    return {
+        "critic/value_mean": float(values.mean()),
+        "critic/explained_variance": explained_variance(values, returns),
+    }
+
+
+def _steered(recipe: Recipe, objective: Objective) -> dict[str, float]:
+    """The coefficients of this step that follow a target."""
+    followed = (("kl_coef", recipe.objective.kl_target), ("entropy_coef", recipe.objective.entropy_target))
+    return {name: float(getattr(objective, name)) for name, target in followed if target is not None}
 
 
 def _values(rewards: Sequence[Reward], label: str | None) -> list[float]:

@@ -12,6 +12,7 @@ import torch
 from groupwise.batch import Batch
 from groupwise.errors import RewardLimitError, StoppedEarly
 from groupwise.model.checkpoint import checkpoint_folder, latest_checkpoint
+from groupwise.objective.surrogate import Objective
 from groupwise.record.read import open_record
 from groupwise.rewards.base import check_failures, first_failure
 from groupwise.train.evaluate import evaluate
@@ -19,9 +20,10 @@ from groupwise.train.figures import output_advantages, reward_metrics, step_metr
 from groupwise.train.progress import Progress
 from groupwise.train.rollout import Rollout
 from groupwise.train.run import Run, save
+from groupwise.train.steering import coefficients_after
 from groupwise.train.stop import Interrupted, Stop
 from groupwise.train.strict_json import write_json
-from groupwise.train.update import Tally
+from groupwise.train.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,25 @@ def run_steps(run: Run, optimizer: torch.optim.Optimizer, step: Callable[[Stop],
     return summary
 
 
-def finish_step(run: Run, rollout: Rollout, batch: Batch, tally: Tally, *, update_seconds: float) -> dict[str, float]:
+def finish_step(
+    run: Run, rollout: Rollout, batch: Batch, tally: Tally, *, objective: Objective, update_seconds: float
+) -> dict[str, float]:
     """Records a step whose update is done, moves the run on by one, and returns the step's metrics."""
-    metrics = step_metrics(run.recipe, rollout, batch, tally, step=run.step, update_seconds=update_seconds)
-    advantages = output_advantages(rollout.groups, batch)
+    metrics = step_metrics(
+        run.recipe, rollout, batch, tally, objective=objective, step=run.step, update_seconds=update_seconds
+    )
+    advantages = output_advantages(rollout, batch)
     run.recorder.write_step(run.step, rollout.groups, advantages=advantages, metrics=metrics)
     run.step += 1
     run.policy_version += tally.updates
+    run.coefficients = coefficients_after(
+        run.recipe.objective,
+        objective,
+        run.coefficients,
+        kl=metrics.get("kl"),
+        entropy=metrics.get("entropy"),
+        outputs=len(batch),
+    )
     run.seconds += metrics["time/step"]
     run.tokens += int(metrics["tokens/sampled"])
     return metrics

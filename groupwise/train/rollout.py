@@ -1,24 +1,34 @@
 """From questions to scored groups: sample G outputs of each from the policy as it is, and reward them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 
 from groupwise.data import Group, Output, Question, Sample, Sampling
 from groupwise.engines.base import Engine, Task, stream
 from groupwise.errors import DataError
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import RewardSet
+from groupwise.rewards.steps import Decode
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """Scored groups; seconds until the last output was sampled, and from then until the last was rewarded."""
+    """Scored groups; seconds until the last output was sampled, and from then until the last was rewarded.
+
+    kept: indices of the groups that the update is made of; None: all.
+    """
 
     groups: list[Group]
     sample_seconds: float
     reward_seconds: float
+    kept: tuple[int, ...] | None = None
+
+    @property
+    def update_groups(self) -> list[Group]:
+        return self.groups if self.kept is None else [self.groups[index] for index in self.kept]
 
 
 def sample_groups(
@@ -46,7 +56,9 @@ def sample_groups(
     scorer = ThreadPoolExecutor(1)  # rewards a question's outputs while others are still being sampled
 
     def finished(task: int, outputs: list[Output]) -> None:
-        scored[task] = scorer.submit(lambda: score(rewards, [questions[task]], [outputs], step=step)[0])
+        scored[task] = scorer.submit(
+            lambda: score(rewards, [questions[task]], [outputs], step=step, decode=tokenizer.decode)[0]
+        )
 
     try:
         engine.generate(tasks, sampling, policy_version=policy_version, finished=finished)
@@ -61,12 +73,53 @@ def sample_groups(
     )
 
 
+def sample_until_signal(
+    draw: Callable[[int], Sequence[Question]],
+    sample: Callable[[Sequence[Question]], Rollout],
+    *,
+    separated: Callable[[Group], bool],
+    wanted: int,
+    rounds: int,
+) -> Rollout:
+    """Dynamic sampling (DAPO, section 3.2): groups all right or all wrong are dropped and others sampled instead.
+
+    draw: gives the next so many questions, fewer when there are no more. sample: their scored groups. separated: True
+    for a group to keep. wanted: groups to keep. rounds: after the first; each asks for as many questions as the share
+    kept so far calls for. Returns every group that was sampled, with those to keep named; there may be fewer than
+    wanted. Where there is none all are kept: then a KL, an entropy or another reward alone has something to say.
+    """
+    found: list[Rollout] = []
+    kept: list[int] = []
+    asked = wanted
+    for _ in range(1 + rounds):
+        questions = draw(asked)
+        if not questions:
+            break
+        found.append(sample(questions))
+        groups = [group for rollout in found for group in rollout.groups]
+        kept = [index for index, group in enumerate(groups) if separated(group)][:wanted]
+        if len(kept) == wanted:
+            break
+        asked = min(wanted, ceil((wanted - len(kept)) * len(groups) / max(1, len(kept))))
+    return Rollout(
+        groups=[group for rollout in found for group in rollout.groups],
+        sample_seconds=sum(rollout.sample_seconds for rollout in found),
+        reward_seconds=sum(rollout.reward_seconds for rollout in found),
+        kept=tuple(kept) or None,
+    )
+
+
 def score(
-    rewards: RewardSet, questions: Sequence[Question], outputs: Sequence[Sequence[Output]], *, step: int
+    rewards: RewardSet,
+    questions: Sequence[Question],
+    outputs: Sequence[Sequence[Output]],
+    *,
+    step: int,
+    decode: Decode | None = None,
 ) -> list[tuple[Sample, ...]]:
-    """The samples of each question: its outputs with their rewards."""
+    """The samples of each question: its outputs with their rewards. decode: puts the rewards of steps on tokens."""
     flat = [(q, output) for q, answers in zip(questions, outputs, strict=True) for output in answers]
-    values = iter(rewards.score([q for q, _ in flat], [output for _, output in flat], step=step))
+    values = iter(rewards.score([q for q, _ in flat], [output for _, output in flat], step=step, decode=decode))
     return [tuple(Sample(output, next(values)) for output in answers) for answers in outputs]
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 
 from groupwise import __version__, registry
-from groupwise.config import Recipe, dump_recipe
+from groupwise.config import ModelConfig, Recipe, dump_recipe
 from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
 from groupwise.envs.base import Questions, batch, load_questions
 from groupwise.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.policy import Policy, load_policy, pick_device
-from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
+from groupwise.model.tokenizer import ChatTokenizer, check_same_tokens, load_tokenizer
+from groupwise.objective.surrogate import Objective, reads
 from groupwise.recipe_file import changes, tree_of
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
@@ -27,7 +28,7 @@ from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet
 from groupwise.train.rollout import check_lengths
 
-COPIES_TRAINED = 4
+TRAINED = 4
 """Model-sized fp32 tensors that training holds: weights, gradients and AdamW's two moments."""
 FIXED = ("stage", "seed", "model.path", "model.chat_template", "questions")
 """What a resumed run must have as it began: with another value its earlier steps would mean something else."""
@@ -35,7 +36,11 @@ FIXED = ("stage", "seed", "model.path", "model.chat_template", "questions")
 
 @dataclass
 class Run:
-    """What a stage works with. step: the next to do, from 0; seconds, tokens: of training so far, over all attempts."""
+    """What a stage works with. step: the next to do, from 0; seconds, tokens: of training so far, over all attempts.
+
+    drawn: questions taken from the order so far, where steps do not all take as many. coefficients: those that follow a
+    target, as the last step left them. beside: modules that a checkpoint holds beside the policy, by name.
+    """
 
     recipe: Recipe
     folder: Path
@@ -49,15 +54,18 @@ class Run:
     policy_version: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    drawn: int = 0
+    coefficients: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, torch.nn.Module] = field(default_factory=dict)
     resumed_from: Path | None = None
     failures_shown: set[str] = field(default_factory=set)
 
 
 @contextmanager
-def open_run(recipe: Recipe, folder: Path, *, resume: bool, with_reference: bool) -> Iterator[Run]:
+def open_run(recipe: Recipe, folder: Path, *, resume: bool, objective: Objective) -> Iterator[Run]:
     """A new run in a folder, or the one there taken up at its last checkpoint; closed whatever happens.
 
-    Raises InputError for what the user can mend, before the weights are loaded.
+    objective: what its models are loaded for. Raises InputError for what the user can mend, before weights are loaded.
     """
     _check_place(folder, resume=resume)
     latest = checkpoints.latest_checkpoint(folder) if resume else None
@@ -70,11 +78,11 @@ def open_run(recipe: Recipe, folder: Path, *, resume: bool, with_reference: bool
     # Drawn for its error: a step that wants more questions than there are is found here.
     batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
     with RewardSet(recipe.rewards) as rewards:
-        _check_rewards(recipe, rewards, questions.train)
+        _check_rewards(recipe, rewards, questions.train, objective)
         model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
         tokenizer = load_tokenizer(model, seed=recipe.seed)
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
-        require_room(recipe, tokenizer, folder, copies=COPIES_TRAINED + with_reference)
+        require_room(recipe, tokenizer, folder, objective)
         policy = load_policy(model, tokenizer)
         engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
         recorder = _recorder(recipe, folder, first_step=state.get("step", 0) if resume else None)
@@ -93,6 +101,8 @@ def open_run(recipe: Recipe, folder: Path, *, resume: bool, with_reference: bool
                 policy_version=state.get("policy_version", 0),
                 seconds=state.get("seconds", 0.0),
                 tokens=state.get("tokens", 0),
+                drawn=state.get("drawn", 0),
+                coefficients=state.get("coefficients", {}),
                 resumed_from=latest,
             )
         finally:
@@ -108,36 +118,72 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
         "seed": run.recipe.seed,
         "seconds": run.seconds,
         "tokens": run.tokens,
+        "drawn": run.drawn,
+        "coefficients": run.coefficients,
         "groupwise": __version__,
     }
     checkpoints.save_checkpoint(
-        target, model=run.policy.model, tokenizer=run.tokenizer.tokenizer, optimizer=optimizer, state=state
+        target,
+        model=run.policy.model,
+        tokenizer=run.tokenizer.tokenizer,
+        optimizer=optimizer,
+        state=state,
+        beside=run.beside,
     )
     checkpoints.prune(run.folder, run.recipe.run.keep_checkpoints)
     return target
 
 
-def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, *, copies: int) -> None:
-    """Raises if the disk cannot hold the checkpoints, or the memory so many copies of the model; loads no weights."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(tokenizer.config, dtype=torch.float32)
+def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objective: Objective) -> None:
+    """Raises if the disk cannot hold the checkpoints, or the memory the models of this run; loads no weights."""
+    policy = _empty(tokenizer)
+    critic = recipe.critic if "values" in reads(objective.advantage) else None
+    own_trunk = (
+        [] if critic is None or critic.trunk == "shared" else [_other(critic.path, tokenizer, recipe.seed, "critic")]
+    )
+    reference = [policy] * (objective.kl_coef > 0)
+    teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
+    trained = [policy, *own_trunk]
     # One more than is kept: the old one goes only when the new one is whole.
-    one = checkpoints.bytes_needed(empty, with_optimizer=True)
+    one = checkpoints.bytes_needed(*trained, with_optimizer=True)
+    one += sum(model_bytes(model) for model in reference if recipe.objective.reference_every)
     try:
         checkpoints.require_space(folder, one * (recipe.run.keep_checkpoints + 1))
     except CheckpointError as error:  # nothing has failed yet: the input asks for more than there is
         raise InputError(error.message, hint=error.hint) from None
-    needed = copies * checkpoints.bytes_needed(empty, with_optimizer=False)
+    needed = TRAINED * sum(map(model_bytes, trained)) + sum(map(model_bytes, [*reference, *teacher]))
     device = pick_device(recipe.model.device)
     free = _free_memory(device)
     if free is not None and free < needed:
         raise ModelError(
             f"not enough memory on {device}: training {recipe.model.path} holds {needed:,} bytes before the first "
             f"output, {free:,} are free",
-            hint="use a smaller model" + ", or set objective.kl_coef=0: no reference" * (copies > COPIES_TRAINED),
+            hint="use a smaller model"
+            + ", or set objective.kl_coef=0: no reference" * bool(reference)
+            + ", or critic.trunk=shared: no second model" * bool(own_trunk),
         )
+
+
+def model_bytes(model: torch.nn.Module) -> int:
+    """Bytes of a model's weights in memory, tied ones once."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
+
+
+def _other(path: str | None, tokenizer: ChatTokenizer, seed: int, section: str) -> torch.nn.Module:
+    """The model behind a path without its weights, of the policy's vocabulary; None: the policy's."""
+    if path is None:
+        return _empty(tokenizer)
+    other = load_tokenizer(ModelConfig(path=path), seed=seed, section=section)
+    check_same_tokens(tokenizer, other, where=f"{section}.path = {path!r}")
+    return _empty(other)
+
+
+def _empty(tokenizer: ChatTokenizer) -> torch.nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: torch.nn.Module = AutoModelForCausalLM.from_config(tokenizer.config, dtype=torch.float32)
+    return model
 
 
 def _free_memory(device: torch.device) -> int | None:
@@ -166,15 +212,16 @@ def _check_place(folder: Path, *, resume: bool) -> None:
         raise DataError(f"{where}: {place} is not a folder that can be written to", hint="give another place")
 
 
-def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Question]) -> None:
+def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Question], objective: Objective) -> None:
     """Raises DataError if a built-in reward cannot judge even an empty output: its answer or its params are wrong.
 
-    A function of the user's own may have reasons to fail on one, so it is not asked to pass this.
+    A function of the user's own may have reasons to fail on one, so it is not asked to pass this. Raises ConfigError if
+    the advantage reads step rewards and every function, having judged it, gave none.
     """
     question = next((question for question in questions if question.answer is not None), questions[0])
     nothing = np.zeros(0, np.int32)
     empty = Output(nothing, nothing, nothing.astype(bool), nothing.astype(np.float32), text="", finish="stop")
-    [reward] = rewards.score([question], [empty])
+    [reward] = rewards.score([question], [empty], decode=lambda _: "")
     for label in (config.label for config in recipe.rewards if config.function in registry.REWARDS):
         part = reward.parts[label]
         if part.state == "failed":
@@ -182,6 +229,12 @@ def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Quest
                 f"reward {label!r} cannot judge question {question.id!r}: {part.detail.rpartition(chr(10))[2]}",
                 hint="give questions.answer_column or the reward's params their right values",
             )
+    if "step_rewards" in reads(objective.advantage) and reward.steps is None and not reward.failed:
+        raise ConfigError(
+            f"objective.advantage = {objective.advantage.__name__!r} (preset {recipe.objective.preset!r}) reads the "
+            f"rewards of steps, and none of {', '.join(config.label for config in recipe.rewards)} gives any",
+            hint="take a reward that does, equations for one, or another preset (docs/rewards.md)",
+        )
 
 
 def _check_resumed(recipe: Recipe, folder: Path, *, done: int) -> None:

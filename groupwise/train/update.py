@@ -1,56 +1,42 @@
 """From a batch to new weights: micro-batches forward and backward, the gradient's norm bounded, one optimizer step."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from math import cos, isfinite, pi
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from groupwise import registry
-from groupwise.batch import Batch, Rollouts, microbatches
-from groupwise.config import ObjectiveConfig, UpdateConfig
+from groupwise.batch import Batch, microbatches
+from groupwise.config import UpdateConfig
 from groupwise.data import Sampling
 from groupwise.errors import RunError
+from groupwise.model.checkpoint import load_optimizer
+from groupwise.model.critic import Critic
 from groupwise.model.policy import Policy
 from groupwise.objective.losses import Denominators
 from groupwise.objective.surrogate import Objective, Terms, policy_loss
+from groupwise.objective.value import value_loss
+from groupwise.train.make_batch import microbatch_tokens
+from groupwise.train.run import Run
+from groupwise.train.tally import Tally
 
 
-def resolve(config: ObjectiveConfig) -> Objective:
-    """The functions and coefficients behind a recipe's objective: the preset's row with what the recipe replaces.
+def make_optimizer(policy: Policy, config: UpdateConfig, critic: Critic | None = None) -> torch.optim.AdamW:
+    """AdamW with all its memory taken at once: gradients and moments between activations would tear the heap apart.
 
-    Raises ConfigError for an unknown name, or bounds that the loss cannot use.
+    Its groups: the policy's parameters, and with a critic those that are the critic's alone.
     """
-    row = registry.load(registry.PRESETS, config.preset, "objective.preset")
-
-    def column(name: str) -> object:
-        own = getattr(config, name)
-        return getattr(row, name) if own is None else own
-
-    objective = Objective(
-        advantage=registry.load(registry.ADVANTAGES, str(column("advantage")), "objective.advantage"),
-        loss=registry.load(registry.LOSSES, str(column("loss")), "objective.loss"),
-        aggregate=registry.load(registry.AGGREGATES, str(column("aggregate")), "objective.aggregate"),
-        kl=registry.load(registry.KL_ESTIMATORS, str(column("kl_estimator")), "objective.kl_estimator"),
-        clip_low=float(column("clip_low")),  # type: ignore[arg-type]
-        clip_high=float(column("clip_high")),  # type: ignore[arg-type]
-        kl_coef=float(column("kl_coef")),  # type: ignore[arg-type]
-        entropy_coef=float(column("entropy_coef")),  # type: ignore[arg-type]
-    )
-    nothing = torch.zeros(1, 1)  # a loss refuses bounds that it cannot use here, before the model is loaded
-    objective.loss(nothing, nothing, nothing, nothing == 0, objective.clip_low, objective.clip_high)
-    return objective
-
-
-def make_optimizer(policy: Policy, config: UpdateConfig) -> torch.optim.AdamW:
-    """AdamW with all its memory taken at once: gradients and moments between activations would tear the heap apart."""
-    parameters = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
+    modules = [policy.model] if critic is None else [policy.model, critic.module]
+    groups = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in modules]
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        [{"params": group} for group in groups],
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
-    for parameter in parameters:
+    for parameter in (parameter for group in groups for parameter in group):
         parameter.grad = torch.zeros_like(parameter)
         optimizer.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
@@ -60,114 +46,26 @@ def make_optimizer(policy: Policy, config: UpdateConfig) -> torch.optim.AdamW:
     return optimizer
 
 
-def learning_rate(config: UpdateConfig, step: int) -> float:
-    """The rate of a step, from 0: a linear rise over warmup_steps, then constant or down to 0 after the last."""
+def resume_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    """Puts what the run's last checkpoint holds into its optimizer; a new run's stays as it is."""
+    if run.resumed_from is None:
+        return
+    load_optimizer(run.resumed_from, optimizer, model=run.policy.model, beside=run.beside)
+    for group in optimizer.param_groups:  # the recipe's, which may have changed since
+        group |= {"betas": run.recipe.update.betas, "weight_decay": run.recipe.update.weight_decay}
+
+
+def learning_rate(config: UpdateConfig, step: int, peak: float | None = None) -> float:
+    """The rate of a step, from 0: a linear rise over warmup_steps, then constant or down to 0 after the last.
+
+    peak: the rate after the rise; None: the policy's.
+    """
+    peak = config.learning_rate if peak is None else peak
     if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
+        return peak * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     share = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + cos(pi * done))}[config.schedule]
-    return config.learning_rate * share
-
-
-@dataclass
-class Tally:
-    """Sums over the tokens of a step's updates, from which its metrics are means."""
-
-    tokens: int = 0
-    objective: float = 0.0
-    entropy: float = 0.0
-    kl: float = 0.0
-    ratio: float = 0.0
-    ratio_max: float = 0.0
-    clipped_low: float = 0.0
-    clipped_high: float = 0.0
-    gap: float = 0.0
-    gap_max: float = 0.0
-    grad_norm: float = 0.0
-    updates: int = 0
-
-    def add(self, terms: Terms, *, entropies: Tensor, gap: Tensor, mask: Tensor) -> None:
-        """gap: |log pi of the sampler - log pi of the policy|, [B, T] nats."""
-        self.tokens += int(mask.sum())
-        self.objective -= float(terms.loss.detach())
-        self.entropy += float(torch.where(mask, entropies, 0.0).sum())
-        self.kl += float(terms.kl.sum())
-        self.ratio += float(torch.where(mask, terms.ratio, 0.0).sum())
-        self.ratio_max = max(self.ratio_max, float(torch.where(mask, terms.ratio, 0.0).max()))
-        self.clipped_low += float(terms.clipped_low.sum())
-        self.clipped_high += float(terms.clipped_high.sum())
-        gap = torch.where(mask, gap, 0.0)
-        self.gap += float(gap.sum())
-        self.gap_max = max(self.gap_max, float(gap.max()))
-
-    def metrics(self, *, with_kl: bool) -> dict[str, float]:
-        """Means over tokens; nothing of what was not computed, since a 0 would be read as measured."""
-        if not self.tokens:
-            return {"grad_norm": 0.0}
-        per_token = {
-            "entropy": self.entropy,
-            "ratio/mean": self.ratio,
-            "clip/low": self.clipped_low,
-            "clip/high": self.clipped_high,
-            "sampler/gap_mean": self.gap,
-            **({"kl": self.kl} if with_kl else {}),
-        }
-        return {name: total / self.tokens for name, total in per_token.items()} | {
-            "objective": self.objective / self.updates,
-            "ratio/max": self.ratio_max,
-            "sampler/gap_max": self.gap_max,
-            "grad_norm": self.grad_norm / self.updates,
-        }
-
-
-def make_batch(
-    policy: Policy,
-    rollouts: Rollouts,
-    *,
-    objective: Objective,
-    reference: Policy | None,
-    sampling: Sampling,
-    truncated: Tensor,
-    exact_engine: bool,
-    config: UpdateConfig,
-) -> Batch:
-    """The rollouts with their advantages, and log-probabilities under pi_old and pi_ref where the update needs them.
-
-    truncated: [B], outputs to leave out of the update; they stay in their group's mean.
-    With one update per rollout pi_old is pi and the ratio is 1 by construction; with more, an exact engine's own
-    log-probabilities are pi_old's, and any other's are computed here.
-    """
-    advantages = objective.advantage(rollouts.rewards, rollouts.group, rollouts.output_mask)
-    mask = rollouts.output_mask & ~(rollouts.rewards.isnan() | truncated)[:, None]
-    on_policy = config.updates_per_rollout == 1 and (config.outputs_per_update or len(mask)) >= len(mask)
-    old_logprobs = None if on_policy else rollouts.sampled_logprobs
-    if not on_policy and not exact_engine:
-        old_logprobs = logprobs(policy, rollouts, mask, sampling=sampling, tokens=microbatch_tokens(policy, config))
-    return Batch(
-        rollouts=rollouts,
-        mask=mask,
-        advantages=torch.where(mask, advantages, 0.0),
-        old_logprobs=old_logprobs,
-        ref_logprobs=None
-        if reference is None
-        else logprobs(reference, rollouts, mask, sampling=sampling, tokens=microbatch_tokens(policy, config)),
-    )
-
-
-def microbatch_tokens(policy: Policy, config: UpdateConfig) -> int:
-    """Tokens of a forward-backward pass. A CPU's products are at full speed with 500 rows, a GPU's with many more."""
-    return config.tokens_per_microbatch or (1536 if policy.device.type == "cpu" else 16384)
-
-
-@torch.no_grad()
-def logprobs(policy: Policy, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling, tokens: int) -> Tensor:
-    """log pi of the masked tokens, [B, T] nats, without gradient, so many tokens at a time."""
-    result = torch.zeros(mask.shape, dtype=policy.model.dtype, device=mask.device)
-    for rows in microbatches(rollouts, tokens, question_once=policy.question_once):
-        piece = rollouts[rows]
-        width = piece.tokens.shape[1]
-        result[rows, :width] = policy.logprobs(piece, mask[rows, :width], sampling=sampling).logprobs
-    return result
+    return peak * share
 
 
 def update_policy(
@@ -180,38 +78,66 @@ def update_policy(
     config: UpdateConfig,
     seed: int,
     step: int,
+    critic: Critic | None = None,
 ) -> Tally:
     """mu passes over the batch, one optimizer step per `outputs_per_update` outputs (Algorithm 1, lines 10 and 11).
 
     The gradient does not depend on how an update is cut into micro-batches: sums are divided by the whole update's
-    denominators. Outputs whose every term is 0 (no advantage, no KL or entropy term) are left out of the passes but
-    keep their place in the denominators.
+    denominators. Outputs whose every term is 0 (no advantage, no KL or entropy term, no critic) are left out of the
+    passes but keep their place in the denominators. critic: learns from the same micro-batches, by the same optimizer;
+    during its warm-up the policy's own terms are left out.
     """
-    rate = learning_rate(config, step)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    _set_rates(optimizer, config, critic, step=step)
+    warming = critic is not None and step < critic.config.warmup_steps
     tally = Tally()
     for rows in _updates(len(batch), config, seed=seed, step=step):
         update = batch[rows.to(batch.rollouts.lengths.device)]
         denominators = Denominators.of(update.mask, sampling.max_new_tokens)
-        pieces = list(
-            _pieces(update, objective, tokens=microbatch_tokens(policy, config), question_once=policy.question_once)
-        )
+        tokens = microbatch_tokens(policy, config)
+        pieces = list(_pieces(update, objective, critic, tokens=tokens, question_once=policy.question_once))
         if not pieces:
             continue  # no output with a gradient: an optimizer step would only apply stale momentum
         optimizer.zero_grad(set_to_none=False)
         for piece in pieces:
-            _backward(policy, piece, objective, sampling, denominators, tally, config.recompute_layers)
-        norm = float(torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.max_grad_norm))
-        if not isfinite(norm):
-            raise RunError(
-                f"step {step}: the gradient's norm is {norm}; the weights were left as they were",
-                hint="go back to an earlier checkpoint with a lower update.learning_rate",
-            )
-        optimizer.step()
-        tally.grad_norm += norm
-        tally.updates += 1
+            value = None if critic is None else _value_of(critic, piece, objective, denominators, tally)
+            if not warming:
+                also = critic.on_states(piece.mask, value) if critic and value and critic.shared else None
+                _backward(policy, piece, objective, sampling, denominators, tally, config.recompute_layers, also)
+            if critic and value and (warming or not critic.shared):
+                critic.backward(piece.rollouts, piece.mask, loss=value, recompute_layers=config.recompute_layers)
+        _bounded_step(optimizer, config, tally, step=step, still=warming and not critic.shared)  # type: ignore[union-attr]
     return tally
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, config: UpdateConfig, critic: Critic | None, *, step: int) -> None:
+    peaks = [config.learning_rate] + ([] if critic is None else [critic.config.learning_rate])
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        group["lr"] = learning_rate(config, step, peak)
+
+
+def _bounded_step(
+    optimizer: torch.optim.Optimizer, config: UpdateConfig, tally: Tally, *, step: int, still: bool
+) -> None:
+    """One optimizer step, the gradient of each group of parameters bounded by itself. still: the first stays."""
+    groups = [group["params"] for group in optimizer.param_groups]
+    norms = [float(torch.nn.utils.clip_grad_norm_(group, config.max_grad_norm)) for group in groups]
+    if not all(isfinite(norm) for norm in norms):
+        raise RunError(
+            f"step {step}: the gradient's norm is {max(norms, key=lambda norm: not isfinite(norm))}; the weights were "
+            "left as they were",
+            hint="go back to an earlier checkpoint with a lower update.learning_rate",
+        )
+    if not any(norms):
+        return  # measured, and nothing to learn: a step would only apply stale momentum
+    gradients = [parameter.grad for parameter in groups[0]] if still else []
+    for parameter, _ in zip(groups[0], gradients, strict=False):
+        parameter.grad = None  # AdamW passes it over: no decay, no stale momentum
+    optimizer.step()
+    for parameter, gradient in zip(groups[0], gradients, strict=False):
+        parameter.grad = gradient
+    tally.grad_norm += norms[0]
+    tally.critic_grad_norm += norms[-1]
+    tally.updates += 1
 
 
 def _updates(outputs: int, config: UpdateConfig, *, seed: int, step: int) -> Iterator[Tensor]:
@@ -223,10 +149,12 @@ def _updates(outputs: int, config: UpdateConfig, *, seed: int, step: int) -> Ite
             yield torch.from_numpy(order[start : start + size])
 
 
-def _pieces(update: Batch, objective: Objective, *, tokens: int, question_once: bool) -> Iterator[Batch]:
+def _pieces(
+    update: Batch, objective: Objective, critic: Critic | None, *, tokens: int, question_once: bool
+) -> Iterator[Batch]:
     """The micro-batches of an update, without the outputs that would add exactly 0 to the loss."""
     needed = update.mask.any(1)
-    if objective.kl_coef == 0 and objective.entropy_coef == 0:
+    if not (objective.kl_in_loss or objective.entropy_coef or objective.steered or critic is not None):
         needed = needed & (update.advantages != 0).any(1)
     rows = needed.nonzero()[:, 0]
     if len(rows):
@@ -243,6 +171,7 @@ def _backward(
     denominators: Denominators,
     tally: Tally,
     recompute_layers: bool,
+    also: Callable[[Tensor], Tensor] | None,
 ) -> None:
     """Adds the gradient of the micro-batch's share of the loss to the weights' gradients; its figures to the tally."""
     mask = piece.mask
@@ -257,6 +186,7 @@ def _backward(
             advantages=piece.advantages,
             mask=mask,
             denominators=denominators,
+            sampled_logprobs=piece.rollouts.sampled_logprobs,
         )
 
     scored = policy.backward(
@@ -267,6 +197,24 @@ def _backward(
         per_token=objective.per_token,
         entropy_gradient=objective.entropy_coef != 0,
         recompute_layers=recompute_layers,
+        also=also,
     )
-    gap = (piece.rollouts.sampled_logprobs - scored.logprobs).abs()
+    gap = scored.logprobs - piece.rollouts.sampled_logprobs
     tally.add(terms(*scored), entropies=scored.entropies, gap=gap, mask=mask)
+
+
+def _value_of(
+    critic: Critic, piece: Batch, objective: Objective, denominators: Denominators, tally: Tally
+) -> Callable[[Tensor], Tensor]:
+    """c1 L_value of a micro-batch as a function of the critic's values [B, T]; its figures go to the tally."""
+    assert piece.values is not None
+    assert piece.returns is not None
+    old, returns = piece.values, piece.returns
+
+    def loss(values: Tensor) -> Tensor:
+        errors = value_loss(values, old, returns, piece.mask, critic.config.clip_value)
+        tally.value_tokens += int(piece.mask.sum())
+        tally.value_loss += float(errors.detach().sum())
+        return critic.config.value_coef * objective.aggregate(errors, piece.mask, denominators)
+
+    return loss

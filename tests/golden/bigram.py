@@ -1,7 +1,9 @@
 """Ten seeded gradient steps of a tiny policy under a preset; `python -m tests.golden.bigram` rewrites losses.json.
 
 The policy is an embedding, a tanh and a linear layer over eight tokens, in float64, and sees one token back. Rewards
-count how often token 3 was drawn. Only torch.rand is drawn from, which is the same in every version of torch.
+count how often token 3 was drawn; as steps, one by one; as parts, beside how short the output is. The critic is a fixed
+guess from the token before, and its own loss is not among the ten. The teacher is another policy of the kind. Only
+torch.rand is drawn from, which is the same in every version of torch.
 """
 
 import json
@@ -14,7 +16,8 @@ from groupwise import registry
 from groupwise.objective.logprobs import entropy, predictors, token_logprobs
 from groupwise.objective.losses import Denominators
 from groupwise.objective.presets import Preset
-from groupwise.objective.surrogate import policy_loss
+from groupwise.objective.surrogate import Objective, called, policy_loss
+from groupwise.objective.token_advantage import token_rewards
 from tests.objective.made import objective_of
 
 FILE = Path(__file__).parent / "losses.json"
@@ -29,13 +32,23 @@ def ten_losses(preset: Preset) -> list[float]:
     objective = objective_of(preset)
     weights = initial_weights(generator)
     reference = {name: weight.detach().clone() for name, weight in weights.items()}
+    teacher = initial_weights(torch.Generator().manual_seed(12))
     losses = []
     for _ in range(ROLLOUTS):
         tokens, mask = sample(weights, generator)
-        group = torch.arange(QUESTIONS).repeat_interleave(GROUP_SIZE)
-        advantages = objective.advantage(rewards_of(tokens, mask), group, mask)
         old_logprobs = token_logprobs(logits_of(weights, tokens), tokens).detach()
         ref_logprobs = token_logprobs(logits_of(reference, tokens), tokens)
+        inputs = {
+            **rewards_told(objective, tokens, mask, old_logprobs, ref_logprobs),
+            "group": torch.arange(QUESTIONS).repeat_interleave(GROUP_SIZE),
+            "mask": mask,
+            "old_logprobs": old_logprobs,
+            "teacher_logprobs": token_logprobs(logits_of(teacher, tokens), tokens).detach(),
+            "values": tokens.roll(1, dims=1).double() / VOCABULARY,
+            "discount": 1.0,
+            "gae_lambda": 0.95,
+        }
+        advantages = called(objective.advantage, inputs)
         for _ in range(UPDATES):
             logits = logits_of(weights, tokens)
             terms = policy_loss(
@@ -83,9 +96,19 @@ def sample(weights: Weights, generator: torch.Generator) -> tuple[Tensor, Tensor
     return tokens, mask
 
 
-def rewards_of(tokens: Tensor, mask: Tensor) -> Tensor:
-    """[B]: how often token 3 was drawn."""
-    return ((tokens == 3) & mask).sum(1).double()
+def rewards_told(objective: Objective, tokens: Tensor, mask: Tensor, old: Tensor, ref: Tensor) -> dict[str, Tensor]:
+    """Every form of the rewards that an advantage may name, less the KL if it is in the reward."""
+    hits = torch.where(mask, (tokens == 3).double(), 0.0)
+    rewards, in_reward = hits.sum(1), objective.kl_coef > 0 and objective.kl_in == "reward"
+    inside = {name: torch.where(mask, part, 0.0) for name, part in (("logprobs", old), ("ref_logprobs", ref))}
+    penalty = objective.kl_coef * called(objective.kl, inside) if in_reward else torch.zeros_like(hits)
+    return {
+        "rewards": rewards - penalty.sum(1),
+        "token_rewards": token_rewards(rewards, mask, penalty),
+        "step_rewards": torch.where(mask, hits, torch.nan),
+        "reward_parts": torch.stack([rewards, -mask.sum(1).double()], dim=1),
+        "reward_weights": torch.tensor([1.0, 0.5], dtype=torch.float64),
+    }
 
 
 def main() -> None:

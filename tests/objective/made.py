@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from groupwise import registry
 from groupwise.objective.losses import Denominators
 from groupwise.objective.presets import Preset
 from groupwise.objective.surrogate import Objective, Terms, policy_loss
+from groupwise.objective.token_advantage import token_rewards
 
 MAX_TOKENS = 7
 
@@ -25,6 +27,7 @@ class Made:
     advantages: Tensor
     mask: Tensor
     group: Tensor
+    sampled_logprobs: Tensor
 
     def rows(self, index: Tensor | slice) -> "Made":
         return Made(**{name: value[index] for name, value in vars(self).items()})
@@ -42,7 +45,10 @@ class Made:
 
 
 def batch() -> Made:
-    """Six outputs of two groups, lengths 5 4 3 2 1 5 and one hole; ratios from 0.6 to 1.5, none near 0.8 or 1.2."""
+    """Six outputs of two groups, lengths 5 4 3 2 1 5 and one hole; ratios from 0.6 to 1.5, none near 0.8 or 1.2.
+
+    The sampler was not quite the old policy: weights from 0.7 to 1.4 a token.
+    """
     generator = torch.Generator().manual_seed(3)
     shape = (6, 5)
     lengths = torch.tensor([5, 4, 3, 2, 1, 5])
@@ -51,15 +57,45 @@ def batch() -> Made:
     ratios = torch.tensor([0.6, 0.75, 0.9, 1.1, 1.25, 1.5], dtype=torch.float64)
     ratio = ratios[torch.randint(len(ratios), shape, generator=generator)]
     logprobs = torch.rand(shape, generator=generator, dtype=torch.float64) * -3 - 0.1
+    old = logprobs - ratio.log()
     return Made(
         logprobs=logprobs,
-        old_logprobs=logprobs - ratio.log(),
+        old_logprobs=old,
         ref_logprobs=logprobs + torch.rand(shape, generator=generator, dtype=torch.float64) - 0.5,
         entropies=torch.rand(shape, generator=generator, dtype=torch.float64),
         advantages=torch.tensor([1.2, -0.7, 0.4, -1.1, 0.9, -0.3], dtype=torch.float64)[:, None].expand(shape).clone(),
         mask=mask,
         group=torch.tensor([0, 0, 0, 1, 1, 1]),
+        sampled_logprobs=old + 0.7 * torch.rand(shape, generator=generator, dtype=torch.float64) - 0.35,
     )
+
+
+def advantage_inputs(rewards: Tensor, group: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Everything that an advantage may name, all of it telling of these rewards [B] except the log-probabilities.
+
+    Two reward functions that add up to the reward; steps that end at an output's first and last token, each worth the
+    reward; a critic that takes every state for one of value 0.6, give or take 0.01.
+    """
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.rand((3, *mask.shape), generator=generator, dtype=torch.float64)
+    places = torch.arange(mask.shape[1])
+    first = torch.where(mask, places, mask.shape[1]).amin(dim=1, keepdim=True)
+    last = torch.where(mask, places, -1).amax(dim=1, keepdim=True)
+    ends = mask & ((places == first) | (places == last))
+    return {
+        "rewards": rewards,
+        "group": group,
+        "mask": mask,
+        "reward_parts": torch.stack([rewards / 2, rewards / 4], dim=1),
+        "reward_weights": torch.tensor([1.0, 2.0], dtype=torch.float64),
+        "step_rewards": torch.where(ends, rewards[:, None], math.nan),
+        "token_rewards": token_rewards(rewards, mask),
+        "values": 0.6 + 0.02 * (noise[0] - 0.5),
+        "discount": 1.0,
+        "gae_lambda": 0.95,
+        "old_logprobs": -0.1 - 3 * noise[1],
+        "teacher_logprobs": -0.1 - 3 * noise[2],
+    }
 
 
 def objective_of(preset: Preset) -> Objective:
@@ -73,6 +109,7 @@ def objective_of(preset: Preset) -> Objective:
         clip_high=preset.clip_high,
         kl_coef=preset.kl_coef,
         entropy_coef=preset.entropy_coef,
+        kl_in=preset.kl_in,
     )
 
 
@@ -86,6 +123,7 @@ def terms_of(objective: Objective, made: Made, denominators: Denominators | None
         advantages=made.advantages,
         mask=made.mask,
         denominators=denominators or Denominators.of(made.mask, MAX_TOKENS),
+        sampled_logprobs=made.sampled_logprobs,
     )
 
 

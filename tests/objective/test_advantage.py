@@ -20,6 +20,7 @@ from groupwise.objective.advantage import (
     over_mean,
     reward,
 )
+from groupwise.objective.surrogate import called, reads
 from tests.close import close
 
 NAN = math.nan
@@ -36,7 +37,12 @@ def advantages(rule, rewards, group=None, dtype=torch.float64):
     """One number per output: the rule with one token each."""
     rewards = torch.tensor(rewards, dtype=dtype)
     group = torch.zeros(len(rewards), dtype=torch.long) if group is None else torch.tensor(group)
-    return rule(rewards, group, torch.ones(len(rewards), 1, dtype=torch.bool))[:, 0]
+    return tokens(rule, rewards, group, torch.ones(len(rewards), 1, dtype=torch.bool))[:, 0]
+
+
+def tokens(rule, rewards, group, mask):
+    """The rule of what it names of these."""
+    return called(rule, {"rewards": rewards, "group": group, "mask": mask})
 
 
 def test_four_right_of_eight_give_plus_and_minus_0_94():
@@ -119,12 +125,9 @@ def test_an_equal_group_beside_one_with_signal_is_exactly_zero(rule):
     assert values[1] > values[5] > values[3]
 
 
-@pytest.mark.parametrize("rule", WITHOUT_GROUP)
-def test_rows_that_know_no_question_give_the_same_under_any_grouping(rule):
-    rewards = [1, 0, 0.5, 3, -1, 0.25]
-    whole = advantages(rule, rewards)
-    for group in ([0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 4, 5], [9, 9, 1, 1, 4, 4]):
-        assert torch.equal(advantages(rule, rewards, group), whole)
+def test_the_signature_says_whether_an_output_is_compared_with_its_siblings():
+    assert all(reads(rule) == ("rewards", "group", "mask") for rule in WITHIN_GROUP)
+    assert all(reads(rule) == ("rewards", "mask") for rule in WITHOUT_GROUP)
 
 
 @pytest.mark.parametrize("rule", [group_relative, group_centred, leave_one_out, group_centred_batch_scaled])
@@ -255,14 +258,14 @@ def test_a_share_of_a_mean_that_is_not_above_zero_is_refused(rewards):
 @pytest.mark.parametrize("rule", EVERY)
 def test_each_drawn_token_has_its_outputs_advantage_and_others_zero(rule):
     mask = torch.tensor([[True, True, False], [False, True, True]])
-    values = rule(torch.tensor([1.0, 0.0]), torch.tensor([0, 0]), mask)
+    values = tokens(rule, torch.tensor([1.0, 0.0]), torch.tensor([0, 0]), mask)
     a, b = advantages(rule, [1, 0], dtype=torch.float32).tolist()
     assert values.tolist() == [[a, a, 0.0], [0.0, b, b]]
 
 
 @pytest.mark.parametrize("rule", EVERY)
 def test_whole_number_rewards_are_not_rounded(rule):
-    values = rule(torch.tensor([1, 0, 0]), torch.tensor([0, 0, 0]), torch.ones(3, 1, dtype=torch.bool))[:, 0]
+    values = tokens(rule, torch.tensor([1, 0, 0]), torch.tensor([0, 0, 0]), torch.ones(3, 1, dtype=torch.bool))[:, 0]
     assert torch.equal(values, advantages(rule, [1, 0, 0], dtype=torch.float32))
 
 

@@ -1,4 +1,7 @@
-"""What every row of the tables must do: a new row is tested by being there, an exception is named and tested too."""
+"""What every loss, mean, KL estimator and correction must do: a row is tested by being in its table.
+
+An exception is named and tested too. The advantages are in test_advantage_contracts.py.
+"""
 
 import inspect
 import math
@@ -7,77 +10,31 @@ import pytest
 import torch
 
 from groupwise import registry
-from groupwise.errors import DataError
-from groupwise.objective.losses import Denominators
-from groupwise.objective.surrogate import Objective
+from groupwise.objective.correction import uncorrected
+from groupwise.objective.losses import Denominators, clip
+from groupwise.objective.surrogate import Objective, called, reads
 from tests.close import close
 from tests.objective.made import MAX_TOKENS, SPOILS, batch
 
-REWARDS = torch.tensor([1.0, 0.0, 0.5, 3.0, -1.0, 0.25], dtype=torch.float64)
-WITHOUT_A_BASELINE = {"reward", "only_right"}
-"""Advantages that are the output's reward alone: equal rewards teach, and an output does not lower its siblings."""
-NEVER_LOWERING = {"only_right"}
-"""Advantages that are nowhere below 0."""
-OVER_THE_BATCH = {"batch_normalised", "group_centred_batch_scaled"}
-"""Advantages in which a reward of one group moves those of another."""
-OF_ANY_GROUP = {"reward", "only_right", "batch_normalised"}
-"""Advantages that need no sibling of the same question."""
 OTHER_GRADIENTS = {"nll": lambda advantages: -(advantages > 0).double()}
 """Losses whose gradient at ratio 1 is not -A, with what it is."""
 HELD_CONSTANT = {"cispo", "sequence_token_clip"}
 """Losses whose gradient holds a factor of the value constant, so that it is not the derivative of the value."""
+OTHER_SLOPES = {"k3_plus"}
+"""KL estimators whose gradient is meant to be another's, so that it is not the derivative of the value."""
+EVERY_TABLE = [
+    registry.ADVANTAGES,
+    registry.LOSSES,
+    registry.AGGREGATES,
+    registry.KL_ESTIMATORS,
+    registry.CORRECTIONS,
+]
+UNBOUNDED = {"uncorrected"}
+"""Corrections that do not read their bounds."""
 
 
 def rows(table):
     return pytest.mark.parametrize("row", [registry.load(table, name) for name in table], ids=list(table))
-
-
-@rows(registry.ADVANTAGES)
-def test_an_advantage_is_zero_outside_the_mask_and_where_rewards_are_equal(row):
-    made = batch()
-    values = row(REWARDS, made.group, made.mask)
-    assert values.shape == made.mask.shape
-    assert not values[~made.mask].any()
-    equal = row(torch.full((6,), 0.1, dtype=torch.float64), made.group, made.mask)
-    assert bool(equal.any()) == (row.__name__ in WITHOUT_A_BASELINE)
-
-
-@rows(registry.ADVANTAGES)
-def test_an_advantage_raises_the_better_and_lowers_the_worse(row):
-    made = batch()
-    values = row(REWARDS, made.group, torch.ones(6, 1, dtype=torch.bool))[:, 0]
-    assert values[0] > values[2] > values[1]
-    assert values[3] > 0 >= values[4]
-    assert bool((values < 0).any()) == (row.__name__ not in NEVER_LOWERING)
-
-
-@rows(registry.ADVANTAGES)
-def test_an_advantage_knows_no_order_of_outputs_and_no_names_of_groups(row):
-    made, order = batch(), torch.tensor([4, 1, 5, 0, 3, 2])
-    close(row(REWARDS[order], made.group[order], made.mask[order]), row(REWARDS, made.group, made.mask)[order])
-    close(row(REWARDS, 9 - 4 * made.group, made.mask), row(REWARDS, made.group, made.mask))
-
-
-@rows(registry.ADVANTAGES)
-def test_an_output_without_a_reward_has_no_advantage_and_harms_no_other_group(row):
-    made, rewards = batch(), REWARDS.clone()
-    rewards[1] = math.nan
-    values, whole = row(rewards, made.group, made.mask), row(REWARDS, made.group, made.mask)
-    assert values.isfinite().all()
-    assert not values[1].any()
-    assert torch.equal(values[3:], whole[3:]) == (row.__name__ not in OVER_THE_BATCH)
-    assert values[0, 0] > 0
-    assert bool(values[2, 0] < 0) == (row.__name__ not in WITHOUT_A_BASELINE)
-
-
-@rows(registry.ADVANTAGES)
-def test_a_group_of_one_output_is_an_error_unless_no_sibling_is_needed(row):
-    made, alone = batch(), torch.tensor([0, 0, 0, 1, 1, 2])
-    if row.__name__ in OF_ANY_GROUP:
-        assert row(REWARDS, alone, made.mask).isfinite().all()
-    else:
-        with pytest.raises(DataError):
-            row(REWARDS, alone, made.mask)
 
 
 @rows(registry.LOSSES)
@@ -137,8 +94,23 @@ def test_a_loss_mixes_the_tokens_of_an_output_exactly_if_it_is_marked_and_never_
     assert mixed != objective_with(row).per_token
 
 
-def objective_with(loss):
-    return Objective(None, loss, None, None, 0.2, 0.2, 0.0, 0.0)
+def objective_with(loss, correction=uncorrected):
+    return Objective(None, loss, None, None, 0.2, 0.2, 0.0, 0.0, correction=correction)
+
+
+@rows(registry.LOSSES)
+def test_a_loss_moves_a_token_by_the_advantages_of_others_exactly_if_it_is_marked(row):
+    # at the first token of the first output, with the advantage of its last doubled
+    made = batch()
+
+    def slope(advantages):
+        logprobs = made.logprobs.clone().requires_grad_()
+        values = row(logprobs, made.old_logprobs, advantages, made.mask, 0.4, 0.4)
+        return torch.autograd.grad(values.sum(), logprobs)[0][0, 0]
+
+    other = made.advantages.clone()
+    other[0, 4] *= 2
+    assert bool(slope(other) != slope(made.advantages)) == getattr(row, "one_advantage", False)
 
 
 @rows(registry.LOSSES)
@@ -178,19 +150,77 @@ def test_an_aggregate_reads_nothing_outside_the_mask(row, value):
     assert torch.equal(gradient != 0, made.mask)
 
 
+def estimates(row, logprobs, ref_logprobs, old_logprobs):
+    return called(row, {"logprobs": logprobs, "ref_logprobs": ref_logprobs, "old_logprobs": old_logprobs})
+
+
+@rows(registry.KL_ESTIMATORS)
+def test_a_kl_estimator_names_nothing_but_log_probabilities(row):
+    assert set(reads(row)) <= {"logprobs", "ref_logprobs", "old_logprobs"}
+
+
 @rows(registry.KL_ESTIMATORS)
 def test_a_kl_estimator_is_zero_at_equality_and_passes_finite_differences(row):
     made = batch()
-    assert not row(made.logprobs, made.logprobs).any()
-    assert torch.autograd.gradcheck(row, (made.logprobs.clone().requires_grad_(), made.ref_logprobs))
+    assert not estimates(row, made.logprobs, made.logprobs, made.old_logprobs).any()
+    at = made.logprobs.clone().requires_grad_()
+    passed = torch.autograd.gradcheck(
+        lambda logprobs: estimates(row, logprobs, made.ref_logprobs, made.old_logprobs), at, raise_exception=False
+    )
+    assert passed == (row.__name__ not in OTHER_SLOPES)
 
 
 @rows(registry.KL_ESTIMATORS)
 def test_a_kl_estimator_is_larger_where_the_policy_is_above_the_reference(row):
-    assert row(torch.tensor(-1.0), torch.tensor(-1.5)) > 0
+    assert estimates(row, *torch.tensor([-1.0, -1.5, -1.2])) > 0
 
 
-@pytest.mark.parametrize("table", [registry.ADVANTAGES, registry.LOSSES, registry.AGGREGATES, registry.KL_ESTIMATORS])
+@rows(registry.CORRECTIONS)
+@pytest.mark.parametrize("bounds", [(0.0, 2.0), (1.0, 1.0)])
+def test_a_correction_of_the_policys_own_outputs_is_one_at_each_token(row, bounds):
+    mask = batch().mask
+    weights = row(torch.zeros(mask.shape), mask, *bounds)
+    assert torch.equal(weights, mask.float())
+
+
+@rows(registry.CORRECTIONS)
+@pytest.mark.parametrize("value", SPOILS)
+def test_a_correction_is_zero_outside_the_mask_whatever_is_there(row, value):
+    made = batch()
+    gap = made.old_logprobs - made.sampled_logprobs
+    weights = row(torch.where(made.mask, gap, value), made.mask, 0.8, 1.2)
+    assert torch.equal(weights, row(gap, made.mask, 0.8, 1.2))
+    assert not weights[~made.mask].any()
+
+
+@rows(registry.CORRECTIONS)
+def test_a_correction_stays_within_its_bounds_or_is_zero_and_is_held_constant(row):
+    made = batch()
+    gap = (made.old_logprobs - made.sampled_logprobs).requires_grad_()
+    weights = row(gap, made.mask, 0.8, 1.2)
+    assert not weights.requires_grad
+    assert weights.dtype == gap.dtype
+    assert bool(((weights == 0) | ((weights >= 0.8) & (weights <= 1.2))).all())
+    assert torch.equal(weights, row(gap, made.mask, 0.0, math.inf)) == (row.__name__ in UNBOUNDED)
+    assert weights.any()
+
+
+@rows(registry.CORRECTIONS)
+def test_a_correction_mixes_the_tokens_of_an_output_exactly_if_it_is_marked_and_never_outputs(row):
+    made = batch()
+    gap = made.old_logprobs - made.sampled_logprobs
+    before, mixed = row(gap, made.mask, 0.0, math.inf), False
+    for output, token in made.mask.nonzero().tolist():
+        moved = gap.clone()
+        moved[output, token] += 0.01
+        changed = row(moved, made.mask, 0.0, math.inf) != before
+        mixed |= bool(changed[output, torch.arange(5) != token].any())
+        assert not changed[torch.arange(6) != output].any()
+    assert mixed == getattr(row, "over_whole_output", False)
+    assert mixed != objective_with(clip, row).per_token
+
+
+@pytest.mark.parametrize("table", EVERY_TABLE)
 def test_every_row_is_a_documented_function(table):
     for name in table:
         row = registry.load(table, name)
@@ -199,8 +229,13 @@ def test_every_row_is_a_documented_function(table):
 
 
 @pytest.mark.parametrize("table", [registry.ADVANTAGES, registry.LOSSES])
-def test_every_row_says_where_it_is_from_and_what_to_mind(table):
+def test_every_row_says_where_it_is_from(table):
     for name in table:
         told = inspect.getdoc(registry.load(table, name))
-        assert "Pitfall:" in told, name
         assert any(word in told for word in ("arXiv:", "DeepSeekMath", "Williams")), name
+
+
+@pytest.mark.parametrize("table", [registry.ADVANTAGES, registry.LOSSES, registry.CORRECTIONS])
+def test_every_row_says_what_to_mind(table):
+    for name in table:
+        assert "Pitfall:" in inspect.getdoc(registry.load(table, name)), name

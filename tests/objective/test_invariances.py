@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from groupwise.objective.correction import sequence_masked, token_truncated
 from groupwise.objective.losses import Denominators
 from groupwise.objective.presets import DR_GRPO, GRPO
 from tests.close import close
@@ -14,6 +15,13 @@ ALL_TERMS = {
     "per_output": objective_of(replace(GRPO, entropy_coef=0.01)),
     "fixed_length": objective_of(replace(DR_GRPO, kl_coef=0.1, entropy_coef=-0.02)),
     "per_token": objective_of(replace(GRPO, aggregate="per_token", kl_estimator="k2", entropy_coef=0.01)),
+    "corrected": replace(
+        objective_of(replace(GRPO, kl_estimator="k3_weighted")),
+        correction=token_truncated,
+        correction_low=0.9,
+        correction_high=1.2,
+    ),
+    "corrected_whole": replace(objective_of(DR_GRPO), correction=sequence_masked, correction_high=1.1),
 }
 each = pytest.mark.parametrize("objective", list(ALL_TERMS.values()), ids=list(ALL_TERMS))
 
@@ -61,10 +69,11 @@ def test_what_is_outside_the_mask_reaches_neither_value_nor_gradient(objective, 
     assert not gradient[~made.mask].any()
 
 
+@each
 @pytest.mark.parametrize("value", SPOILS)
-def test_what_is_outside_the_mask_is_not_reported(value):
-    plain = terms_of(ALL_TERMS["per_output"], batch())
-    spoiled = terms_of(ALL_TERMS["per_output"], batch().spoiled(value))
+def test_what_is_outside_the_mask_is_not_reported(objective, value):
+    plain = terms_of(objective, batch())
+    spoiled = terms_of(objective, batch().spoiled(value))
     assert all(torch.equal(part, vars(spoiled)[name]) for name, part in vars(plain).items())
 
 

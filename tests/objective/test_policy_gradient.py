@@ -14,7 +14,7 @@ import torch
 from groupwise.objective.advantage import EPSILON, group_centred, group_relative
 from groupwise.objective.logprobs import k3, predictors, sampling_logits, token_logprobs
 from groupwise.objective.losses import Denominators, clip, fixed_length, per_output, per_token
-from groupwise.objective.surrogate import Objective, policy_loss
+from groupwise.objective.surrogate import Objective, called, policy_loss
 from tests.close import close
 
 A, B, END = 0, 1, 2
@@ -48,9 +48,14 @@ def expected_gradient(advantage, aggregate, size, rewards=REWARDS):
     return expected_step(Objective(advantage, clip, aggregate, k3, 0.2, 0.2, 0.0, 0.0), size, rewards)
 
 
-def expected_step(objective, size, rewards=REWARDS):
-    """E over all groups of `size` outputs of -grad loss, at the first update after sampling: how theta moves."""
-    weights = log_probability(THETA).exp()
+def expected_step(objective, size, rewards=REWARDS, *, sampler=THETA, told=None):
+    """E over all groups of `size` outputs of -grad loss, at the first update after sampling: how theta moves.
+
+    sampler: the policy that the outputs are drawn from. told: what else the advantage may name, one row an output, or
+    one number.
+    """
+    weights, sampled = log_probability(sampler).exp(), logprobs_of(sampler)
+    told = {"rewards": rewards, "mask": MASK, "old_logprobs": logprobs_of(THETA), **(told or {})}
 
     def expected_loss(theta):
         everything = logprobs_of(theta)
@@ -58,15 +63,17 @@ def expected_step(objective, size, rewards=REWARDS):
         for chosen in itertools.product(range(len(OUTPUTS)), repeat=size):
             rows = torch.tensor(chosen)
             logprobs, mask = everything[rows], MASK[rows]
+            inputs = {name: part[rows] if isinstance(part, torch.Tensor) else part for name, part in told.items()}
             terms = policy_loss(
                 objective,
                 logprobs,
                 old_logprobs=logprobs.detach(),
                 ref_logprobs=None,
                 entropies=None,
-                advantages=objective.advantage(rewards[rows], torch.zeros(size, dtype=torch.long), mask),
+                advantages=called(objective.advantage, inputs | {"group": torch.zeros(size, dtype=torch.long)}),
                 mask=mask,
                 denominators=Denominators.of(mask, MAX_TOKENS),
+                sampled_logprobs=sampled[rows],
             )
             total = total + weights[rows].prod() * terms.loss
         return total

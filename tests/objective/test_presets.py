@@ -7,6 +7,7 @@ import torch
 
 from groupwise import registry
 from groupwise.objective.presets import Preset
+from groupwise.objective.surrogate import reads
 from tests.objective.made import batch, loss_and_gradient, objective_of
 
 PRESETS = [registry.load(registry.PRESETS, name) for name in registry.PRESETS]
@@ -16,7 +17,7 @@ PUBLISHED = {
     "dr_grpo": ("group_centred", "clip", "fixed_length", 0.2, 0.2, 0.0, "k3"),
     "reinforce": ("reward", "reinforce", "fixed_length", 0.0, 0.0, 0.0, "k3"),
     "rloo": ("leave_one_out", "reinforce", "fixed_length", 0.0, 0.0, 0.0, "k3"),
-    "reinforce_pp": ("batch_normalised", "clip", "per_output", 0.2, 0.2, 0.0, "k3"),
+    "reinforce_pp": ("return_normalised", "clip", "per_output", 0.2, 0.2, 0.001, "k1"),
     "reinforce_pp_baseline": ("group_centred_batch_scaled", "clip", "per_output", 0.2, 0.2, 0.001, "k2"),
     "dapo": ("group_relative", "clip", "per_token", 0.2, 0.28, 0.0, "k3"),
     "gspo": ("group_relative", "sequence_clip", "per_output", 3e-4, 4e-4, 0.0, "k3"),
@@ -26,8 +27,16 @@ PUBLISHED = {
     "sapo": ("group_relative", "soft_gate", "per_output", 1.05, 1.0, 0.0, "k3"),
     "maxrl": ("over_mean", "clip", "fixed_length", 0.2, 0.2, 0.0, "k3"),
     "online_rft": ("only_right", "nll", "per_output", 0.0, 0.0, 0.0, "k3"),
+    "r1": ("group_relative", "clip", "per_output", 10.0, 10.0, 0.001, "k3"),
+    "grpo_process": ("process_supervision", "clip", "per_output", 0.2, 0.2, 0.04, "k3"),
+    "gdpo": ("per_reward", "clip", "per_output", 0.2, 0.2, 0.0, "k3"),
+    "distill": ("teacher_gap", "reinforce", "per_token", 0.0, 0.0, 0.0, "k3"),
+    "ppo": ("gae_whitened", "clip", "per_token", 0.2, 0.2, 0.02, "k1"),
+    "a2c": ("gae", "reinforce", "per_token", 0.0, 0.0, 0.0, "k3"),
 }
 """advantage, loss, aggregate, clip_low, clip_high, kl_coef, kl_estimator."""
+KL_IN_REWARD = {"reinforce_pp", "ppo"}
+"""Rows that take the KL off each token's reward."""
 IMITATING = {"online_rft"}
 """Rows that raise good tokens and leave bad ones alone."""
 
@@ -39,7 +48,7 @@ def test_a_preset_names_rows_that_are_there_and_its_source(row):
     assert row.loss in registry.LOSSES
     assert row.aggregate in registry.AGGREGATES
     assert row.kl_estimator in registry.KL_ESTIMATORS
-    assert "arXiv:" in row.source
+    assert "arXiv:" in row.source or "Nature" in row.source
     assert row.equation
     assert "\n" not in row.equation
     assert row.clip_low >= 0
@@ -63,3 +72,16 @@ def test_the_published_rows_are_as_published(name):
     columns = ("advantage", "loss", "aggregate", "clip_low", "clip_high", "kl_coef", "kl_estimator")
     assert tuple(getattr(row, column) for column in columns) == PUBLISHED[name]
     assert row.entropy_coef == 0.0
+    assert row.kl_in == ("reward" if name in KL_IN_REWARD else "loss")
+
+
+@every_preset
+def test_the_parts_of_a_preset_can_work_together(row):
+    objective = objective_of(row)
+    if row.kl_in == "reward":
+        assert row.kl_coef > 0
+        assert "token_rewards" in reads(objective.advantage)
+    if getattr(objective.loss, "one_advantage", False):
+        assert "rewards" in reads(objective.advantage)
+    if row.kl_in == "loss" and row.kl_coef > 0:
+        assert row.kl_estimator != "k1"  # whose gradient is 0 on average

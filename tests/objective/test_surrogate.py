@@ -8,7 +8,7 @@ import torch
 
 from groupwise.errors import ConfigError
 from groupwise.objective.advantage import group_relative
-from groupwise.objective.logprobs import k3
+from groupwise.objective.logprobs import k3, k3_weighted
 from groupwise.objective.losses import Denominators, clip, per_token
 from groupwise.objective.surrogate import Objective, policy_loss
 from tests.close import close
@@ -96,6 +96,21 @@ def test_without_a_kl_weight_no_reference_is_needed():
     found = terms(PLAIN, ref_logprobs=None, entropies=None)
     close(found.loss, CLIP_LOSS)
     close(found.kl, 0.0)
+
+
+def test_kl_in_the_reward_is_reported_and_not_in_the_loss():
+    in_reward = replace(PLAIN, kl_coef=0.04, kl_in="reward")
+    found = terms(in_reward)
+    close(found.loss, CLIP_LOSS)
+    close(found.kl, K3)
+    close(terms(in_reward, ref_logprobs=None).loss, CLIP_LOSS)
+    assert [objective.kl_in_loss for objective in (PLAIN, replace(PLAIN, kl_coef=0.04), in_reward)] == [0, 1, 0]
+
+
+def test_an_estimator_is_given_the_old_policy_if_it_names_it():
+    # the first token: ratio 1.25; its k3 weighs as much, the others' by their own ratios
+    found = terms(replace(PLAIN, kl=k3_weighted))
+    close(found.kl, torch.tensor([RATIOS], dtype=torch.float64) * K3)
 
 
 def test_a_weighted_term_without_its_input_is_refused():

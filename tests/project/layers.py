@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
-    0: ("errors", "data", "config", "recipe_file", "registry", "metrics"),
+    0: ("errors", "data", "config", "config_errors", "recipe_file", "registry", "metrics"),
     1: ("objective", "rewards", "envs", "sandbox", "record"),
     2: ("batch", "model", "engines"),
     3: ("train",),
     4: ("stages",),
-    5: ("pipeline", "evaluation", "insight", "dashboard", "cli"),
+    5: ("pipeline", "evaluation", "compare", "insight", "dashboard", "cli"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch

@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -19,7 +20,15 @@ from tests.project.sources import ROOT, package_sources
 from tests.project.test_paper import named
 
 COMMAND = typer.main.get_command(app)
-RUN = ("README.md", "docs/recipes.md", "docs/runs.md", "docs/questions.md", "docs/rewards.md", "docs/architecture.md")
+RUN = (
+    "README.md",
+    "docs/recipes.md",
+    "docs/runs.md",
+    "docs/compare.md",
+    "docs/questions.md",
+    "docs/rewards.md",
+    "docs/architecture.md",
+)
 YAML = [block for document in DOCUMENTS for block in blocks(document, "yaml")]
 CONSOLE = [block for document in DOCUMENTS for block in blocks(document, "console", "bash")]
 SECTIONS = tuple(name for name, field in Recipe.model_fields.items() if name != "rewards")
@@ -205,5 +214,6 @@ def section(key: str) -> type:
     if name == "rewards":
         return RewardConfig
     kind = Recipe.model_fields[name].annotation
+    kind = next((part for part in get_args(kind) if part is not type(None)), kind)  # a section or none
     assert isinstance(kind, type)
     return kind

@@ -48,6 +48,13 @@ def test_a_step_is_read_back_as_it_was_written(recorder):
         assert record.steps() == [4]
 
 
+def test_no_steps_found_is_not_the_same_as_no_function_that_looks_for_them(recorder):
+    rewards = [Reward(1.0, {}, steps) for steps in ((), None, ((2, 0.5),))]
+    write(recorder, 0, [Group(question(), tuple(Sample(output(), reward) for reward in rewards))])
+    with read(recorder) as record:
+        assert [row.reward for row in record.outputs()] == rewards
+
+
 def test_an_evaluation_is_read_back_as_it_was_written(recorder):
     answers = [Answer("q1", -1, "2", 1.0, None, "stop", 3), Answer("q1", 0, "", 0.0, 0.5, "length", 9)]
     recorder.add_questions("heldout", [question(1)])

@@ -27,4 +27,4 @@ def verdicts(function: Callable[..., Any], texts: Iterable[str], asked: Question
 
 
 def parts(function: Callable[..., Any], texts: Iterable[str], asked: Question, **params: Any) -> list[Part]:
-    return [part for part, _ in verdicts(function, texts, asked, **params)]
+    return [verdict.part for verdict in verdicts(function, texts, asked, **params)]

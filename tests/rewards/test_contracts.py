@@ -16,6 +16,8 @@ class Example(NamedTuple):
     right: str
     asked: Question = question("4")
     params: dict[str, Any] | None = None
+    full: float = 1.0
+    """What a right output earns."""
 
 
 def gym_question() -> Question:
@@ -38,6 +40,8 @@ def example(name: str) -> Example:
         "answer_tag": Example("So <answer>4</answer>"),
         "boxed": Example(r"So \boxed{4}"),
         "pattern": Example("It is 4.", params={"regex": r"It is \d\."}),
+        "equations": Example("2 + 2 = 4"),
+        "soft_overlong": Example("short", params={"max_tokens": 4, "cache": 1}, full=0.0),  # it only takes away
     }[name]
 
 
@@ -45,12 +49,12 @@ GARBAGE = ["", " ", "no idea", "\x00\x01", "\U0001f600" * 9, "</answer></think>"
 
 
 @pytest.mark.parametrize("name", registry.REWARDS)
-def test_right_scores_one_and_garbage_zero_and_nothing_fails(name):
+def test_right_scores_full_and_garbage_zero_and_nothing_fails(name):
     if name == "reasoning_gym" and not importlib.util.find_spec("reasoning_gym"):
         pytest.skip("reasoning-gym is not installed")
-    right, asked, params = example(name)
+    right, asked, params, full = example(name)
     texts = [right, *GARBAGE, right]
     with RewardSet([RewardConfig(function=name, params=params or {})]) as rewards:
         scored = rewards.score([asked] * len(texts), [output(text) for text in texts])
     assert [reward.parts[name].detail for reward in scored] == [""] * len(texts)
-    assert [reward.value for reward in scored] == [1.0] + [0.0] * len(GARBAGE) + [1.0]
+    assert [reward.value for reward in scored] == [full] + [0.0] * len(GARBAGE) + [full]

@@ -1,14 +1,16 @@
 """The three forms of a reward function, and what is done with what they return."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
 from groupwise.data import Message, Part, Question
 from groupwise.errors import RewardError
-from groupwise.rewards.adapters import adapt
+from groupwise.rewards.adapters import Verdict, adapt
 from tests.rewards.made import parts, question, verdicts
 
 
@@ -144,7 +146,7 @@ def test_trl_missing_column_is_named_with_those_there_are():
         return [1.0]
 
     detail = parts(reward, ["a"], question(level=1))[0].detail
-    assert "wants column 'solution'" in detail
+    assert "wants column 'solution', or params.solution;" in detail
     assert "level" in detail
 
 
@@ -165,20 +167,86 @@ def test_verl_form_without_verls_columns_gets_the_answer():
     assert parts(compute_score, ["abc"], question("4")) == [Part("value", 1.0)]
 
 
-def test_verl_dict_keeps_other_numbers():
-    def compute_score(data_source, solution_str, ground_truth, extra_info=None):
-        return {"score": 0.5, "acc": True, "pred": "72", "broken": math.nan}
+def in_each_form(returned: Any) -> list[Callable[..., Any]]:
+    """A function of each form that returns this for an output."""
+    return [
+        lambda text: returned,
+        lambda data_source, solution_str, ground_truth, extra_info=None: returned,
+        lambda completions, **columns: [returned] * len(completions),
+    ]
 
-    assert verdicts(compute_score, ["abc"], question()) == [(Part("value", 0.5), {"acc": 1.0})]
+
+@pytest.mark.parametrize("form", range(3))
+def test_a_dict_keeps_other_numbers(form):
+    function = in_each_form({"score": 0.5, "z": 2, "acc": True, "pred": "72", "broken": math.nan, "none": None})[form]
+    (verdict,) = verdicts(function, ["abc"], question())
+    assert verdict == Verdict(Part("value", 0.5), {"z": 2.0, "acc": 1.0})
+    assert list(verdict.extras) == ["z", "acc"]  # a record's rows have their order
 
 
-def test_verl_dict_without_score_fails_and_names_its_keys():
-    def compute_score(data_source, solution_str, ground_truth):
-        return {"reward": 0.5}
-
-    part = parts(compute_score, ["abc"], question())[0]
+@pytest.mark.parametrize("form", range(3))
+def test_a_dict_without_score_fails_and_names_its_keys(form):
+    part = parts(in_each_form({"reward": 0.5})[form], ["abc"], question())[0]
     assert part.state == "failed"
     assert "its keys are: reward" in part.detail
+
+
+@pytest.mark.parametrize("form", range(3))
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    [
+        (None, None),
+        ([], ()),
+        ([[1, 0.5], [3, -1]], ((1, 0.5), (3, -1.0))),
+        (((np.int64(2), np.float32(0.25)),), ((2, 0.25),)),
+        (np.array([[1, 0], [2, 1]]), ((1, 0.0), (2, 1.0))),
+    ],
+)
+def test_steps_are_kept_beside_a_score_that_may_abstain(form, steps, kept):
+    for score, part in ((None, Part("abstained")), (0.5, Part("value", 0.5))):
+        function = in_each_form({"score": score, "steps": steps})[form]
+        assert verdicts(function, ["abc"], question()) == [Verdict(part, {}, kept)]
+
+
+BAD_STEPS = [
+    ([[1, math.nan]], "steps[0] = [1, nan] with nan, not a finite number"),
+    ([[1, 0.5], [2, math.inf]], "steps[1] = [2, inf] with inf, not a finite number"),
+    ([[1, None]], "steps[0] = [1, None] with NoneType None, not a number"),
+    ([[2, 0.5], [2, 0.5]], "steps[1] = [2, 0.5]: its end must be within 3 and 3"),
+    ([[3, 0.5], [1, 0.5]], "steps[1] = [1, 0.5]: its end must be within 4 and 3"),
+    ([[0, 0.5]], "steps[0] = [0, 0.5]: its end must be within 1 and 3"),
+    ([[-1, 0.5]], "steps[0] = [-1, 0.5]: its end must be within 1 and 3"),
+    ([[4, 0.5]], "steps[0] = [4, 0.5]: its end must be within 1 and 3"),
+    ([[1.0, 0.5]], "steps[0] = [1.0, 0.5], not [end, reward] with a whole number as its end"),
+    ([1, 2], "steps[0] = 1, not [end, reward]"),
+    ([[1, 2, 3]], "steps[0] = [1, 2, 3], not [end, reward]"),
+    ("ab", "steps of type str, not a list of [end, reward]"),
+    ({1: 0.5}, "steps of type dict, not a list"),
+    (7, "steps of type int, not a list"),
+]
+
+
+@pytest.mark.parametrize(("steps", "told"), BAD_STEPS)
+def test_bad_steps_fail_their_sample_and_say_which(steps, told):
+    for function in in_each_form({"score": 1.0, "steps": steps}):
+        (verdict,) = verdicts(function, ["abc"], question())
+        assert (verdict.part.state, verdict.part.value, verdict.steps) == ("failed", None, None)
+        assert told in verdict.part.detail
+
+
+def test_an_empty_text_has_no_place_for_a_step():
+    bad, empty = ({"score": 1.0, "steps": steps} for steps in ([[1, 1.0]], []))
+    assert "within 1 and 0" in parts(lambda text: bad, [""], question())[0].detail
+    assert verdicts(lambda text: empty, [""], question()) == [Verdict(Part("value", 1.0), {}, ())]
+
+
+def test_in_trl_form_bad_steps_fail_their_own_row():
+    def reward(completions, **columns):
+        return [1.0, {"score": 1.0, "steps": [[9, 1.0]]}, {"score": None, "steps": [[1, 1.0]]}]
+
+    scored = verdicts(reward, ["a", "b", "c"], question())
+    assert [verdict.part.state for verdict in scored] == ["value", "failed", "abstained"]
+    assert [verdict.steps for verdict in scored] == [None, None, ((1, 1.0),)]
 
 
 @pytest.mark.parametrize(
@@ -206,4 +274,4 @@ def test_columns_of_mixed_questions_are_aligned():
     second = Question("b", (Message("user", "?"),), "2", {"kind": "sum"})
     _, scorer = adapt(lambda completions, level, kind: [level == [1, None], kind == [None, "sum"]], {}, "mine:f")
     (scored,) = scorer([(first, "x", np.arange(1)), (second, "y", np.arange(1))], 0)
-    assert [part.value for part, _ in scored] == [1.0, 1.0]
+    assert [verdict.part.value for verdict in scored] == [1.0, 1.0]

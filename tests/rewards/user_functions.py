@@ -66,4 +66,18 @@ def unknown_form(response: str) -> float:
     return 0.0
 
 
+def letters(text: str) -> dict:
+    """Each letter up to the first space is a step: 1 if it is a capital, else 0. Of the outcome it says nothing."""
+    return {"score": None, "steps": [[i + 1, float(letter.isupper())] for i, letter in enumerate(text.split(" ")[0])]}
+
+
+def halves(text: str) -> dict | float:
+    """Two steps of 1 and 10, and 5 for the outcome; 7 alone for a text of one letter."""
+    return {"score": 5.0, "steps": [[len(text) // 2, 1.0], [len(text), 10.0]]} if len(text) > 1 else 7.0
+
+
+def step_out_of_place(text: str) -> dict:
+    return {"score": 1.0, "steps": [[len(text) + 1, 1.0]]}
+
+
 not_a_function = 7

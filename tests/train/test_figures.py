@@ -6,13 +6,15 @@ import torch
 
 from groupwise import metrics as catalogue
 from groupwise.batch import Batch, Rollouts
-from groupwise.config import recipe_from
+from groupwise.config import ObjectiveConfig, recipe_from
 from groupwise.data import Group, Message, Output, Part, Question, Reward, Sample
 from groupwise.train.figures import output_advantages, reward_metrics, step_metrics
+from groupwise.train.resolve import resolve
 from groupwise.train.rollout import Rollout
-from groupwise.train.update import Tally
+from groupwise.train.tally import Tally
 from tests.close import close
 
+GRPO = resolve(ObjectiveConfig(kl_coef=0.0))
 VALUE, FAILED, ABSTAINED = "value", "failed", "abstained"
 
 
@@ -83,7 +85,9 @@ def test_without_any_reward_there_is_no_mean():
 
 def test_an_output_has_the_advantage_of_its_tokens_or_none_without_a_reward():
     made = groups()
-    found = output_advantages(made, batch(made, [0.7, -0.7, 0.0, 0.25, 0.5, 0.0]))
+    found = output_advantages(
+        Rollout(made, sample_seconds=1.0, reward_seconds=0.0), batch(made, [0.7, -0.7, 0.0, 0.25, 0.5, 0.0])
+    )
     assert [[value is None for value in row] for row in found] == [[False, False, True]] * 2
     assert close(torch.tensor([row[:2] for row in found]), [[0.7, -0.7], [0.25, 0.5]])
 
@@ -91,12 +95,23 @@ def test_an_output_has_the_advantage_of_its_tokens_or_none_without_a_reward():
 def test_step_metrics():
     # 2 + 4 + 2 + 2 + 1 + 2 = 13 tokens in 1 + 2 + 10 = 13 seconds; |A| of the four with a reward: mean 0.5375
     made = groups()
-    tally = Tally(tokens=4, objective=0.5, entropy=8.0, ratio=4.0, ratio_max=1.0, grad_norm=3.0, updates=1)
+    tally = Tally(
+        tokens=4,
+        objective=0.5,
+        entropy=8.0,
+        ratio=4.0,
+        ratio_max=1.0,
+        grad_norm=3.0,
+        updates=1,
+        importance=4.0,
+        importance_squares=4.0,
+    )
     found = step_metrics(
         recipe(),
         Rollout(made, sample_seconds=1.0, reward_seconds=2.0),
         batch(made, [0.7, -0.7, 0.0, 0.25, 0.5, 0.0]),
         tally,
+        objective=GRPO,
         step=3,
         update_seconds=10.0,
     )
@@ -121,7 +136,7 @@ def test_step_metrics():
 def test_a_step_without_an_update_claims_no_figure_of_one(missing):
     made = groups()
     rollout = Rollout(made, sample_seconds=1.0, reward_seconds=0.0)
-    found = step_metrics(recipe(), rollout, batch(made, [0.0] * 6), Tally(), step=0, update_seconds=1.0)
+    found = step_metrics(recipe(), rollout, batch(made, [0.0] * 6), Tally(), objective=GRPO, step=0, update_seconds=1.0)
     assert missing not in found
 
 

@@ -8,6 +8,7 @@ import pytest
 from groupwise.config import RewardConfig, read_recipe
 from groupwise.errors import CheckpointError, ConfigError, DataError
 from groupwise.record import open_record
+from groupwise.train.resolve import resolve
 from groupwise.train.run import open_run, save
 from groupwise.train.update import make_optimizer
 from tests.command import RECIPE, SMALL, groupwise
@@ -19,7 +20,7 @@ def recipe(tiny_folder):
 
 
 def opened(recipe, folder, *, resume=False):
-    return open_run(recipe, folder, resume=resume, with_reference=False)
+    return open_run(recipe, folder, resume=resume, objective=resolve(recipe.objective))
 
 
 def saved_after(recipe, folder, *, steps):

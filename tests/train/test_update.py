@@ -16,22 +16,18 @@ from groupwise.errors import RunError
 from groupwise.model.policy import Policy
 from groupwise.objective.logprobs import entropy, predictors
 from groupwise.objective.surrogate import Objective
-from groupwise.train.update import (
-    Tally,
-    _updates,
-    learning_rate,
-    logprobs,
-    make_batch,
-    make_optimizer,
-    resolve,
-    update_policy,
-)
+from groupwise.train.companions import Companions
+from groupwise.train.make_batch import logprobs, make_batch
+from groupwise.train.resolve import resolve
+from groupwise.train.tally import Tally
+from groupwise.train.update import _updates, learning_rate, make_optimizer, update_policy
 from tests.close import close
 from tests.model import made
 
 SAMPLING = Sampling(max_new_tokens=9, temperature=0.8)
 UPDATE = UpdateConfig(steps=10, learning_rate=1.0, max_grad_norm=1e9)
 GRPO = resolve(ObjectiveConfig(kl_coef=0.0))
+EVERYTHING = {"with_kl": True, "corrected": True, "with_critic": False}
 REWARDS = ([1.0, 0.0, 0.0, 0.5], [0.0, 1.0, 1.0, 0.25], [1.0, 1.0, 1.0, 1.0])
 
 
@@ -70,7 +66,7 @@ def batch_of(
         policy,
         rollouts,
         objective=objective,
-        reference=reference,
+        companions=Companions(reference=reference),
         sampling=SAMPLING,
         truncated=left_out,
         exact_engine=exact_engine,
@@ -108,8 +104,8 @@ def test_the_gradient_does_not_depend_on_the_micro_batches(aggregate, once, poli
         config = UPDATE.model_copy(update={"tokens_per_microbatch": tokens})
         cut, cut_tally = step_of(policy, batch, objective=objective, config=config)
         assert close(cut, whole)
-        for name, value in tally.metrics(with_kl=True).items():
-            assert close(cut_tally.metrics(with_kl=True)[name], torch.tensor(value, dtype=torch.float32)), name
+        for name, value in tally.metrics(**EVERYTHING).items():
+            assert close(cut_tally.metrics(**EVERYTHING)[name], torch.tensor(value, dtype=torch.float32)), name
 
 
 def test_the_gradient_is_that_of_the_paper_worked_without_our_loop(policy):
@@ -153,7 +149,7 @@ def test_without_any_gradient_the_optimizer_is_not_stepped(policy):
     before = torch.nn.utils.parameters_to_vector(policy.model.parameters()).detach().clone()
     tally = update([[1.0] * 4] * 3)
     assert torch.equal(torch.nn.utils.parameters_to_vector(policy.model.parameters()), before)
-    assert tally.metrics(with_kl=False) == {"grad_norm": 0.0}
+    assert tally.metrics(**{**EVERYTHING, "with_kl": False}) == {"grad_norm": 0.0}
     assert tally.updates == 0
     assert {int(state["step"]) for state in optimizer.state.values()} == {1}
     update([[None] * 4] * 3)
@@ -205,7 +201,7 @@ def test_a_failed_reward_leaves_the_gradient_of_other_groups(policy):
 def test_on_one_update_the_policy_is_its_own_old_policy(policy):
     batch = batch_of(policy, rollouts_of(outputs_of(policy)))
     assert batch.old_logprobs is None
-    metrics = step_of(policy, batch)[1].metrics(with_kl=False)
+    metrics = step_of(policy, batch)[1].metrics(**{**EVERYTHING, "with_kl": False})
     assert metrics["ratio/mean"] == metrics["ratio/max"] == 1.0
     assert metrics["clip/low"] == metrics["clip/high"] == 0.0
     assert metrics["sampler/gap_max"] < 1e-5
@@ -292,11 +288,11 @@ def test_a_reference_and_its_kl(policy, tmp_path_factory, tiny_folder):
     rollouts = rollouts_of(outputs_of(policy), [[1.0] * 4] * 3)  # no advantage: the KL alone
     own = batch_of(policy, rollouts, objective=objective, reference=policy)
     assert own.ref_logprobs is not None
-    metrics = step_of(policy, own, objective=objective)[1].metrics(with_kl=True)
+    metrics = step_of(policy, own, objective=objective)[1].metrics(**EVERYTHING)
     assert metrics["kl"] < 1e-10
     batch = batch_of(policy, rollouts, objective=objective, reference=other)
     gradient, tally = step_of(policy, batch, objective=objective)
-    assert tally.metrics(with_kl=True)["kl"] > 0.1
+    assert tally.metrics(**EVERYTHING)["kl"] > 0.1
     assert gradient.norm() > 0.01
 
 
@@ -339,3 +335,23 @@ def test_what_a_recipe_sets_replaces_the_presets_column():
     changed = resolve(ObjectiveConfig(preset="dr_grpo", clip_high=0.28, aggregate="per_token", kl_estimator="k1"))
     assert (changed.advantage.__name__, changed.clip_low, changed.clip_high) == ("group_centred", 0.2, 0.28)
     assert (changed.aggregate.__name__, changed.kl.__name__) == ("per_token", "k1")
+
+
+def test_what_steers_a_coefficient_is_measured_on_outputs_that_teach_nothing_too(policy):
+    batch = batch_of(policy, rollouts_of(outputs_of(policy), [[1.0] * 4] * 3))
+    before = [parameter.clone() for parameter in policy.model.parameters()]
+    optimizer = make_optimizer(policy, UPDATE)
+    tally = update_policy(
+        policy,
+        optimizer,
+        batch=batch,
+        objective=resolve(ObjectiveConfig(kl_coef=0, entropy_target=0.1)),
+        sampling=SAMPLING,
+        config=UPDATE,
+        seed=0,
+        step=0,
+    )
+    assert tally.tokens == int(batch.mask.sum())
+    assert tally.metrics(**EVERYTHING)["entropy"] > 0
+    assert tally.updates == 0
+    assert all(a.equal(b) for a, b in zip(before, policy.model.parameters(), strict=True))

@@ -37,12 +37,20 @@ MODULES = [
         "surrogate",
         "kl",
         "presets",
+        "correction",
+        "value",
+        "gae",
+        "token_advantage",
+        "per_reward",
+        "contracts",
+        "advantage_contracts",
         "advantage",
         "logprobs",
         "invariances",
         "policy_gradient",
         "rows_in_expectation",
-        "contracts",
+        "token_rows_in_expectation",
+        "off_policy",
     )
 ]
 PASSED, KILLED, BROKEN = "passed", "killed", "broken"

@@ -1,20 +1,15 @@
-"""Wrong versions of the objective, one change each, that its tests must notice."""
+"""Wrong versions of the objective, one change each, that its tests must notice.
 
-from dataclasses import dataclass
+Those of single tokens' advantages are in token_table.py, those of corrections and the critic in weight_table.py.
+"""
+
+from tests.objective.mutants.mutant import Mutant
+from tests.objective.mutants.token_table import OF_TOKENS
+from tests.objective.mutants.weight_table import OF_WEIGHTS_AND_VALUES
 
 LOGPROBS, ADVANTAGE, LOSSES, SEQUENCE, SURROGATE, PRESETS = (
     f"objective/{name}.py" for name in ("logprobs", "advantage", "losses", "sequence_losses", "surrogate", "presets")
 )
-
-
-@dataclass(frozen=True)
-class Mutant:
-    name: str
-    file: str
-    old: str
-    """Occurs exactly once in the file."""
-    new: str
-
 
 MUTANTS = (
     Mutant("missing shift", LOGPROBS, "torch.zeros_like(states[:, :1]), states[:, :-1]", "states[:, :0], states"),
@@ -71,12 +66,14 @@ MUTANTS = (
         "share of the std", ADVANTAGE, "return _centred(rewards) / mean", "return _centred(rewards) / rewards.std()"
     ),
     Mutant("a mean below 0 turns signs", ADVANTAGE, "if mean <= 0:", "if mean == 0:"),
-    Mutant("the batch cut into groups", ADVANTAGE, "torch.zeros_like(group), mask, _st", "group, mask, _st"),
     Mutant(
-        "the batch not scaled",
+        "the batch cut into pairs",
         ADVANTAGE,
-        "torch.zeros_like(group), mask, _standardised",
-        "torch.zeros_like(group), mask, _centred",
+        "torch.zeros(len(rewards), dtype=torch.long)",
+        "torch.arange(len(rewards)) // 2",
+    ),
+    Mutant(
+        "the batch not scaled", ADVANTAGE, "dtype=torch.long), mask, _standardised", "dtype=torch.long), mask, _centred"
     ),
     Mutant("missing rewards in the batch's std", ADVANTAGE, "centred[~rewards.isnan().cpu()].std()", "centred.std()"),
     Mutant(
@@ -158,11 +155,30 @@ MUTANTS = (
     ),
     Mutant("nll of wrong outputs", LOSSES, "(advantages > 0), -logprobs", "(advantages < 0), -logprobs"),
     Mutant("no loss is marked", LOSSES, "loss.over_whole_output = True", "loss.over_whole_output = False"),
-    Mutant("gspo not marked", SEQUENCE, "@over_whole_output\ndef sequence_clip(", "def sequence_clip("),
+    Mutant(
+        "gspo not marked",
+        SEQUENCE,
+        "@over_whole_output\n@one_advantage\ndef sequence_clip(",
+        "@one_advantage\ndef sequence_clip(",
+    ),
+    Mutant("gspo takes any advantage", SEQUENCE, "@one_advantage\ndef sequence_clip(", "def sequence_clip("),
+    Mutant("gmpo takes any advantage", SEQUENCE, "@one_advantage\ndef geometric_clip(", "def geometric_clip("),
+    Mutant(
+        "gspo-token takes one advantage",
+        SEQUENCE,
+        "def sequence_token_clip(",
+        "@one_advantage\ndef sequence_token_clip(",
+    ),
+    Mutant("no loss takes one advantage", LOSSES, "loss.one_advantage = True", "loss.one_advantage = False"),
     Mutant(
         "gspo-token not marked", SEQUENCE, "@over_whole_output\ndef sequence_token_clip(", "def sequence_token_clip("
     ),
-    Mutant("gmpo not marked", SEQUENCE, "@over_whole_output\ndef geometric_clip(", "def geometric_clip("),
+    Mutant(
+        "gmpo not marked",
+        SEQUENCE,
+        "@over_whole_output\n@one_advantage\ndef geometric_clip(",
+        "@one_advantage\ndef geometric_clip(",
+    ),
     Mutant("the product of the ratios", SEQUENCE, " / mask.sum(dim=1, keepdim=True).clamp(min=1)", ""),
     Mutant("padding in the outputs' lengths", SEQUENCE, "/ mask.sum(dim=1,", "/ (mask | True).sum(dim=1,"),
     Mutant("an output without tokens is nan", SEQUENCE, ".clamp(min=1)", ""),
@@ -204,23 +220,31 @@ MUTANTS = (
     Mutant("mean over rows for any", LOSSES, "tokens=float(mask.sum())", "tokens=float(mask.numel())"),
     Mutant("kl subtracted", SURROGATE, "per_token + objective.kl_coef * kl", "per_token - objective.kl_coef * kl"),
     Mutant("kl without its weight", SURROGATE, "objective.kl_coef * kl", "kl"),
+    Mutant("kl against the old policy", SURROGATE, '"ref_logprobs": ref_logprobs,', '"ref_logprobs": old_logprobs,'),
+    Mutant("kl of detached logprobs", SURROGATE, '{"logprobs": logprobs,', '{"logprobs": logprobs.detach(),'),
     Mutant(
-        "kl against the old policy",
-        SURROGATE,
-        "torch.where(mask, ref_logprobs, 0.0)",
-        "torch.where(mask, old_logprobs, 0.0)",
-    ),
-    Mutant(
-        "kl of detached logprobs",
-        SURROGATE,
-        "objective.kl(torch.where(mask, logprobs, 0.0)",
-        "objective.kl(torch.where(mask, logprobs.detach(), 0.0)",
+        "kl weighted by another policy", SURROGATE, '"old_logprobs": old_logprobs}', '"old_logprobs": ref_logprobs}'
     ),
     Mutant(
         "kl multiplied by the mask",
         SURROGATE,
-        "objective.kl(torch.where(mask, logprobs, 0.0)",
-        "mask * objective.kl(logprobs",
+        "called(objective.kl, {name: torch.where(mask, part, 0.0) for name, part in inside.items()})",
+        "mask * called(objective.kl, inside)",
+    ),
+    Mutant(
+        "kl in the loss wherever it counts", SURROGATE, 'self.kl_coef > 0 and self.kl_in == "loss"', "self.kl_coef > 0"
+    ),
+    Mutant(
+        "kl in the loss without a weight",
+        SURROGATE,
+        'self.kl_coef > 0 and self.kl_in == "loss"',
+        'self.kl_in == "loss"',
+    ),
+    Mutant(
+        "kl not reported where it is in the reward",
+        SURROGATE,
+        "if ref_logprobs is not None:",
+        "if ref_logprobs is not None and objective.kl_in_loss:",
     ),
     Mutant("entropy added", SURROGATE, "per_token - objective.entropy_coef", "per_token + objective.entropy_coef"),
     Mutant("entropy multiplied by the mask", SURROGATE, "torch.where(mask, entropies, 0.0)", "mask * entropies"),
@@ -234,11 +258,39 @@ MUTANTS = (
     Mutant("clipped on the other side", SURROGATE, "clipped_low=(advantages < 0)", "clipped_low=(advantages > 0)"),
     Mutant("padding told clipped", SURROGATE, "return mask & (slope == 0)", "return slope == 0"),
     Mutant(
-        "every loss taken for one per token",
-        SURROGATE,
-        "return not getattr(self.loss,",
-        "return True or not getattr(self.loss,",
+        "every loss taken for one per token", SURROGATE, "in (self.loss, self.correction))", "in (self.correction,))"
     ),
+    Mutant(
+        "every correction taken for one per token", SURROGATE, "in (self.loss, self.correction))", "in (self.loss,))"
+    ),
+    Mutant("per token if either part is", SURROGATE, "return not any(getattr", "return not all(getattr"),
+    Mutant(
+        "weights of the sampler against the policy",
+        SURROGATE,
+        "old_logprobs.detach() - sampled_logprobs",
+        "sampled_logprobs - old_logprobs.detach()",
+    ),
+    Mutant(
+        "weights of the new policy",
+        SURROGATE,
+        "else old_logprobs.detach() - sampled_logprobs",
+        "else logprobs.detach() - sampled_logprobs",
+    ),
+    Mutant("weights computed and not used", SURROGATE, "per_token = per_token * weights", "pass"),
+    Mutant("weights on the kl too", SURROGATE, "objective.kl_coef * kl\n", "objective.kl_coef * kl * weights\n"),
+    Mutant(
+        "weights on the entropy too",
+        SURROGATE,
+        "objective.entropy_coef * torch",
+        "objective.entropy_coef * weights * torch",
+    ),
+    Mutant(
+        "weights by the clip's bounds",
+        SURROGATE,
+        "mask, objective.correction_low, objective.correction_high",
+        "mask, objective.clip_low, objective.clip_high",
+    ),
+    Mutant("weights' lower bound dropped", SURROGATE, "mask, objective.correction_low,", "mask, 0.0,"),
     Mutant(
         "ratio of the padding", SURROGATE, "log_ratio(logprobs, old_logprobs, mask)).d", "logprobs - old_logprobs).d"
     ),
@@ -246,14 +298,29 @@ MUTANTS = (
     Mutant(
         "grpo averaged by token",
         PRESETS,
-        'aggregate="per_output",\n    clip_low=0.2,\n    clip_high=0.2,\n    kl_coef=0.04',
-        'aggregate="per_token",\n    clip_low=0.2,\n    clip_high=0.2,\n    kl_coef=0.04',
+        'GRPO = Preset(\n    advantage="group_relative",\n    loss="clip",\n    aggregate="per_output"',
+        'GRPO = Preset(\n    advantage="group_relative",\n    loss="clip",\n    aggregate="per_token"',
     ),
-    Mutant("another beta", PRESETS, "kl_coef=0.04", "kl_coef=0.004"),
+    Mutant(
+        "another beta",
+        PRESETS,
+        'kl_coef=0.04,\n    kl_estimator="k3",\n    source="DeepSeekMath, arXiv:2402.03300, equation 3",',
+        'kl_coef=0.004,\n    kl_estimator="k3",\n    source="DeepSeekMath, arXiv:2402.03300, equation 3",',
+    ),
     Mutant("rloo with its own reward in the mean", PRESETS, 'advantage="leave_one_out"', 'advantage="group_centred"'),
     Mutant("dapo without the higher bound", PRESETS, "clip_high=0.28", "clip_high=0.2"),
     Mutant("cispo with a lower bound", PRESETS, "clip_low=1.0,", "clip_low=0.2,"),
     Mutant("sapo with one temperature", PRESETS, "clip_low=1.05", "clip_low=1.00"),
     Mutant("maxrl with the std", PRESETS, 'advantage="over_mean"', 'advantage="group_relative"'),
     Mutant("online_rft weighted", PRESETS, 'loss="nll"', 'loss="reinforce"'),
+    Mutant("reinforce_pp over outputs", PRESETS, 'advantage="return_normalised"', 'advantage="batch_normalised"'),
+    Mutant(
+        "reinforce_pp with k1 in the loss", PRESETS, 'kl_in="reward",\n    source="REINFORCE++', 'source="REINFORCE++'
+    ),
+    Mutant("r1 with grpo's clip", PRESETS, "clip_low=10.0,\n    clip_high=10.0", "clip_low=0.2,\n    clip_high=0.2"),
+    Mutant("gdpo of the sum", PRESETS, 'advantage="per_reward"', 'advantage="group_relative"'),
+    Mutant("ppo not whitened", PRESETS, 'advantage="gae_whitened"', 'advantage="gae"'),
+    Mutant("ppo with its kl in the loss", PRESETS, 'kl_in="reward",\n    source="PPO', 'source="PPO'),
+    *OF_TOKENS,
+    *OF_WEIGHTS_AND_VALUES,
 )

@@ -1,0 +1,57 @@
+"""What pydantic finds wrong with a recipe, in one line of ours: where, the value, what, and the remedy."""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from groupwise import registry
+
+
+def told(item: Any, recipe: type[BaseModel]) -> str:
+    """One of pydantic's errors on a recipe as `where = value: what; remedy`."""
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _fields(recipe, item["loc"][:-1])
+        return f"{where}: unknown key; {registry.nearest(str(item['loc'][-1]), known)}"
+    if item["type"] == "missing":
+        return f"{where}: missing; add it to the recipe"
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"]) if not where else f"{where}: {item['ctx']['error']}"
+    value = repr(item["input"])
+    value = value if len(value) <= 80 else f"{value[:77]}..."
+    what = _KINDS.get(item["type"].partition("_")[0], f"{item['msg'][0].lower()}{item['msg'][1:]}")
+    note = _ADVICE.get(where, "") if item["type"] in ("greater_than_equal", "too_short") else ""
+    return f"{where} = {value}: {what}" + (f"; {note}" if note else "")
+
+
+_KINDS = {
+    "int": "give a whole number",
+    "float": "give a number",
+    "bool": "give true or false",
+    "string": "give text",
+    "tuple": "give a list",
+    "dict": "give keys with values",
+    "model": "give a section, with keys of its own",
+}
+"""What to give instead, by the kind of value that pydantic wants (the first word of its error type)."""
+_ADVICE = {
+    "update.steps": "a run of no steps trains nothing; to measure a model use `groupwise eval`",
+    "rewards": "a run needs at least one reward function",
+}
+
+
+def _fields(recipe: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the section at a place in the recipe."""
+    section = recipe
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _section(section.model_fields[part].annotation) or section
+    return list(section.model_fields)
+
+
+def _section(kind: Any) -> type[BaseModel] | None:
+    """The section that a field's type is, holds (a list of them) or may be (one or None)."""
+    inside = [found for part in get_args(kind) if (found := _section(part)) is not None]
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return inside[0] if inside else None

@@ -1,0 +1,77 @@
+"""V_psi: what a state is worth, by a linear head on a decoder of its own or on the policy's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from groupwise.batch import Rollouts
+from groupwise.config import CriticConfig, ModelConfig
+from groupwise.errors import ConfigError
+from groupwise.model.policy import Policy, load_policy, placed
+from groupwise.model.tokenizer import check_same_tokens, load_tokenizer
+
+Loss = Callable[[Tensor], Tensor]
+"""(values [B, T], 0 outside the mask) -> scalar."""
+
+
+@dataclass
+class Critic:
+    """V_psi(s_t) = head(state that predicts token t): the worth of the state in which token t is drawn.
+
+    trunk: a decoder, the policy itself if shared. head: [1, D], zero at first, so that V is 0 before it learns.
+    """
+
+    trunk: Policy
+    head: nn.Linear
+    config: CriticConfig
+
+    @property
+    def shared(self) -> bool:
+        return self.config.trunk == "shared"
+
+    @property
+    def module(self) -> nn.Module:
+        """What is the critic's alone: its weights are trained and saved beside the policy's."""
+        parts = {"head": self.head} if self.shared else {"trunk": self.trunk.model.get_decoder(), "head": self.head}
+        return nn.ModuleDict(parts)
+
+    @torch.no_grad()
+    def values(self, rollouts: Rollouts, mask: Tensor) -> Tensor:
+        """V of the states in which the masked tokens were drawn, [B, T] reward units, 0 elsewhere; no gradient."""
+        with self.trunk.states(rollouts, mask) as states:
+            return placed(self._of(states), mask)
+
+    def backward(self, rollouts: Rollouts, mask: Tensor, *, loss: Loss, recompute_layers: bool = False) -> None:
+        """Adds d loss / d weights to the gradients of the head and of the trunk, whoever's it is."""
+        with self.trunk.states(rollouts, mask, recompute_layers=recompute_layers) as states:
+            loss(placed(self._of(states), mask)).backward()
+
+    def on_states(self, mask: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
+        """The loss as one of the states [N, D] that the policy's own pass has made (`Policy.backward`, also)."""
+        return lambda states: loss(placed(self._of(states), mask))
+
+    def _of(self, states: Tensor) -> Tensor:
+        values: Tensor = self.head(states.to(self.head.weight.dtype))[:, 0]
+        return values
+
+
+def load_critic(config: CriticConfig, model: ModelConfig, *, policy: Policy, seed: int) -> Critic:
+    """A critic that begins with the weights of a model, its head at zero. Raises ModelError, ConfigError."""
+    if config.trunk == "own":
+        wanted = model.model_copy(update={"path": config.path or model.path})
+        tokenizer = load_tokenizer(wanted, seed=seed, section="critic")
+        check_same_tokens(policy.tokenizer, tokenizer, where=f"critic.path = {wanted.path!r}")
+        trunk = load_policy(wanted, tokenizer, section="critic")
+    else:
+        if policy.whole_logits:
+            raise ConfigError(
+                "critic.trunk = 'shared': this model's last layer is not a plain linear map on its decoder's states",
+                hint="set critic.trunk to own",
+            )
+        trunk = policy
+    width = trunk.model.get_output_embeddings().weight.shape[1]
+    head = nn.Linear(width, 1, bias=False, device=trunk.device, dtype=torch.float32)
+    nn.init.zeros_(head.weight)
+    return Critic(trunk, head, config)

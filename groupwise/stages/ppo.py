@@ -1,0 +1,58 @@
+"""Proximal Policy Optimization with a critic (arXiv:1707.06347; for language models 2203.02155), a step to a page.
+
+Where it differs from stages/grpo.py: a critic V_psi is the baseline, in place of an output's siblings, and each token
+has an advantage of its own, from rewards r_t that hold the KL to the reference (`objective.kl_in: reward`).
+"""
+
+import time
+from pathlib import Path
+
+import torch
+
+from groupwise.config import CriticConfig, Recipe
+from groupwise.objective.surrogate import Objective
+from groupwise.train.companions import Companions, load_companions, reference_is_due, renew_reference
+from groupwise.train.loop import Summary, finish_step, run_steps
+from groupwise.train.resolve import resolve_recipe, steered
+from groupwise.train.run import Run, open_run
+from groupwise.train.step import batch_of, sample_step
+from groupwise.train.stop import Stop
+from groupwise.train.update import make_optimizer, resume_optimizer, update_policy
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
+    """Trains the recipe's model and a critic in a run directory, and says what became of it. Raises GroupwiseError."""
+    recipe = recipe.model_copy(update={"critic": recipe.critic or CriticConfig()})
+    objective = resolve_recipe(recipe, with_critic=True)
+    with open_run(recipe, folder, resume=resume, objective=objective) as run:
+        companions = load_companions(run, objective, critic=recipe.critic)
+        optimizer = make_optimizer(run.policy, recipe.update, companions.critic)
+        resume_optimizer(run, optimizer)
+        return run_steps(run, optimizer, lambda stop: ppo_step(run, stop, objective, companions, optimizer))
+
+
+def ppo_step(
+    run: Run, stop: Stop, objective: Objective, companions: Companions, optimizer: torch.optim.Optimizer
+) -> dict[str, float]:
+    """Sample, reward, value each state by the critic as it is, take advantages and returns from that, update both."""
+    recipe, objective = run.recipe, steered(objective, run.coefficients)
+    rollout = sample_step(run)
+    with stop.guarded():
+        started = time.perf_counter()
+        if companions.reference is not None and reference_is_due(recipe, step=run.step):
+            renew_reference(companions.reference.model, run.policy.model, mix=recipe.objective.reference_mix)
+        # r_t, V(s_t), A_t and the targets G_t = A_t + V(s_t): fixed here for all of the step's updates
+        batch = batch_of(run, rollout, objective=objective, companions=companions)
+        tally = update_policy(  # K epochs of shuffled minibatches: L = L_policy + c1 L_value - c2 H
+            run.policy,
+            optimizer,
+            batch=batch,
+            objective=objective,
+            sampling=recipe.rollout.sampling(),
+            config=recipe.update,
+            seed=recipe.seed,
+            step=run.step,
+            critic=companions.critic,
+        )
+        seconds = time.perf_counter() - started
+        return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)

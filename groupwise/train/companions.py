@@ -1,0 +1,63 @@
+"""The models beside the policy that an objective reads: the reference, a teacher, a critic."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from groupwise.config import CriticConfig, ModelConfig, Recipe
+from groupwise.model.checkpoint import load_beside
+from groupwise.model.critic import Critic, load_critic
+from groupwise.model.policy import Policy, load_policy
+from groupwise.model.tokenizer import check_same_tokens, load_tokenizer
+from groupwise.objective.surrogate import Objective, reads
+from groupwise.train.run import Run
+
+
+@dataclass(frozen=True)
+class Companions:
+    """pi_ref, the teacher and V_psi; None where the objective reads none."""
+
+    reference: Policy | None = None
+    teacher: Policy | None = None
+    critic: Critic | None = None
+
+
+def load_companions(run: Run, objective: Objective, *, critic: CriticConfig | None = None) -> Companions:
+    """What the objective reads, as the run's last checkpoint left it. Adds to `run.beside` what is to be saved."""
+    recipe, reference, teacher = run.recipe, None, None
+    if objective.kl_coef > 0:  # pi_ref is the model that the run began with, also after a resume
+        reference = _frozen(recipe.model, recipe.seed, "model")
+    if "teacher_logprobs" in reads(objective.advantage):
+        assert recipe.teacher is not None
+        teacher = _frozen(recipe.teacher, recipe.seed, "teacher")
+        check_same_tokens(run.tokenizer, teacher.tokenizer, where=f"teacher.path = {recipe.teacher.path!r}")
+    loaded = None
+    if critic is not None:
+        loaded = load_critic(critic, recipe.model, policy=run.policy, seed=recipe.seed)
+        run.beside["critic"] = loaded.module
+    if reference is not None and recipe.objective.reference_every:
+        run.beside["reference"] = reference.model
+    if run.resumed_from is not None:
+        for name, module in run.beside.items():
+            load_beside(run.resumed_from, name, module)
+    return Companions(reference, teacher, loaded)
+
+
+def reference_is_due(recipe: Recipe, *, step: int) -> bool:
+    """True after so many steps, counted from 0, that the reference is renewed before the next (iterative GRPO)."""
+    every = recipe.objective.reference_every
+    return every > 0 and step > 0 and step % every == 0
+
+
+@torch.no_grad()
+def renew_reference(reference: nn.Module, policy: nn.Module, *, mix: float) -> None:
+    """ref <- mix policy + (1 - mix) ref, weight by weight (DeepSeekMath, Algorithm 1, line 3, with mix 1)."""
+    for old, new in zip(reference.parameters(), policy.parameters(), strict=True):
+        old.lerp_(new, mix)
+
+
+def _frozen(model: ModelConfig, seed: int, section: str) -> Policy:
+    policy = load_policy(model, load_tokenizer(model, seed=seed, section=section), section=section)
+    policy.model.requires_grad_(False)
+    return policy

@@ -1,0 +1,97 @@
+"""The parts of a step that are alike in every stage that samples: its questions, its rollout, its batch."""
+
+from collections.abc import Sequence
+
+import torch
+
+from groupwise.batch import Batch, Rollouts
+from groupwise.config import Recipe
+from groupwise.data import Group, Question
+from groupwise.envs.base import batch as questions_of_step
+from groupwise.envs.base import following
+from groupwise.objective.surrogate import Objective
+from groupwise.train.companions import Companions
+from groupwise.train.evaluate import correct_label, part_value
+from groupwise.train.loop import check_rewards
+from groupwise.train.make_batch import make_batch
+from groupwise.train.rollout import Rollout, sample_groups, sample_until_signal
+from groupwise.train.run import Run
+
+
+def sample_step(run: Run) -> Rollout:
+    """The step's questions, each sampled `group_size` times and rewarded; with refill rounds until enough have signal.
+
+    Raises RewardLimitError, having recorded the step, if too many rewards failed.
+    """
+    recipe = run.recipe
+
+    def sample(questions: Sequence[Question]) -> Rollout:
+        return sample_groups(
+            run.tokenizer,
+            questions,
+            engine=run.engine,
+            rewards=run.rewards,
+            sampling=recipe.rollout.sampling(),
+            group_size=recipe.rollout.group_size,
+            seed=recipe.seed,
+            step=run.step,
+            policy_version=run.policy_version,
+        )
+
+    wanted, rounds = recipe.rollout.questions_per_step, recipe.rollout.refill_rounds
+    train, shuffle = run.questions.train, recipe.questions.shuffle
+    if rounds:
+        rollout = sample_until_signal(
+            _Drawing(run), sample, separated=lambda group: separated(group, recipe), wanted=wanted, rounds=rounds
+        )
+    else:
+        rollout = sample(
+            questions_of_step(train, run.step, questions_per_step=wanted, seed=recipe.seed, shuffle=shuffle)
+        )
+    check_rewards(run, rollout)
+    return rollout
+
+
+def separated(group: Group, recipe: Recipe) -> bool:
+    """True if the reward that says what is right (`evaluate.correct`) has two different values in the group.
+
+    Not the whole reward: a length or a form that differs among wrong answers is no reason to keep them (DAPO, eq. 11).
+    """
+    values = {part_value(sample.reward, correct_label(recipe)) for sample in group.samples}
+    return len(values - {None}) > 1
+
+
+def batch_of(run: Run, rollout: Rollout, *, objective: Objective, companions: Companions) -> Batch:
+    """The rollout as a batch of the recipe's settings."""
+    recipe, groups, device = run.recipe, rollout.update_groups, run.policy.device
+    truncated = [recipe.update.mask_truncated and s.output.finish == "length" for g in groups for s in g.samples]
+    return make_batch(
+        run.policy,
+        Rollouts.of(groups, device, labels=[reward.label for reward in recipe.rewards]),
+        objective=objective,
+        companions=companions,
+        sampling=recipe.rollout.sampling(),
+        truncated=torch.tensor(truncated, device=device),
+        exact_engine=run.engine.exact,
+        config=recipe.update,
+        reward_weights=tuple(reward.weight for reward in recipe.rewards),
+    )
+
+
+class _Drawing:
+    """Gives a step its next questions, none twice; the run remembers how many were taken."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._seen = run, set[str]()
+
+    def __call__(self, wanted: int) -> list[Question]:
+        run, found = self._run, list[Question]()
+        while len(found) < wanted and len(self._seen) < len(run.questions.train):
+            [question] = following(
+                run.questions.train, run.drawn, 1, seed=run.recipe.seed, shuffle=run.recipe.questions.shuffle
+            )
+            run.drawn += 1
+            if question.id not in self._seen:
+                self._seen.add(question.id)
+                found.append(question)
+        return found

@@ -1,0 +1,102 @@
+"""The critic: its values stand where their tokens do, and its gradient is that of the plain computation."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from groupwise.config import CriticConfig
+from groupwise.data import Sampling
+from groupwise.model.critic import Critic
+from tests.close import close
+from tests.model import made
+
+SAMPLING = Sampling(max_new_tokens=9)
+
+
+@pytest.fixture
+def policy(tmp_path, tiny_folder):
+    policy = made.policy_of(made.SHARING["gpt2"], tmp_path, tiny_folder)
+    policy.model.double()
+    return policy
+
+
+def critic_on(trunk, *, kind="own"):
+    width = trunk.model.get_output_embeddings().weight.shape[1]
+    head = torch.nn.Linear(width, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        head.weight.copy_(torch.linspace(-1, 1, width, dtype=torch.float64))
+    return Critic(trunk, head, CriticConfig(trunk=kind))
+
+
+def by_hand(critic, rollouts):
+    """V at token t is the head of the state at token t - 1, each output in a row of its own."""
+    states = critic.trunk.model.transformer(rollouts.tokens).last_hidden_state
+    values = critic.head(states)[..., 0]
+    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
+
+
+def squares(values, mask):
+    return torch.where(mask, (values - 0.3).square(), 0.0).sum()
+
+
+def gradients(*modules):
+    return [p.grad.clone() for module in modules for p in module.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_value_is_that_of_the_state_in_which_its_token_is_drawn(once, policy):
+    rollouts = made.rollouts((5, 1, 3), (4, 4, 4))
+    mask = made.with_gaps(rollouts.output_mask)
+    critic = critic_on(replace(policy, question_once=once))
+    found = critic.values(rollouts, mask)
+    assert mask.any()
+    close(found[mask], by_hand(critic, rollouts)[mask])
+    assert not found[~mask].any()
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_its_gradient_is_that_of_the_plain_computation(once, recompute, policy):
+    rollouts = made.rollouts((5, 1, 3), (4, 4, 4))
+    mask = made.with_gaps(rollouts.output_mask)
+    critic = critic_on(replace(policy, question_once=once))
+    squares(by_hand(critic, rollouts), mask).backward()
+    expected = gradients(critic.module)
+    critic.module.zero_grad()
+    critic.backward(rollouts, mask, loss=lambda values: squares(values, mask), recompute_layers=recompute)
+    for found, wanted in zip(gradients(critic.module), expected, strict=True):
+        close(found, wanted)
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_on_the_policys_trunk_both_losses_take_one_pass_and_have_the_sum_of_their_gradients(once, per_token, policy):
+    rollouts = made.rollouts((5, 1, 3), (4, 4, 4))
+    mask = made.with_gaps(rollouts.output_mask)
+    policy = replace(policy, question_once=once)
+    critic = critic_on(policy, kind="shared")
+
+    def both(also):
+        policy.model.zero_grad()
+        critic.module.zero_grad()
+        policy.backward(
+            rollouts, mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum(), per_token=per_token, also=also
+        )
+        return gradients(policy.model)
+
+    alone = both(None)
+    together = both(critic.on_states(mask, lambda values: squares(values, mask)))
+    of_head = gradients(critic.module)
+    policy.model.zero_grad()
+    critic.module.zero_grad()
+    squares(by_hand(critic, rollouts), mask).backward()
+    for found, first, second in zip(together, alone, gradients(policy.model), strict=True):
+        close(found, first + second)
+    close(of_head[0], gradients(critic.module)[0])
+
+
+def test_what_is_its_own_is_the_head_alone_on_the_policys_trunk(policy):
+    assert [name for name, _ in critic_on(policy, kind="shared").module.named_parameters()] == ["head.weight"]
+    own = [name for name, _ in critic_on(policy).module.named_parameters()]
+    assert len(own) == 1 + len(list(policy.model.transformer.parameters()))
