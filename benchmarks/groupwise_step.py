@@ -19,7 +19,10 @@ from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
-from groupwise.train.update import make_batch, make_optimizer, resolve, update_policy
+from groupwise.train.companions import Companions
+from groupwise.train.make_batch import make_batch
+from groupwise.train.resolve import resolve
+from groupwise.train.update import make_optimizer, update_policy
 
 WITHOUT = ("onednn", "shared_cache", "stream", "kept_layers")
 """Parts that can be left out: oneDNN's products; a cache that keeps each question once; the stream without padding in
@@ -82,7 +85,7 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequen
             policy,
             Rollouts.of(groups_of(case, outputs), policy.device),
             objective=objective,
-            reference=reference,
+            companions=Companions(reference=reference),
             sampling=sampling,
             truncated=torch.zeros(len(case.lengths), dtype=torch.bool, device=policy.device),
             exact_engine=engine.exact,

@@ -19,7 +19,9 @@ from groupwise.batch import Rollouts
 from groupwise.config import ObjectiveConfig, UpdateConfig
 from groupwise.data import Sampling
 from groupwise.engines.local import LocalEngine
-from groupwise.train.update import make_batch, make_optimizer, resolve, update_policy
+from groupwise.train.make_batch import make_batch
+from groupwise.train.resolve import resolve
+from groupwise.train.update import make_optimizer, update_policy
 
 KINDS = {
     "matrix products": ("mkldnn::", "aten::mm", "aten::addmm", "_LinearProduct"),
@@ -67,7 +69,6 @@ def step_seconds(case: Case, model: str) -> dict[str, dict[str, float]]:
             policy,
             Rollouts.of(groups_of(case, outputs)),
             objective=objective,
-            reference=None,
             sampling=sampling,
             truncated=torch.zeros(len(case.lengths), dtype=torch.bool),
             exact_engine=True,
