@@ -91,6 +91,36 @@ def train(
     print_report(summary)
 
 
+@app.command(epilog="Example: groupwise compare recipes/tiny.yaml --presets grpo,rloo --seeds 0 update.steps=2")
+def compare(
+    recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],
+    overrides: Overrides = None,
+    presets: Annotated[
+        str | None, typer.Option(help="Presets, separated by commas; see `groupwise list presets`.")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(metavar="'NAME: a.b=c ...'", help="Another variant.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Separated by commas; default: the recipe's one.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the comparison; default: a new one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs there that did not finish.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe under several presets and seeds, at equal samples: one table and one picture, with intervals."""
+    from groupwise.compare.comparison import compare as comparison_of
+    from groupwise.compare.plan import make_plan
+    from groupwise.config import read_recipe
+    from groupwise.train.strict_json import json_text
+
+    if resume and run is None:
+        raise ConfigError("--resume without --run: which comparison?", hint="give its folder")
+    words = list(overrides or [])
+    folder = run or _new_folder(Path(read_recipe(recipe, words).run.root), f"{Path(recipe).stem}-compare")
+    plan = make_plan(recipe, words, presets=presets, variants=variant or [], seeds=seeds, folder=folder)
+    found = comparison_of(plan, resume=resume)
+    print(json_text(found.content) if as_json else found.text)
+    if found.error:
+        raise found.error
+
+
 @app.command("eval", epilog="Example: groupwise eval recipes/tiny.yaml --samples 4")
 def evaluate(
     source: Annotated[str, typer.Argument(help="A run directory (its last checkpoint), or a recipe (its model).")],

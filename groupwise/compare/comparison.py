@@ -1,0 +1,105 @@
+"""A comparison from beginning to end: its runs, and after each of them the table of what there is so far."""
+
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from groupwise.compare.figures import RunFigures, run_curves, run_figures
+from groupwise.compare.plan import FILE, Plan
+from groupwise.compare.plot import draw
+from groupwise.compare.runs import Signals, check_folder, is_finished, run_pair
+from groupwise.compare.table import content, markdown
+from groupwise.errors import RunError
+from groupwise.train.strict_json import write_json
+
+TEXT, PICTURE = "compare.md", "compare.png"
+REASON_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out: as plain values, as text, and the error to end with if a run failed."""
+
+    content: dict[str, Any]
+    text: str
+    error: RunError | None
+
+
+def compare(plan: Plan, *, resume: bool) -> Comparison:
+    """Does what is left to do of the plan's runs and writes the comparison into its folder.
+
+    A run that fails is told and the others go on. Raises InputError before the first run; KeyboardInterrupt if stopped.
+    """
+    check_folder(plan, resume=resume)
+    if plan.kept:
+        told = ", ".join(f"{name} = {value}" for name, value in plan.kept.items())
+        print(f"set by the recipe, and so the same under every preset: {told}", file=sys.stderr)
+    if find_spec("matplotlib") is None:
+        print("there will be no picture: matplotlib is missing; pip install 'groupwise[plot]'", file=sys.stderr)
+    runs = {
+        (pair.variant, pair.seed): run_figures(pair.folder, pair.recipe.rollout)
+        for pair in plan.pairs
+        if is_finished(pair)
+    }
+    failures: dict[tuple[str, int], str] = {}
+    _written(plan, runs, failures)
+    signals = Signals()
+    try:
+        with signals.listening():
+            for number, pair in enumerate(plan.pairs, 1):
+                print(f"run {number} of {len(plan.pairs)}: {pair.folder}", file=sys.stderr)
+                reason = run_pair(pair, signals)
+                if reason is None:
+                    runs[pair.variant, pair.seed] = run_figures(pair.folder, pair.recipe.rollout)
+                else:
+                    failures[pair.variant, pair.seed] = reason[:REASON_CHARACTERS]
+                    print(f"{pair.label}  failed: {reason}", file=sys.stderr)
+                _written(plan, runs, failures)
+    except KeyboardInterrupt:
+        print(f"stopped; to go on: the same command with --run {quote(str(plan.folder))} --resume", file=sys.stderr)
+        raise
+    return _closed(plan, runs, failures)
+
+
+def _written(
+    plan: Plan, runs: dict[tuple[str, int], RunFigures], failures: dict[tuple[str, int], str], *, picture: bool = False
+) -> tuple[dict[str, Any], str]:
+    """The comparison as it stands, put into its folder: its values and its text."""
+    values = {**content(plan, runs, failures), "picture": str(plan.folder / PICTURE) if picture else None}
+    text = markdown(plan, runs, failures)
+    write_json(plan.folder / FILE, values)
+    shown = f"\n![reward against outputs sampled]({PICTURE})\n" if picture else ""
+    heading = f"# {Path(plan.source).stem}: {', '.join(variant.name for variant in plan.variants)}"
+    (plan.folder / TEXT).write_text(f"{heading}\n\n{text}\n{shown}", encoding="utf-8")
+    return values, text
+
+
+def _closed(plan: Plan, runs: dict[tuple[str, int], RunFigures], failures: dict[tuple[str, int], str]) -> Comparison:
+    curves = {
+        variant.name: [
+            run_curves(pair.folder, pair.recipe.rollout)
+            for pair in plan.pairs
+            if pair.variant == variant.name and (pair.variant, pair.seed) in runs
+        ]
+        for variant in plan.variants
+    }
+    rollout = plan.pairs[0].recipe.rollout
+    title = f"{Path(plan.source).stem}: {rollout.questions_per_step} questions x {rollout.group_size} outputs a step"
+    curves = {name: found for name, found in curves.items() if found}
+    drawn = bool(curves) and draw(curves, plan.folder / PICTURE, title=title)
+    values, text = _written(plan, runs, failures, picture=drawn)
+    files = [("table", TEXT), ("figures", FILE), *([("picture", PICTURE)] if drawn else [])]
+    places = [f"{name:<9}{plan.folder / file}" for name, file in files]
+    places += [f"runs     groupwise runs {quote(str(plan.folder / variant.name))}" for variant in plan.variants]
+    return Comparison(values, "\n".join([text, "", *places]), _error(plan, failures))
+
+
+def _error(plan: Plan, failures: dict[tuple[str, int], str]) -> RunError | None:
+    if not failures:
+        return None
+    told = "; ".join(f"{variant}/seed-{seed}: {reason}" for (variant, seed), reason in failures.items())
+    hint = f"the same command with --run {quote(str(plan.folder))} --resume tries again"
+    return RunError(f"{len(failures)} of {len(plan.pairs)} runs failed: {told}", hint=hint)
