@@ -181,7 +181,14 @@ class CriticConfig(Section):
     clip_value: float | None = Field(default=0.2, gt=0)
     """How far a value may move from that of sampling before its gradient ends, in reward units; None: no bound."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps at the beginning in which the critic alone learns."""
+    """Steps at the beginning in which the critic alone learns; on the policy's trunk, its head."""
+
+
+class TeacherConfig(Section):
+    """What on-policy distillation learns from; held in memory as the policy is."""
+
+    path: str
+    """A local folder, a built-in name or a hub name, with the policy's vocabulary."""
 
 
 class UpdateConfig(Section):
@@ -250,12 +257,18 @@ class Recipe(Section):
     rollout: RolloutConfig = RolloutConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     critic: CriticConfig | None = None
-    """None: the stage's defaults, or no critic in a stage that has none."""
-    teacher: ModelConfig | None = None
-    """The model that on-policy distillation learns from; its tokenizer is the policy's."""
+    """None: the stage has none."""
+    teacher: TeacherConfig | None = None
     update: UpdateConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _critic_of_its_stage(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and tree.get("stage") in registry.WITH_CRITIC and tree.get("critic") is None:
+            return {**tree, "critic": {}}
+        return tree
 
     @model_validator(mode="after")
     def _rewards_can_teach(self) -> "Recipe":

@@ -62,7 +62,7 @@ _ENTRIES = (
     Metric(
         "groups/signal",
         "share",
-        "groups with two different rewards, the only ones that teach; TRL 1 - frac_reward_zero_std",
+        "groups with two different rewards, all that a comparison learns from; TRL 1 - frac_reward_zero_std",
         "up",
     ),
     Metric("rewards/failed", "share", "outputs for which a reward function broke; masked, never scored 0", "down"),

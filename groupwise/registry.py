@@ -9,6 +9,9 @@ from groupwise.errors import ConfigError
 
 STAGES = {"grpo": "groupwise.stages.grpo:train", "ppo": "groupwise.stages.ppo:train"}
 
+WITH_CRITIC = ("ppo",)
+"""Stages that have a critic; their recipes have the section `critic`, with its defaults if it is left out."""
+
 PRESETS = {
     "grpo": "groupwise.objective.presets:GRPO",
     "dr_grpo": "groupwise.objective.presets:DR_GRPO",

@@ -25,8 +25,6 @@ SHARED = (
     "update.steps",
 )
 """What no variant may change: equal questions, asked as often and judged alike, make variants comparable."""
-WITH_CRITIC = ("ppo",)
-"""Stages whose objective may read a critic's values."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 
 
@@ -180,7 +178,7 @@ def _recipe(source: str, overrides: Sequence[str], variant: Variant) -> Recipe:
     """The variant's recipe, which can be trained as far as its text tells."""
     try:
         recipe = read_recipe(source, [*overrides, *variant.overrides])
-        resolve_recipe(recipe, with_critic=recipe.stage in WITH_CRITIC)
+        resolve_recipe(recipe)
     except ConfigError as error:
         raise ConfigError(f"variant {variant.name}: {error.message}", hint=error.hint) from None
     return recipe

@@ -205,8 +205,6 @@ def _check_recipe(pair: Pair, text: str) -> None:
     """Raises ConfigError if the run was made by another recipe than the pair's."""
     theirs = recipe_from(tree_of(text), where=f"{pair.folder}/{RECORD}").model_dump(mode="json")
     for place, before, now in changes(theirs, pair.recipe.model_dump(mode="json")):
-        if now is None and isinstance(before, dict):  # a section that is left out is the stage's own to fill
-            continue
         raise ConfigError(
             f"{pair.folder}: the run there has {place} = {before!r}, this comparison {now!r}",
             hint="give --run another folder, or set it as it was",

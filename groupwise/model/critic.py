@@ -10,7 +10,7 @@ from groupwise.batch import Rollouts
 from groupwise.config import CriticConfig, ModelConfig
 from groupwise.errors import ConfigError
 from groupwise.model.policy import Policy, load_policy, placed
-from groupwise.model.tokenizer import check_same_tokens, load_tokenizer
+from groupwise.model.tokenizer import other_model
 
 Loss = Callable[[Tensor], Tensor]
 """(values [B, T], 0 outside the mask) -> scalar."""
@@ -44,8 +44,12 @@ class Critic:
             return placed(self._of(states), mask)
 
     def backward(self, rollouts: Rollouts, mask: Tensor, *, loss: Loss, recompute_layers: bool = False) -> None:
-        """Adds d loss / d weights to the gradients of the head and of the trunk, whoever's it is."""
-        with self.trunk.states(rollouts, mask, recompute_layers=recompute_layers) as states:
+        """Adds d loss / d psi to the gradients of the critic's own weights: of the head alone on the policy's trunk."""
+        with (
+            torch.set_grad_enabled(not self.shared),
+            self.trunk.states(rollouts, mask, recompute_layers=recompute_layers and not self.shared) as states,
+            torch.enable_grad(),
+        ):
             loss(placed(self._of(states), mask)).backward()
 
     def on_states(self, mask: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
@@ -53,16 +57,17 @@ class Critic:
         return lambda states: loss(placed(self._of(states), mask))
 
     def _of(self, states: Tensor) -> Tensor:
-        values: Tensor = self.head(states.to(self.head.weight.dtype))[:, 0]
+        with torch.autocast(states.device.type, enabled=False):  # bf16 would round a value of 1 to a 256th
+            values: Tensor = self.head(states.to(self.head.weight.dtype))[:, 0]
         return values
 
 
 def load_critic(config: CriticConfig, model: ModelConfig, *, policy: Policy, seed: int) -> Critic:
     """A critic that begins with the weights of a model, its head at zero. Raises ModelError, ConfigError."""
     if config.trunk == "own":
-        wanted = model.model_copy(update={"path": config.path or model.path})
-        tokenizer = load_tokenizer(wanted, seed=seed, section="critic")
-        check_same_tokens(policy.tokenizer, tokenizer, where=f"critic.path = {wanted.path!r}")
+        path = config.path or model.path
+        wanted = model.model_copy(update={"path": path})
+        tokenizer = other_model(policy.tokenizer, path, seed=seed, section="critic")
         trunk = load_policy(wanted, tokenizer, section="critic")
     else:
         if policy.whole_logits:

@@ -4,7 +4,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +46,12 @@ class ChatTokenizer:
         return templates.decode(self.tokenizer, tokens)
 
 
-def load_tokenizer(config: ModelConfig, *, seed: int = 0, section: str = "model") -> ChatTokenizer:
-    """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do.
+def load_tokenizer(config: ModelConfig, *, seed: int = 0) -> ChatTokenizer:
+    """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do."""
+    from transformers import GenerationConfig
 
-    section: of the recipe, in which the model is named.
-    """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    where = f"{section}.path = {config.path!r}"
-    source = _source(config.path, seed, where)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model_config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+    where = f"model.path = {config.path!r}"
+    source, tokenizer, model_config = _read(config.path, seed, where)
     try:
         generation = GenerationConfig.from_pretrained(source)
     except OSError:  # optional file
@@ -71,27 +60,51 @@ def load_tokenizer(config: ModelConfig, *, seed: int = 0, section: str = "model"
         try:
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{section}.chat_template = {config.chat_template!r}: {first_line(error)}"
+            message = f"model.chat_template = {config.chat_template!r}: {first_line(error)}"
             raise ModelError(message, hint="give the path of a Jinja file") from None
-    text_config = model_config.get_text_config(decoder=True)
     return ChatTokenizer(
         source=source,
         tokenizer=tokenizer,
         template=templates.audit(tokenizer, [generation, model_config], where=where),
         config=model_config,
-        context=int(getattr(text_config, "max_position_embeddings", None) or 2**31),
+        context=_context(model_config),
     )
 
 
-def check_same_tokens(ours: ChatTokenizer, other: ChatTokenizer, *, where: str) -> None:
-    """Raises ModelError unless both tokenizers give every token the same id: the other reads ids of ours."""
-    mine, theirs = ours.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) -> ChatTokenizer:
+    """Another model that reads our tokens: its weights' place and config, with our tokenizer and chat template.
+
+    section: of the recipe, in which it is named. Raises ModelError if it cannot be read, or unless its tokenizer gives
+    every token the same id.
+    """
+    where = f"{section}.path = {path!r}"
+    source, tokenizer, config = _read(path, seed, where)
+    mine, theirs = ours.tokenizer.get_vocab(), tokenizer.get_vocab()
     if mine != theirs:
         apart = sorted(token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token))
         raise ModelError(
             f"{where}: its tokenizer is not the policy's: {len(apart)} tokens differ, {apart[0]!r} for one",
             hint="take a model with the same vocabulary",
         )
+    return replace(ours, source=source, config=config, context=_context(config))
+
+
+def _read(path: str, seed: int, where: str) -> tuple[str, Any, Any]:
+    """Source, tokenizer and config of the model behind a path."""
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    source = _source(path, seed, where)
+    try:
+        return source, AutoTokenizer.from_pretrained(source), AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+
+
+def _context(config: Any) -> int:
+    return int(getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 2**31)
 
 
 def first_line(error: BaseException) -> str:

@@ -67,7 +67,7 @@ class Objective:
     """(log pi_old - log pi_sampler, mask, low, high) -> [B, T], the weight of each token's loss."""
     correction_low: float = 0.0
     correction_high: float = 2.0
-    steered: bool = False
+    measures_all: bool = False
     """True if a coefficient follows what an update measures: then outputs that teach nothing are measured too."""
 
     @property

@@ -23,5 +23,6 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:
     """1 - var(G - V) / var(G): 1 a perfect critic, 0 one that knows the mean alone, below 0 worse. [n] twice."""
-    spread = float(returns.double().var()) if len(returns) > 1 else 0.0
-    return 1 - float((returns - values).double().var()) / spread if spread > 0 else float("nan")
+    returns, values = returns.cpu().double(), values.cpu().double()  # Apple's GPU has no float64
+    spread = float(returns.var()) if len(returns) > 1 else 0.0
+    return 1 - float((returns - values).var()) / spread if spread > 0 else float("nan")

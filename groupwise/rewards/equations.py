@@ -37,7 +37,8 @@ _LOOK_BACK = 24  # characters
 # What may not follow one: it would be part of the number or go on calculating. Bold type may end there.
 _GOES_ON = re.compile(
     rf"[(\[{{]|\*\*[\w(\\$]|\s\*\*|{_GAP}(?:[-+−×·⋅/÷^%!]|\*(?!\*)|\.\.|…|\(?mod\b"
-    r"|\\(?:times|cdot|div|frac|sqrt|[bp]?mod|[dl]|%)|(?:percent|dozen|hundred|thousand|million|billion)\b)"
+    r"|\\(?:times|cdot|div|frac|sqrt|[bp]?mod|[dl]|%)|(?:percent|dozen|hundred|thousand|million|billion)\b"
+    r"|:[0-9]|[0-9]|and[^\S\n]{1,4}[0-9]+/[0-9]|with\b|(?i:r(?:em(?:ainder)?)?\.?[^\S\n]{0,4}(?:of[^\S\n]{1,4})?[0-9]))"
 )
 
 

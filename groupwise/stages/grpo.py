@@ -9,7 +9,7 @@ from groupwise.config import Recipe
 from groupwise.objective.surrogate import Objective
 from groupwise.train.companions import Companions, load_companions, reference_is_due, renew_reference
 from groupwise.train.loop import Summary, finish_step, run_steps
-from groupwise.train.resolve import resolve_recipe, steered
+from groupwise.train.resolve import resolve_recipe, with_coefficients
 from groupwise.train.run import Run, open_run
 from groupwise.train.step import batch_of, sample_step
 from groupwise.train.stop import Stop
@@ -18,7 +18,7 @@ from groupwise.train.update import make_optimizer, resume_optimizer, update_poli
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains the recipe's model in a run directory, and says what became of it. Raises GroupwiseError."""
-    objective = resolve_recipe(recipe, with_critic=False)
+    objective = resolve_recipe(recipe)
     with open_run(recipe, folder, resume=resume, objective=objective) as run:
         companions = load_companions(run, objective)
         optimizer = make_optimizer(run.policy, recipe.update)
@@ -30,7 +30,8 @@ def grpo_step(
     run: Run, stop: Stop, objective: Objective, companions: Companions, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """Sample a group per question, reward it, compare each output with its siblings, update the policy."""
-    recipe, objective = run.recipe, steered(objective, run.coefficients)
+    recipe = run.recipe
+    objective = with_coefficients(objective, recipe.objective, run.coefficients)
     rollout = sample_step(run)
     with stop.guarded():
         started = time.perf_counter()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from groupwise.config import CriticConfig, Recipe
+from groupwise.config import Recipe
 from groupwise.objective.surrogate import Objective
 from groupwise.train.companions import Companions, load_companions, reference_is_due, renew_reference
 from groupwise.train.loop import Summary, finish_step, run_steps
-from groupwise.train.resolve import resolve_recipe, steered
+from groupwise.train.resolve import resolve_recipe, with_coefficients
 from groupwise.train.run import Run, open_run
 from groupwise.train.step import batch_of, sample_step
 from groupwise.train.stop import Stop
@@ -22,8 +22,7 @@ from groupwise.train.update import make_optimizer, resume_optimizer, update_poli
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains the recipe's model and a critic in a run directory, and says what became of it. Raises GroupwiseError."""
-    recipe = recipe.model_copy(update={"critic": recipe.critic or CriticConfig()})
-    objective = resolve_recipe(recipe, with_critic=True)
+    objective = resolve_recipe(recipe)
     with open_run(recipe, folder, resume=resume, objective=objective) as run:
         companions = load_companions(run, objective, critic=recipe.critic)
         optimizer = make_optimizer(run.policy, recipe.update, companions.critic)
@@ -35,7 +34,8 @@ def ppo_step(
     run: Run, stop: Stop, objective: Objective, companions: Companions, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """Sample, reward, value each state by the critic as it is, take advantages and returns from that, update both."""
-    recipe, objective = run.recipe, steered(objective, run.coefficients)
+    recipe = run.recipe
+    objective = with_coefficients(objective, recipe.objective, run.coefficients)
     rollout = sample_step(run)
     with stop.guarded():
         started = time.perf_counter()

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from groupwise.config import CriticConfig, ModelConfig, Recipe
+from groupwise.config import CriticConfig, Recipe
 from groupwise.model.checkpoint import load_beside
 from groupwise.model.critic import Critic, load_critic
 from groupwise.model.policy import Policy, load_policy
-from groupwise.model.tokenizer import check_same_tokens, load_tokenizer
-from groupwise.objective.surrogate import Objective, reads
+from groupwise.model.tokenizer import other_model
+from groupwise.objective.surrogate import Objective
 from groupwise.train.run import Run
 
 
@@ -27,11 +27,9 @@ def load_companions(run: Run, objective: Objective, *, critic: CriticConfig | No
     """What the objective reads, as the run's last checkpoint left it. Adds to `run.beside` what is to be saved."""
     recipe, reference, teacher = run.recipe, None, None
     if objective.kl_coef > 0:  # pi_ref is the model that the run began with, also after a resume
-        reference = _frozen(recipe.model, recipe.seed, "model")
-    if "teacher_logprobs" in reads(objective.advantage):
-        assert recipe.teacher is not None
-        teacher = _frozen(recipe.teacher, recipe.seed, "teacher")
-        check_same_tokens(run.tokenizer, teacher.tokenizer, where=f"teacher.path = {recipe.teacher.path!r}")
+        reference = _frozen(run, recipe.model.path, "model")
+    if recipe.teacher is not None:
+        teacher = _frozen(run, recipe.teacher.path, "teacher")
     loaded = None
     if critic is not None:
         loaded = load_critic(critic, recipe.model, policy=run.policy, seed=recipe.seed)
@@ -57,7 +55,9 @@ def renew_reference(reference: nn.Module, policy: nn.Module, *, mix: float) -> N
         old.lerp_(new, mix)
 
 
-def _frozen(model: ModelConfig, seed: int, section: str) -> Policy:
-    policy = load_policy(model, load_tokenizer(model, seed=seed, section=section), section=section)
+def _frozen(run: Run, path: str, section: str) -> Policy:
+    """A model of the policy's vocabulary, held in memory as the policy is, and never trained."""
+    tokenizer = other_model(run.tokenizer, path, seed=run.recipe.seed, section=section)
+    policy = load_policy(run.recipe.model.model_copy(update={"path": path}), tokenizer, section=section)
     policy.model.requires_grad_(False)
     return policy

@@ -45,7 +45,7 @@ def step_metrics(
             with_critic=batch.values is not None,
         ),
         **_of_critic(batch),
-        **_steered(recipe, objective),
+        **_followed(recipe, objective),
         "learning_rate": learning_rate(recipe.update, step),
         "tokens/sampled": float(sum(lengths)),
         "tokens/per_second": sum(lengths) / total,
@@ -123,7 +123,7 @@ def _of_critic(batch: Batch) -> dict[str, float]:
     }
 
 
-def _steered(recipe: Recipe, objective: Objective) -> dict[str, float]:
+def _followed(recipe: Recipe, objective: Objective) -> dict[str, float]:
     """The coefficients of this step that follow a target."""
     followed = (("kl_coef", recipe.objective.kl_target), ("entropy_coef", recipe.objective.entropy_target))
     return {name: float(getattr(objective, name)) for name, target in followed if target is not None}

@@ -94,6 +94,7 @@ def finish_step(
         entropy=metrics.get("entropy"),
         outputs=len(batch),
     )
+    run.drawn += rollout.drawn
     run.seconds += metrics["time/step"]
     run.tokens += int(metrics["tokens/sampled"])
     return metrics

@@ -11,6 +11,7 @@ from groupwise.data import Sampling
 from groupwise.errors import RewardError
 from groupwise.model.critic import Critic
 from groupwise.model.policy import Policy
+from groupwise.objective.correction import uncorrected
 from groupwise.objective.surrogate import Objective, called, reads
 from groupwise.objective.token_advantage import gae, token_rewards
 from groupwise.train.companions import Companions
@@ -45,7 +46,7 @@ def make_batch(
     old, of_reference = None, None
     if not on_policy or in_reward or "old_logprobs" in wanted:
         old = rollouts.sampled_logprobs
-        if not exact_engine:
+        if not exact_engine or objective.correction is not uncorrected:
             old = logprobs(policy, rollouts, drawn, sampling=sampling, tokens=tokens)
     if companions.reference is not None:
         of_reference = logprobs(companions.reference, rollouts, drawn, sampling=sampling, tokens=tokens)

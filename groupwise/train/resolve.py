@@ -8,6 +8,7 @@ import torch
 from groupwise import registry
 from groupwise.config import ObjectiveConfig, Recipe
 from groupwise.errors import ConfigError
+from groupwise.objective.correction import uncorrected
 from groupwise.objective.surrogate import Objective, reads
 
 INEXACT = "token_truncated"
@@ -39,32 +40,33 @@ def resolve(config: ObjectiveConfig, *, exact_engine: bool = True) -> Objective:
         correction=registry.load(registry.CORRECTIONS, correction, "objective.correction"),
         correction_low=config.correction_low,
         correction_high=config.correction_high,
-        steered=config.kl_target is not None or config.entropy_target is not None,
+        measures_all=config.kl_target is not None or config.entropy_target is not None,
     )
     nothing = torch.zeros(1, 1)  # a loss refuses bounds that it cannot use here, before the model is loaded
     objective.loss(nothing, nothing, nothing, nothing == 0, objective.clip_low, objective.clip_high)
     return objective
 
 
-def resolve_recipe(recipe: Recipe, *, with_critic: bool) -> Objective:
-    """The recipe's objective for a stage with or without a critic. Raises ConfigError if its parts cannot work."""
+def resolve_recipe(recipe: Recipe) -> Objective:
+    """The recipe's objective. Raises ConfigError if its parts cannot work together, or not in its stage."""
     engine = registry.load(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
     objective = resolve(recipe.objective, exact_engine=engine.exact)
-    _check_critic(recipe, objective, with_critic=with_critic)
+    _check_critic(recipe, objective)
     _check_teacher(recipe, objective)
     _check_groups(recipe, objective)
     _check_coefficients(recipe, objective)
     return objective
 
 
-def steered(objective: Objective, coefficients: dict[str, float]) -> Objective:
-    """The objective with the coefficients that the run has come to (`groupwise.train.steering`)."""
-    own = {name: value for name, value in coefficients.items() if name in ("kl_coef", "entropy_coef")}
+def with_coefficients(objective: Objective, config: ObjectiveConfig, held: dict[str, float]) -> Objective:
+    """The objective with the coefficients that follow a target, as the last step left them (train/steering.py)."""
+    followed = (("kl_coef", config.kl_target), ("entropy_coef", config.entropy_target))
+    own = {name: held[name] for name, target in followed if target is not None and name in held}
     return replace(objective, **own)  # type: ignore[arg-type]
 
 
-def _check_critic(recipe: Recipe, objective: Objective, *, with_critic: bool) -> None:
-    named = _told(recipe, "advantage", objective.advantage)
+def _check_critic(recipe: Recipe, objective: Objective) -> None:
+    named, with_critic = _told(recipe, "advantage", objective.advantage), recipe.stage in registry.WITH_CRITIC
     if "values" in reads(objective.advantage) and not with_critic:
         raise ConfigError(
             f"{named} reads a critic's values, and stage {recipe.stage!r} has no critic",
@@ -78,6 +80,12 @@ def _check_critic(recipe: Recipe, objective: Objective, *, with_critic: bool) ->
     if recipe.critic is not None and not with_critic:
         raise ConfigError(
             f"critic: stage {recipe.stage!r} has no critic", hint="set stage to ppo, or drop the section critic"
+        )
+    if recipe.critic is not None and recipe.critic.warmup_steps >= recipe.update.steps:
+        raise ConfigError(
+            f"critic.warmup_steps = {recipe.critic.warmup_steps} of update.steps = {recipe.update.steps}: the policy "
+            "would never learn",
+            hint="leave steps for it",
         )
     if recipe.critic is not None and recipe.critic.trunk == "shared" and recipe.critic.path is not None:
         raise ConfigError(
@@ -101,7 +109,7 @@ def _check_teacher(recipe: Recipe, objective: Objective) -> None:
 
 
 def _check_groups(recipe: Recipe, objective: Objective) -> None:
-    rollout, compares = recipe.rollout, "group" in reads(objective.advantage)
+    rollout, compares = recipe.rollout, {"group", "rewards"} <= set(reads(objective.advantage))
     named = _told(recipe, "advantage", objective.advantage)
     if rollout.group_size == 1 and compares:
         raise ConfigError(
@@ -123,8 +131,8 @@ def _check_groups(recipe: Recipe, objective: Objective) -> None:
         )
     if rollout.group_size == 2:
         raise ConfigError(
-            f"{where} with rollout.group_size = 2: two right-or-wrong outputs differ for half of the questions at best "
-            "and for hardly any easy or hard one, so nearly all that is sampled would be dropped",
+            f"{where} with rollout.group_size = 2: two right-or-wrong outputs differ for half of the questions at "
+            "best, 2 p (1 - p), so most of what is sampled would be dropped",
             hint="set rollout.group_size to 4 or more, or rollout.refill_rounds to 0",
         )
 
@@ -140,11 +148,14 @@ def _check_coefficients(recipe: Recipe, objective: Objective) -> None:
                     f"objective.{name} = {getattr(config, name):g} with kl_coef = 0: there is no KL and no reference",
                     hint="set objective.kl_coef above 0",
                 )
-    if config.reference_mix != 1 and not config.reference_every:
+    outputs = recipe.rollout.questions_per_step * recipe.rollout.group_size
+    if config.kl_target is not None and config.kl_horizon < outputs:
         raise ConfigError(
-            f"objective.reference_mix = {config.reference_mix:g} with reference_every = 0: no reference is renewed",
-            hint="set objective.reference_every",
+            f"objective.kl_horizon = {config.kl_horizon:g} and a step has {outputs} outputs: kl_coef would jump, and "
+            "below 0 too",
+            hint="set it to ten times that or more; 10000 is usual",
         )
+    _check_read(recipe, objective)
     if objective.kl_coef > 0 and objective.kl_in == "reward" and "token_rewards" not in wanted and not outcome_alone:
         raise ConfigError(
             f"objective.kl_in = 'reward': {named} reads neither the rewards nor the token_rewards that the KL is taken "
@@ -163,6 +174,24 @@ def _check_coefficients(recipe: Recipe, objective: Objective) -> None:
             "gives each token its own",
             hint="set objective.loss to sequence_token_clip or clip",
         )
+
+
+def _check_read(recipe: Recipe, objective: Objective) -> None:
+    """Raises ConfigError for a setting that nothing would read."""
+    corrected = objective.correction is not uncorrected
+    readers = {
+        "reference_mix": ("reference_every = 0", bool(recipe.objective.reference_every)),
+        "kl_horizon": ("no kl_target", recipe.objective.kl_target is not None),
+        "entropy_step": ("no entropy_target", recipe.objective.entropy_target is not None),
+        "correction_low": ("no correction", corrected),
+        "correction_high": ("no correction", corrected),
+    }
+    for name, (missing, read) in readers.items():
+        value = getattr(recipe.objective, name)
+        if not read and value != type(recipe.objective).model_fields[name].default:
+            raise ConfigError(
+                f"objective.{name} = {value:g} with {missing}: nothing reads it", hint="set that, or drop it"
+            )
 
 
 def _told(recipe: Recipe, column: str, function: Any) -> str:

@@ -18,13 +18,15 @@ from groupwise.rewards.steps import Decode
 class Rollout:
     """Scored groups; seconds until the last output was sampled, and from then until the last was rewarded.
 
-    kept: indices of the groups that the update is made of; None: all.
+    kept: indices of the groups that the update is made of; None: all. drawn: questions taken from the order for it,
+    where that is not the same at each step.
     """
 
     groups: list[Group]
     sample_seconds: float
     reward_seconds: float
     kept: tuple[int, ...] | None = None
+    drawn: int = 0
 
     @property
     def update_groups(self) -> list[Group]:
@@ -85,8 +87,8 @@ def sample_until_signal(
 
     draw: gives the next so many questions, fewer when there are no more. sample: their scored groups. separated: True
     for a group to keep. wanted: groups to keep. rounds: after the first; each asks for as many questions as the share
-    kept so far calls for. Returns every group that was sampled, with those to keep named; there may be fewer than
-    wanted. Where there is none all are kept: then a KL, an entropy or another reward alone has something to say.
+    kept so far calls for. Returns every group that was sampled, with those to keep named: fewer than wanted, or none,
+    if the rounds or the questions did not suffice.
     """
     found: list[Rollout] = []
     kept: list[int] = []
@@ -105,7 +107,7 @@ def sample_until_signal(
         groups=[group for rollout in found for group in rollout.groups],
         sample_seconds=sum(rollout.sample_seconds for rollout in found),
         reward_seconds=sum(rollout.reward_seconds for rollout in found),
-        kept=tuple(kept) or None,
+        kept=tuple(kept),
     )
 
 

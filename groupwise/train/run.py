@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from groupwise import __version__, registry
-from groupwise.config import ModelConfig, Recipe, dump_recipe
+from groupwise.config import Recipe, dump_recipe
 from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
 from groupwise.envs.base import Questions, batch, load_questions
 from groupwise.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.policy import Policy, load_policy, pick_device
-from groupwise.model.tokenizer import ChatTokenizer, check_same_tokens, load_tokenizer
+from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer, other_model
 from groupwise.objective.surrogate import Objective, reads
 from groupwise.recipe_file import changes, tree_of
 from groupwise.record.read import open_record
@@ -30,7 +30,10 @@ from groupwise.train.rollout import check_lengths
 
 TRAINED = 4
 """Model-sized fp32 tensors that training holds: weights, gradients and AdamW's two moments."""
-FIXED = ("stage", "seed", "model.path", "model.chat_template", "questions")
+FIXED = (
+    *("stage", "seed", "model.path", "model.chat_template", "questions", "teacher"),
+    *("objective.reference_every", "critic.trunk", "critic.path"),
+)
 """What a resumed run must have as it began: with another value its earlier steps would mean something else."""
 
 
@@ -170,12 +173,8 @@ def model_bytes(model: torch.nn.Module) -> int:
 
 
 def _other(path: str | None, tokenizer: ChatTokenizer, seed: int, section: str) -> torch.nn.Module:
-    """The model behind a path without its weights, of the policy's vocabulary; None: the policy's."""
-    if path is None:
-        return _empty(tokenizer)
-    other = load_tokenizer(ModelConfig(path=path), seed=seed, section=section)
-    check_same_tokens(tokenizer, other, where=f"{section}.path = {path!r}")
-    return _empty(other)
+    """The model behind a path without its weights; None: the policy's."""
+    return _empty(tokenizer if path is None else other_model(tokenizer, path, seed=seed, section=section))
 
 
 def _empty(tokenizer: ChatTokenizer) -> torch.nn.Module:
@@ -215,8 +214,8 @@ def _check_place(folder: Path, *, resume: bool) -> None:
 def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Question], objective: Objective) -> None:
     """Raises DataError if a built-in reward cannot judge even an empty output: its answer or its params are wrong.
 
-    A function of the user's own may have reasons to fail on one, so it is not asked to pass this. Raises ConfigError if
-    the advantage reads step rewards and every function, having judged it, gave none.
+    A function of the user's own may have reasons to fail on one, or to see no steps in it, so it is not asked to pass
+    this. Raises ConfigError if the advantage reads step rewards and all functions are built-ins that give none.
     """
     question = next((question for question in questions if question.answer is not None), questions[0])
     nothing = np.zeros(0, np.int32)
@@ -229,7 +228,8 @@ def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Quest
                 f"reward {label!r} cannot judge question {question.id!r}: {part.detail.rpartition(chr(10))[2]}",
                 hint="give questions.answer_column or the reward's params their right values",
             )
-    if "step_rewards" in reads(objective.advantage) and reward.steps is None and not reward.failed:
+    built_in = all(config.function in registry.REWARDS for config in recipe.rewards)
+    if "step_rewards" in reads(objective.advantage) and reward.steps is None and built_in:
         raise ConfigError(
             f"objective.advantage = {objective.advantage.__name__!r} (preset {recipe.objective.preset!r}) reads the "
             f"rewards of steps, and none of {', '.join(config.label for config in recipe.rewards)} gives any",

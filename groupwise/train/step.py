@@ -1,6 +1,7 @@
 """The parts of a step that are alike in every stage that samples: its questions, its rollout, its batch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -41,9 +42,11 @@ def sample_step(run: Run) -> Rollout:
     wanted, rounds = recipe.rollout.questions_per_step, recipe.rollout.refill_rounds
     train, shuffle = run.questions.train, recipe.questions.shuffle
     if rounds:
+        draw = _Drawing(run)
         rollout = sample_until_signal(
-            _Drawing(run), sample, separated=lambda group: separated(group, recipe), wanted=wanted, rounds=rounds
+            draw, sample, separated=lambda group: separated(group, recipe), wanted=wanted, rounds=rounds
         )
+        rollout = replace(rollout, drawn=draw.drawn)
     else:
         rollout = sample(
             questions_of_step(train, run.step, questions_per_step=wanted, seed=recipe.seed, shuffle=shuffle)
@@ -62,9 +65,12 @@ def separated(group: Group, recipe: Recipe) -> bool:
 
 
 def batch_of(run: Run, rollout: Rollout, *, objective: Objective, companions: Companions) -> Batch:
-    """The rollout as a batch of the recipe's settings."""
-    recipe, groups, device = run.recipe, rollout.update_groups, run.policy.device
-    truncated = [recipe.update.mask_truncated and s.output.finish == "length" for g in groups for s in g.samples]
+    """The rollout as a batch of the recipe's settings; where no group was kept, one of them with nothing to learn."""
+    recipe, device, nothing = run.recipe, run.policy.device, not rollout.update_groups
+    groups = rollout.update_groups or rollout.groups[:1]
+    truncated = [
+        nothing or (recipe.update.mask_truncated and s.output.finish == "length") for g in groups for s in g.samples
+    ]
     return make_batch(
         run.policy,
         Rollouts.of(groups, device, labels=[reward.label for reward in recipe.rewards]),
@@ -79,19 +85,24 @@ def batch_of(run: Run, rollout: Rollout, *, objective: Objective, companions: Co
 
 
 class _Drawing:
-    """Gives a step its next questions, none twice; the run remembers how many were taken."""
+    """Gives a step its next questions, none twice, and counts how many it took from the order."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._seen = run, set[str]()
+        self._run, self._seen, self.drawn = run, set[str](), 0
 
     def __call__(self, wanted: int) -> list[Question]:
         run, found = self._run, list[Question]()
         while len(found) < wanted and len(self._seen) < len(run.questions.train):
-            [question] = following(
-                run.questions.train, run.drawn, 1, seed=run.recipe.seed, shuffle=run.recipe.questions.shuffle
-            )
-            run.drawn += 1
-            if question.id not in self._seen:
-                self._seen.add(question.id)
-                found.append(question)
+            missing = wanted - len(found)
+            for question in following(
+                run.questions.train,
+                run.drawn + self.drawn,
+                missing,
+                seed=run.recipe.seed,
+                shuffle=run.recipe.questions.shuffle,
+            ):
+                self.drawn += 1
+                if question.id not in self._seen:
+                    self._seen.add(question.id)
+                    found.append(question)
         return found

@@ -20,6 +20,7 @@ class Tally:
     ratio_max: float = 0.0
     clipped_low: float = 0.0
     clipped_high: float = 0.0
+    gap_tokens: int = 0
     gap: float = 0.0
     gap_max: float = 0.0
     importance: float = 0.0
@@ -33,7 +34,10 @@ class Tally:
     updates: int = 0
 
     def add(self, terms: Terms, *, entropies: Tensor, gap: Tensor, mask: Tensor) -> None:
-        """gap: log pi of the policy - log pi of the sampler, [B, T] nats."""
+        """gap: log pi of the policy - log pi of the sampler, [B, T] nats; counted in the step's first update alone.
+
+        After it the policy has moved, and that is no fault of the sampler's.
+        """
         self.tokens += int(mask.sum())
         self.objective -= float(terms.loss.detach())
         self.entropy += float(torch.where(mask, entropies, 0.0).sum())
@@ -42,11 +46,13 @@ class Tally:
         self.ratio_max = max(self.ratio_max, float(torch.where(mask, terms.ratio, 0.0).max()))
         self.clipped_low += float(terms.clipped_low.sum())
         self.clipped_high += float(terms.clipped_high.sum())
-        gap = gap[mask].double()
-        self.gap += float(gap.abs().sum())
-        self.gap_max = max(self.gap_max, float(gap.abs().max()))
-        self.importance += float(gap.exp().sum())
-        self.importance_squares += float((2 * gap).exp().sum())
+        if self.updates == 0:
+            gap = gap[mask].cpu().double()  # Apple's GPU has no float64
+            self.gap_tokens += len(gap)
+            self.gap += float(gap.abs().sum())
+            self.gap_max = max(self.gap_max, float(gap.abs().max()))
+            self.importance += float(gap.exp().sum())
+            self.importance_squares += float((2 * gap).exp().sum())
         self.weight += float(terms.weights.sum())
         self.dropped += float((mask & (terms.weights == 0)).sum())
 
@@ -73,13 +79,13 @@ class Tally:
             "ratio/mean": self.ratio,
             "clip/low": self.clipped_low,
             "clip/high": self.clipped_high,
-            "sampler/gap_mean": self.gap,
             **({"kl": self.kl} if with_kl else {}),
             **(correction if corrected else {}),
         }
         return {name: total / self.tokens for name, total in per_token.items()} | {
             "objective": self.objective / max(1, self.updates),
             "ratio/max": self.ratio_max,
+            "sampler/gap_mean": self.gap / self.gap_tokens,
             "sampler/gap_max": self.gap_max,
-            "sampler/ess": self.importance**2 / (self.tokens * self.importance_squares),
+            "sampler/ess": self.importance**2 / (self.gap_tokens * self.importance_squares),
         }

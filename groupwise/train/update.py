@@ -94,7 +94,8 @@ def update_policy(
         update = batch[rows.to(batch.rollouts.lengths.device)]
         denominators = Denominators.of(update.mask, sampling.max_new_tokens)
         tokens = microbatch_tokens(policy, config)
-        pieces = list(_pieces(update, objective, critic, tokens=tokens, question_once=policy.question_once))
+        once = policy.question_once and (critic is None or critic.trunk.question_once)
+        pieces = list(_pieces(update, objective, critic, tokens=tokens, question_once=once))
         if not pieces:
             continue  # no output with a gradient: an optimizer step would only apply stale momentum
         optimizer.zero_grad(set_to_none=False)
@@ -105,7 +106,7 @@ def update_policy(
                 _backward(policy, piece, objective, sampling, denominators, tally, config.recompute_layers, also)
             if critic and value and (warming or not critic.shared):
                 critic.backward(piece.rollouts, piece.mask, loss=value, recompute_layers=config.recompute_layers)
-        _bounded_step(optimizer, config, tally, step=step, still=warming and not critic.shared)  # type: ignore[union-attr]
+        _bounded_step(optimizer, config, tally, step=step, still=warming)
     return tally
 
 
@@ -154,7 +155,7 @@ def _pieces(
 ) -> Iterator[Batch]:
     """The micro-batches of an update, without the outputs that would add exactly 0 to the loss."""
     needed = update.mask.any(1)
-    if not (objective.kl_in_loss or objective.entropy_coef or objective.steered or critic is not None):
+    if not (objective.kl_in_loss or objective.entropy_coef or objective.measures_all or critic is not None):
         needed = needed & (update.advantages != 0).any(1)
     rows = needed.nonzero()[:, 0]
     if len(rows):

@@ -100,3 +100,21 @@ def test_what_is_its_own_is_the_head_alone_on_the_policys_trunk(policy):
     assert [name for name, _ in critic_on(policy, kind="shared").module.named_parameters()] == ["head.weight"]
     own = [name for name, _ in critic_on(policy).module.named_parameters()]
     assert len(own) == 1 + len(list(policy.model.transformer.parameters()))
+
+
+def test_values_are_wide_where_products_are_not(policy):
+    policy.model.float()
+    policy = replace(policy, precision=torch.bfloat16)
+    rollouts = made.rollouts((5, 1), (3, 3))
+    critic, found = critic_on(policy, kind="shared"), []
+    critic.head.float()
+
+    def loss(values):
+        found.append(values)
+        return values.sum()
+
+    also = critic.on_states(rollouts.output_mask, loss)
+    policy.backward(
+        rollouts, rollouts.output_mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum(), also=also
+    )
+    assert found[0].dtype == critic.values(rollouts, rollouts.output_mask).dtype == torch.float32

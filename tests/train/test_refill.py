@@ -8,7 +8,10 @@ from groupwise.config import read_recipe
 from groupwise.data import Group, Message, Question, Reward, Sample
 from groupwise.envs.base import following
 from groupwise.record import open_record
+from groupwise.train.resolve import resolve_recipe
 from groupwise.train.rollout import Rollout, sample_until_signal
+from groupwise.train.run import open_run
+from groupwise.train.step import sample_step
 from tests.command import RECIPE, SMALL, groupwise
 
 
@@ -66,8 +69,10 @@ def test_after_the_last_round_or_question_the_step_goes_on_with_what_there_is():
     assert source.asked == [2, 2, 2]
 
 
-def test_where_none_has_signal_all_are_kept():
-    assert found(Source(set()), wanted=2, rounds=1)[1] == ["0", "1", "2", "3"]
+def test_where_none_has_signal_none_is_kept():
+    rollout, kept = found(Source(set()), wanted=2, rounds=1)
+    assert kept == []
+    assert len(rollout.groups) == 4
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -105,3 +110,26 @@ def test_a_run_drops_groups_without_signal_and_records_them(tmp_path, tiny_folde
             assert not (kept and not signal)
             dropped += not signal
     assert dropped > 0
+
+
+def test_a_step_that_was_not_finished_meets_the_same_questions_again(tmp_path, tiny_folder):
+    words = (f"model.path={tiny_folder}", *SMALL, "questions.heldout_size=0", "rollout.refill_rounds=3")
+    recipe = read_recipe(RECIPE, words)
+    with open_run(recipe, tmp_path / "run", resume=False, objective=resolve_recipe(recipe)) as run:
+        first, again = sample_step(run), sample_step(run)
+        assert [g.question.id for g in first.groups] == [g.question.id for g in again.groups]
+        assert first.drawn == len(first.groups) > 4
+        assert run.drawn == 0
+
+
+def test_where_no_group_was_kept_nothing_is_learned(tmp_path, tiny_folder):
+    never = "rewards=[{function: pattern, params: {regex: never}}]"
+    words = (f"model.path={tiny_folder}", *SMALL, "questions.heldout_size=0", "rollout.refill_rounds=1", never)
+    done = groupwise("train", RECIPE, *words, "update.steps=1", "--run", tmp_path / "run")
+    assert done.code == 0, done.err
+    with closing(open_record(tmp_path / "run")) as record:
+        found = {name: value for _, name, value in record.metrics()}
+        assert all(recorded.advantage is None for recorded in record.outputs())
+    assert found["groups/sampled"] == 8
+    assert found["grad_norm"] == 0.0
+    assert "entropy" not in found  # not measured, although the recipe has an entropy bonus

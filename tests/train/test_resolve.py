@@ -12,14 +12,14 @@ BASE = {
     "model": {"path": "tiny"},
     "questions": {"source": "arithmetic"},
     "rewards": [{"function": "number"}],
-    "update": {"steps": 1},
+    "update": {"steps": 10},
 }
 TEACHER = {"path": "tiny"}
 
 
 def resolved(stage="grpo", **sections):
     recipe = recipe_from({**BASE, "stage": stage, **sections})
-    return resolve_recipe(recipe, with_critic=stage == "ppo")
+    return resolve_recipe(recipe)
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,26 @@ def resolved(stage="grpo", **sections):
         ),
         ({"objective": {"kl_coef": 0, "kl_target": 0.1}}, r"kl_target = 0\.1 with kl_coef = 0: there is no KL"),
         ({"objective": {"kl_coef": 0, "reference_every": 5}}, r"reference_every = 5 with kl_coef = 0: .*no reference"),
-        ({"objective": {"reference_mix": 0.5}}, r"reference_mix = 0\.5 with reference_every = 0"),
+        ({"objective": {"reference_mix": 0.5}}, r"reference_mix = 0\.5 with reference_every = 0: nothing reads it"),
         (
             {"objective": {"preset": "grpo_process", "kl_in": "reward"}},
             r"kl_in = 'reward': .*'process_supervision' .*reads neither the rewards nor the token_rewards",
         ),
         ({"objective": {"preset": "gdpo", "kl_in": "reward", "kl_coef": 0.1}}, r"kl_in = 'reward': .*'per_reward'"),
         (
-            {"objective": {"correction_low": 3, "correction_high": 2}},
+            {"objective": {"correction": "token_masked", "correction_low": 3}},
             r"correction_low = 3 is above correction_high = 2",
+        ),
+        ({"objective": {"correction_high": 5}}, r"correction_high = 5 with no correction: nothing reads it"),
+        ({"objective": {"kl_horizon": 500}}, r"kl_horizon = 500 with no kl_target: nothing reads it"),
+        ({"objective": {"entropy_step": 0.1}}, r"entropy_step = 0\.1 with no entropy_target: nothing reads it"),
+        (
+            {"objective": {"kl_target": 0.1, "kl_horizon": 63}},
+            r"kl_horizon = 63 and a step has 64 outputs: kl_coef would jump",
+        ),
+        (
+            {"stage": "ppo", "objective": {"preset": "ppo"}, "critic": {"warmup_steps": 10}},
+            r"warmup_steps = 10 of update\.steps = 10: the policy would never learn",
         ),
         (
             {"objective": {"preset": "gspo", "advantage": "process_supervision"}},

@@ -3,12 +3,12 @@
 import pytest
 
 from groupwise.config import ObjectiveConfig
-from groupwise.train.resolve import resolve, steered
+from groupwise.train.resolve import resolve, with_coefficients
 from groupwise.train.steering import coefficients_after, entropy_coef_after, kl_coef_after
 
 
 def after(config, held, **measured):
-    objective = steered(resolve(config), held)
+    objective = with_coefficients(resolve(config), config, held)
     return coefficients_after(config, objective, held, outputs=1000, **measured)
 
 
@@ -36,7 +36,7 @@ def test_the_bonus_is_off_above_its_target_and_its_weight_is_kept():
     config = ObjectiveConfig(kl_coef=0, entropy_coef=0.05, entropy_target=0.2)
     above = after(config, {}, kl=None, entropy=0.5)
     assert above["entropy_coef"] == 0.0
-    assert steered(resolve(config), above).entropy_coef == 0.0
+    assert with_coefficients(resolve(config), config, above).entropy_coef == 0.0
     below = after(config, above, kl=None, entropy=0.1)
     assert below["entropy_coef"] == pytest.approx(0.05)  # 0.05 - 0.005 + 0.005
 
@@ -44,4 +44,5 @@ def test_the_bonus_is_off_above_its_target_and_its_weight_is_kept():
 def test_without_a_target_or_a_measurement_nothing_moves():
     assert after(ObjectiveConfig(kl_coef=0.1), {}, kl=3.0, entropy=3.0) == {}
     held = {"kl_coef": 0.3}
+    assert with_coefficients(resolve(ObjectiveConfig(kl_coef=0.1)), ObjectiveConfig(), held).kl_coef == 0.1
     assert after(ObjectiveConfig(kl_coef=0.1, kl_target=0.1), held, kl=None, entropy=None) == held
