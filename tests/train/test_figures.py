@@ -103,6 +103,7 @@ def test_step_metrics():
         ratio_max=1.0,
         grad_norm=3.0,
         updates=1,
+        gap_tokens=4,
         importance=4.0,
         importance_squares=4.0,
     )
