@@ -11,6 +11,7 @@ from torch import Tensor
 
 from groupwise.batch import Rollouts
 from groupwise.model.attention import Block
+from groupwise.model.products import rounded
 from groupwise.objective.logprobs import predictors
 
 
@@ -38,10 +39,11 @@ def separate(rollouts: Rollouts) -> Layout:
     return Layout(rollouts.tokens, positions, None, predictors(places))
 
 
-def question_once(rollouts: Rollouts) -> Layout:
+def question_once(rollouts: Rollouts, *, fill: bool = False) -> Layout:
     """One stream: each group's question, then its outputs, each seeing the question and itself. Nothing is padded.
 
-    An output's positions go on from the question's end, so every token is computed as it would be on its own.
+    An output's positions go on from the question's end, so every token is computed as it would be on its own. fill: a
+    few tokens that nobody sees go behind, so that streams have few lengths (`groupwise.model.products.rounded`).
     """
     device = rollouts.tokens.device
     questions, lengths = rollouts.question_lengths.tolist(), rollouts.lengths.tolist()
@@ -67,6 +69,11 @@ def question_once(rollouts: Rollouts) -> Layout:
             positions.append(torch.arange(question, length, device=device))
             places[output, :question] = asked
             places[output, question:length] = torch.arange(first, end, device=device)
+    more = rounded(end) - end if fill else 0
+    if more:
+        blocks.append(Block(end, end + more))
+        tokens.append(rollouts.tokens.new_zeros(more))
+        positions.append(torch.arange(more, device=device))
     return Layout(torch.cat(tokens)[None], torch.cat(positions)[None], tuple(blocks), predictors(places))
 
 

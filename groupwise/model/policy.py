@@ -144,7 +144,9 @@ class Policy:
             yield layout
 
     def _layout(self, rollouts: Rollouts) -> Layout:
-        return question_once(rollouts) if self.question_once and not self.whole_logits else separate(rollouts)
+        if not self.question_once or self.whole_logits:
+            return separate(rollouts)
+        return question_once(rollouts, fill=self.products == "onednn")
 
     def _attention(self, layout: Layout) -> AbstractContextManager:
         """While it holds, the model attends as the layout says."""

@@ -128,22 +128,48 @@ class _LinearProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
-        return _product(x, weight, bias)
+        result = _product(x, weight, bias)
+        return result.clone() if result._is_view() else result  # what comes out may be written over
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        slope = slopes[0].reshape(-1, slopes[0].shape[-1])
-        by_input = _product(slope, weight.t(), None).view(x.shape) if ctx.needs_input_grad[0] else None
-        by_weight = _product(slope.t(), x.reshape(-1, x.shape[-1]).t(), None) if ctx.needs_input_grad[1] else None
+        slope, rows = _filled(slopes[0]), x.numel() // x.shape[-1]
+        by_input = _onednn(slope, weight.t(), None)[:rows].view(x.shape) if ctx.needs_input_grad[0] else None
+        by_weight = _onednn(slope.t(), _filled(x).t(), None) if ctx.needs_input_grad[1] else None
         by_bias = slope.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return by_input, by_weight, by_bias
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x weight^T + bias: [..., K], [N, K], [N] -> [..., N]."""
+    rows = x.numel() // x.shape[-1]
+    if rounded(rows) == rows:
+        return _onednn(x, weight, bias)
+    result = _onednn(_filled(x), weight, bias)
+    return result[:rows].view(*x.shape[:-1], result.shape[-1])
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
+
+
+def _filled(x: Tensor) -> Tensor:
+    """[..., K] as rows [R, K], with rows of 0 behind them up to `rounded`."""
+    flat = x.reshape(-1, x.shape[-1])
+    more = rounded(len(flat)) - len(flat)
+    return torch.cat([flat, flat.new_zeros(more, flat.shape[1])]) if more else flat
+
+
+def rounded(rows: int) -> int:
+    """A number of rows as great or a little greater, one of few.
+
+    oneDNN makes and keeps a kernel for each shape. Sampling and streams have another number of rows each time: a
+    thousand kernels lay between the large tensors, and memory grew by 0.1 GiB a step without end.
+    """
+    step = 8 if rows <= 64 else 16 if rows <= 256 else 32 if rows <= 512 else 64
+    return rows + -rows % step
 
 
 def _is_amd() -> bool:

@@ -131,3 +131,24 @@ def test_layers_of_one_input_are_found_and_multiplied_as_one():
             assert close(model.two(x), nn.functional.linear(x, model.two.weight))
             x.mul_(2)
             assert close(model.two(x), nn.functional.linear(x, model.two.weight))
+
+
+def test_few_numbers_of_rows_reach_the_library_and_the_rows_added_change_nothing():
+    # a kernel is kept for each shape: as many as there are numbers of rows would fill the memory between the tensors
+    sizes = {products.rounded(rows) for rows in range(1, 1537)}
+    assert len(sizes) == 44  # 8 up to 64, 12 up to 256, 8 up to 512, 16 up to 1536
+    for rows in (1, 8, 57, 64, 65, 500, 513, 1000):
+        x = torch.randn(rows, 5, generator=torch.Generator().manual_seed(rows))
+        filled = products._filled(x)
+        assert torch.equal(filled[:rows], x)
+        assert not filled[rows:].any()
+        assert len(filled) - rows < max(8, rows / 4)
+
+
+def test_what_a_layer_gives_may_be_written_over():
+    linear = layer(bias=True)
+    use_products(nn.Sequential(linear), "onednn")
+    x = torch.randn(57, 33, generator=torch.Generator().manual_seed(1))
+    y = linear(x)  # 57 rows are filled up to 64
+    y.sub_(1.0).sum().backward()
+    assert torch.allclose(linear.bias.grad, torch.full((19,), 57.0))
