@@ -23,10 +23,13 @@ def numbers(text):
 
 
 def counting(text, question):
-    """Our form, with the rewards of steps: each digit is a step, right if it is one more than the digit before it.
+    """Our form, with the rewards of steps: each digit is a step, right while each is one more than the digit before it.
 
-    The first one follows the question's last digit. A step is the place where it ends and its reward."""
+    The first one follows the question's last digit; behind a wrong one nothing is right, or "1234" would be worth three
+    quarters whatever was asked. A step is the place where it ends and its reward."""
     before = numbers(question.text)[-1][-1] + text
-    pairs = zip(before, text, strict=False)
-    right = [float(a.isdigit() and b.isdigit() and int(b) == (int(a) + 1) % 10) for a, b in pairs]
+    right, holds = [], True
+    for a, b in zip(before, text, strict=False):
+        holds = holds and b.isdigit() and int(b) == (int(a) + 1) % 10
+        right.append(float(holds))
     return {"score": sum(right) / max(1, len(right)), "steps": [[end, value] for end, value in enumerate(right, 1)]}

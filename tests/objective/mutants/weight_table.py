@@ -166,14 +166,12 @@ OF_WEIGHTS_AND_VALUES = (
         "return 1 - float((returns - values)",
         "return float((returns - values)",
     ),
-    Mutant(
-        "the variance of the values", VALUE, "float((returns - values).double().var())", "float(values.double().var())"
-    ),
+    Mutant("the variance of the values", VALUE, "float((returns - values).var())", "float(values.var())"),
     Mutant(
         "the mean square for the variance",
         VALUE,
-        "float((returns - values).double().var())",
-        "float((returns - values).double().square().mean())",
+        "float((returns - values).var())",
+        "float((returns - values).square().mean())",
     ),
     Mutant("equal returns divided by zero", VALUE, "if spread > 0 else", "if spread >= 0 else"),
     Mutant("one return has a spread", VALUE, "if len(returns) > 1 else 0.0", "if len(returns) > 0 else 0.0"),
