@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from groupwise import registry
-from groupwise.config_errors import told
+from groupwise.config_errors import check_names, told
 from groupwise.data import Sampling
 from groupwise.errors import ConfigError
 from groupwise.recipe_file import read_tree, write_tree
@@ -58,6 +58,27 @@ class QuestionsConfig(Section):
     """A file of held-out questions, in the same columns; None: they are set aside from the source."""
     heldout_size: int = Field(default=200, ge=0)
     """Questions set aside for evaluation, drawn from the seed; with `heldout` a limit on that file."""
+
+
+class ExamplesConfig(Section):
+    """What the stage `sft` learns from: conversations, prompts with completions, or plain text."""
+
+    source: str
+    """A .jsonl, .json, .csv, .parquet file or a `datasets` folder; its columns tell the kind."""
+    size: int | None = Field(default=None, ge=1)
+    """Examples to read; None: the whole file."""
+    per_step: int = Field(default=32, ge=1)
+    """Examples of one optimizer step."""
+    max_tokens: int = Field(default=1024, ge=2)
+    """Tokens that an example may have."""
+    too_long: Literal["refuse", "drop", "cut"] = "refuse"
+    """What becomes of a longer one: the run is refused, it is left out, or its end is."""
+    shuffle: bool = True
+    """A new order each epoch, drawn from the seed; False: the file's order."""
+    heldout: str | None = None
+    """A file of held-out examples; None: they are set aside from the source."""
+    heldout_size: int = Field(default=100, ge=0)
+    """Examples whose loss is measured and never learned from; with `heldout` a limit on that file."""
 
 
 class RolloutConfig(Section):
@@ -252,8 +273,12 @@ class Recipe(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Of sampling, of the order of questions and of a model made on the spot."""
     model: ModelConfig
-    questions: QuestionsConfig
-    rewards: tuple[RewardConfig, ...] = Field(min_length=1)
+    examples: ExamplesConfig | None = None
+    """For the stage `sft`."""
+    questions: QuestionsConfig | None = None
+    """For every other stage; in `sft` they are what answers are measured on."""
+    rewards: tuple[RewardConfig, ...] = ()
+    """At least one where there are questions."""
     rollout: RolloutConfig = RolloutConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     critic: CriticConfig | None = None
@@ -271,6 +296,19 @@ class Recipe(Section):
         return tree
 
     @model_validator(mode="after")
+    def _has_what_it_learns_from(self) -> "Recipe":
+        if self.stage in registry.FROM_EXAMPLES:
+            if self.examples is None:
+                raise ValueError("examples: missing; add examples.source, a file of conversations, completions or text")
+            if self.rewards and self.questions is None:
+                raise ValueError("rewards without questions: there is nothing to measure; add questions, or drop them")
+        elif self.questions is None:
+            raise ValueError("questions: missing; add it to the recipe")
+        if self.questions is not None and not self.rewards:
+            raise ValueError("rewards = []: a run needs at least one reward function")
+        return self
+
+    @model_validator(mode="after")
     def _rewards_can_teach(self) -> "Recipe":
         labels = [reward.label for reward in self.rewards]
         twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -279,7 +317,7 @@ class Recipe(Section):
             raise ValueError(f"rewards: the name {taken[0]!r} is taken by the metric reward/{taken[0]}; choose another")
         if twice:
             raise ValueError(f"rewards: {', '.join(twice)} used twice; give each its own `name`")
-        if not any(reward.weight for reward in self.rewards):
+        if self.rewards and not any(reward.weight for reward in self.rewards):
             raise ValueError("rewards: every weight is 0, so no output would be better than another; set one to 1")
         for field in ("correct", "formed"):
             wanted = getattr(self.evaluate, field)
@@ -301,32 +339,10 @@ def recipe_from(tree: dict[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(told(item, Recipe) for item in error.errors())}") from None
-    _check_names(recipe)
+    check_names(recipe)
     return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML: every field with the value that the run uses."""
     return write_tree(recipe.model_dump(mode="json"))
-
-
-def _check_names(recipe: Recipe) -> None:
-    registry.check(registry.STAGES, recipe.stage, "stage")
-    registry.check(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
-    registry.check(registry.PRESETS, recipe.objective.preset, "objective.preset")
-    for field, table in (
-        ("advantage", registry.ADVANTAGES),
-        ("loss", registry.LOSSES),
-        ("aggregate", registry.AGGREGATES),
-        ("kl_estimator", registry.KL_ESTIMATORS),
-        ("correction", registry.CORRECTIONS),
-    ):
-        name = getattr(recipe.objective, field)
-        if name is not None:
-            registry.check(table, name, f"objective.{field}")
-    for index, reward in enumerate(recipe.rewards):
-        if ":" not in reward.function:
-            registry.check(registry.REWARDS, reward.function, f"rewards[{index}].function")
-    source = recipe.questions.source
-    if "/" not in source and not Path(source).suffix and not Path(source).exists():
-        registry.check(registry.ENVS, source, "questions.source")

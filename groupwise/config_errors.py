@@ -1,5 +1,6 @@
-"""What pydantic finds wrong with a recipe, in one line of ours: where, the value, what, and the remedy."""
+"""What is wrong with a recipe, in one line: what pydantic finds, in our words, and names that no table has."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -55,3 +56,28 @@ def _section(kind: Any) -> type[BaseModel] | None:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind
     return inside[0] if inside else None
+
+
+def check_names(recipe: Any) -> None:
+    """Raises ConfigError for a name in a recipe that its table lacks."""
+    registry.check(registry.STAGES, recipe.stage, "stage")
+    registry.check(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
+    registry.check(registry.PRESETS, recipe.objective.preset, "objective.preset")
+    for field, table in (
+        ("advantage", registry.ADVANTAGES),
+        ("loss", registry.LOSSES),
+        ("aggregate", registry.AGGREGATES),
+        ("kl_estimator", registry.KL_ESTIMATORS),
+        ("correction", registry.CORRECTIONS),
+    ):
+        name = getattr(recipe.objective, field)
+        if name is not None:
+            registry.check(table, name, f"objective.{field}")
+    for index, reward in enumerate(recipe.rewards):
+        if ":" not in reward.function:
+            registry.check(registry.REWARDS, reward.function, f"rewards[{index}].function")
+    if recipe.questions is None:
+        return
+    source = recipe.questions.source
+    if "/" not in source and not Path(source).suffix and not Path(source).exists():
+        registry.check(registry.ENVS, source, "questions.source")

@@ -1,8 +1,8 @@
-"""What flows through a run before it becomes tensors: questions, outputs, rewards, groups. Frozen; numpy at most."""
+"""What flows through a run before it becomes tensors: questions, outputs, groups, examples. Frozen; numpy at most."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,9 +37,27 @@ class Question:
     @property
     def fingerprint(self) -> str:
         """Hash of the conversation alone: two questions with one fingerprint are the same question to the policy."""
-        turns = [[m.role, " ".join(m.content.split())] for m in self.messages]
-        text = json.dumps(turns, ensure_ascii=False).encode("utf-8", "surrogatepass")  # a lone surrogate is legal JSON
-        return hashlib.blake2b(text, digest_size=12).hexdigest()
+        return _fingerprint(self.messages)
+
+
+@dataclass(frozen=True)
+class Example:
+    """What supervised fine-tuning learns from: a conversation, for its assistant's turns; or a text, for every token.
+
+    where: its place in words, such as file:line. prompt_messages: so many at the start are read and not learned.
+    text: None for a conversation, whose messages end with the assistant's.
+    """
+
+    id: str
+    where: str
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    prompt_messages: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what it says: two examples with one fingerprint are the same up to their spacing."""
+        return _fingerprint(self.messages, self.text)
 
 
 @dataclass(frozen=True)
@@ -126,3 +144,12 @@ class Group:
     def has_signal(self) -> bool:
         """True if two rewards of the group differ; else every advantage is 0."""
         return len({value for value in self.rewards if value is not None}) > 1
+
+
+def _fingerprint(messages: Sequence[Message], text: str | None = None) -> str:
+    """Hash of roles and words, whatever the space between them."""
+    said = [[m.role, " ".join(m.content.split())] for m in messages]
+    if text is not None:
+        said.append([" ".join(text.split())])
+    line = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")  # a lone surrogate is legal JSON
+    return hashlib.blake2b(line, digest_size=12).hexdigest()

@@ -26,6 +26,8 @@ from groupwise.train.rollout import check_lengths
 def evaluate_source(source: str, overrides: list[str], *, samples: int) -> dict[str, Any]:
     """Figures of a recipe's model, or of a run's last checkpoint, on held-out questions, with how they were made."""
     recipe, model = _recipe_and_model(source, overrides)
+    if recipe.questions is None:
+        raise ConfigError("questions: missing; there is nothing to ask", hint="add questions and rewards to the recipe")
     questions = load_questions(recipe.questions, recipe.seed)
     if not questions.heldout:
         raise DataError("questions.heldout_size = 0: nothing to evaluate on", hint="set it to 200, for example")

@@ -71,6 +71,9 @@ _ENTRIES = (
     Metric(
         "grad_norm", "", "Euclidean norm of the gradient before it is scaled to max_grad_norm; verl actor/grad_norm"
     ),
+    Metric("loss", "nats", "mean negative log-likelihood of the step's learned tokens; TRL SFT loss", "down"),
+    Metric("tokens/learned", "tokens", "tokens of the step that the loss is about"),
+    Metric("tokens/read", "tokens", "tokens of the step's examples, those included that are only read"),
     Metric("learning_rate", "", "of the step's last optimizer step"),
     Metric(
         "objective",

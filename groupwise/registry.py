@@ -7,10 +7,17 @@ from typing import Any
 
 from groupwise.errors import ConfigError
 
-STAGES = {"grpo": "groupwise.stages.grpo:train", "ppo": "groupwise.stages.ppo:train"}
+STAGES = {
+    "grpo": "groupwise.stages.grpo:train",
+    "ppo": "groupwise.stages.ppo:train",
+    "sft": "groupwise.stages.sft:train",
+}
 
 WITH_CRITIC = ("ppo",)
 """Stages that have a critic; their recipes have the section `critic`, with its defaults if it is left out."""
+
+FROM_EXAMPLES = ("sft",)
+"""Stages that learn from examples; theirs is the section `examples`, and questions are for measuring alone."""
 
 PRESETS = {
     "grpo": "groupwise.objective.presets:GRPO",

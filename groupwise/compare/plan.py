@@ -102,6 +102,8 @@ def make_plan(
     recipes = [_recipe(source, overrides, variant) for variant in chosen]
     for variant, recipe in zip(chosen, recipes, strict=True):
         _check_shared(variant, recipe, base)
+    if base.questions is None:
+        raise ConfigError("compare: a recipe without questions", hint="add questions and rewards to be measured on")
     questions = load_questions(base.questions, numbers[0])  # for its errors, as is the batch
     batch(questions.train, 0, questions_per_step=base.rollout.questions_per_step, seed=numbers[0])
     pairs = tuple(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,15 @@ from groupwise.envs.dataset import read_questions
 from groupwise.errors import ConfigError, DataError
 
 _ORDER, _HELDOUT = 0, 1  # spawn keys: what is drawn for one never moves the other
+
+
+class Fingerprinted(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+
+
+T = TypeVar("T")
+Item = TypeVar("Item", bound=Fingerprinted)
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,27 @@ def load_questions(config: QuestionsConfig, seed: int) -> Questions:
     if config.heldout is None:
         train, heldout = _set_aside(source, config, seed)
     else:
-        train, heldout = source, _once_each(given)
+        train, heldout = source, once_each(given)
     _check_apart(train, heldout, config)
     return Questions(train=tuple(train), heldout=tuple(heldout[: config.heldout_size]))
+
+
+def drawn_apart(items: Sequence[Item], size: int, seed: int) -> tuple[list[Item], list[Item]]:
+    """Train and held-out: `size` distinct ones drawn by the seed, and all their duplicates out of train."""
+    prints = [item.fingerprint for item in items]
+    distinct = list(dict.fromkeys(prints))
+    drawn = {distinct[index] for index in _permutation(len(distinct), seed, _HELDOUT)[:size]}
+    pairs = list(zip(items, prints, strict=True))
+    train = [item for item, fingerprint in pairs if fingerprint not in drawn]
+    return train, once_each([item for item, fingerprint in pairs if fingerprint in drawn])
+
+
+def once_each(items: Sequence[Item]) -> list[Item]:
+    """The first item of each fingerprint, in their order."""
+    first: dict[str, Item] = {}
+    for item in items:
+        first.setdefault(item.fingerprint, item)
+    return list(first.values())
 
 
 def batch(
@@ -72,10 +99,10 @@ def batch(
     return [train[index] for index in order]
 
 
-def following(train: Sequence[Question], drawn: int, wanted: int, *, seed: int, shuffle: bool = True) -> list[Question]:
-    """The next questions after so many drawn, for steps that do not all take as many: the epochs laid end to end.
+def following(train: Sequence[T], drawn: int, wanted: int, *, seed: int, shuffle: bool = True) -> list[T]:
+    """The next questions, or examples, after so many drawn: the epochs laid end to end.
 
-    A function of its arguments alone. Where an epoch ends among them, a question may be there twice.
+    A function of its arguments alone. Where an epoch ends among them, one may be there twice.
     """
     count = len(train)
     places = range(drawn, drawn + wanted)
@@ -217,26 +244,14 @@ def _set_aside(questions: list[Question], config: QuestionsConfig, seed: int) ->
     """Train and held-out: distinct questions drawn by the seed, and all their duplicates out of train."""
     if not config.heldout_size:
         return questions, []
-    prints = [question.fingerprint for question in questions]
-    distinct = list(dict.fromkeys(prints))
-    if len(distinct) <= config.heldout_size:
+    distinct = len({question.fingerprint for question in questions})
+    if distinct <= config.heldout_size:
         raise DataError(
             f"questions.heldout_size = {config.heldout_size}, but {config.source!r} gave {len(questions)} questions, "
-            f"{len(distinct)} of them distinct: none would be left to train on",
+            f"{distinct} of them distinct: none would be left to train on",
             hint="set a smaller questions.heldout_size (0: none), or give more questions",
         )
-    drawn = {distinct[index] for index in _permutation(len(distinct), seed, _HELDOUT)[: config.heldout_size]}
-    pairs = list(zip(questions, prints, strict=True))
-    train = [question for question, fingerprint in pairs if fingerprint not in drawn]
-    return train, _once_each([question for question, fingerprint in pairs if fingerprint in drawn])
-
-
-def _once_each(questions: Sequence[Question]) -> list[Question]:
-    """The first question of each fingerprint, in their order."""
-    first: dict[str, Question] = {}
-    for question in questions:
-        first.setdefault(question.fingerprint, question)
-    return list(first.values())
+    return drawn_apart(questions, config.heldout_size, seed)
 
 
 def _check_apart(train: Sequence[Question], heldout: Sequence[Question], config: QuestionsConfig) -> None:

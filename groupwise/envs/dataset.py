@@ -1,6 +1,6 @@
 """Questions from rows, by the column names that TRL, verl, GSM8K and EasyR1 use. Knows columns, not file formats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from groupwise.registry import nearest
 PROMPT_COLUMNS = ("prompt", "problem", "question")
 ANSWER_COLUMNS = ("answer", "solution", "ground_truth", "label", "target")
 _VERL = "reward_model"  # verl keeps the answer in a struct of this name, under ground_truth
-_ROLES = get_args(Role)
+_ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
 
 
 def read_questions(
@@ -41,14 +41,26 @@ def _question(row: Row, stem: str, prompt_column: str, answer_column: str | None
     if isinstance(prompt, str):
         if not prompt.strip():
             raise DataError(f"{row.where}: {prompt_column} = {prompt!r} is empty", hint="drop the row or fill it in")
-        messages: tuple[Message, ...] = (Message("user", _encodable(prompt, f"{row.where}: {prompt_column}")),)
+        messages: tuple[Message, ...] = (Message("user", encodable(prompt, f"{row.where}: {prompt_column}")),)
         meta["_plain"] = True
     else:
-        messages = _messages(prompt, f"{row.where}: {prompt_column}")
-    return Question(_id(row, stem), messages, _answer(row, answer_column), meta)
+        messages = conversation(prompt, f"{row.where}: {prompt_column}")
+    return Question(row_id(row, stem), messages, _answer(row, answer_column), meta)
 
 
-def _messages(prompt: Any, where: str) -> tuple[Message, ...]:
+def conversation(
+    prompt: Any,
+    where: str,
+    *,
+    keys: tuple[str, str] = ("role", "content"),
+    roles: Mapping[str, Role] = _ROLES,
+) -> tuple[Message, ...]:
+    """The messages of a cell that lists them, with what the file calls role and content, and the roles.
+
+    where: the cell's place in words. Raises DataError if it holds anything else, or no word at all.
+    """
+    role_key, content_key = keys
+    user = next(name for name, role in roles.items() if role == "user")
     if not isinstance(prompt, list):
         raise DataError(
             f"{where} = {excerpt(prompt)} is {type(prompt).__name__}", hint="give a string or a list of messages"
@@ -56,24 +68,26 @@ def _messages(prompt: Any, where: str) -> tuple[Message, ...]:
     messages = []
     for index, turn in enumerate(prompt):
         place = f"{where}[{index}]"
-        if not isinstance(turn, dict) or not {"role", "content"} <= set(turn):
+        if not isinstance(turn, dict) or not set(keys) <= set(turn):
             raise DataError(
-                f"{place} = {excerpt(turn)}: no role and content", hint='write {"role": "user", "content": "..."}'
+                f"{place} = {excerpt(turn)}: no {role_key} and {content_key}",
+                hint=f'write {{"{role_key}": "{user}", "{content_key}": "..."}}',
             )
-        role, content = turn["role"], turn["content"]
-        if role not in _ROLES:
-            raise DataError(f"{place}.role = {excerpt(role)}: unknown", hint=nearest(str(role), _ROLES))
+        role, content = turn[role_key], turn[content_key]
+        if role not in tuple(roles):
+            raise DataError(f"{place}.{role_key} = {excerpt(role)}: unknown", hint=nearest(str(role), roles))
         if not isinstance(content, str):
             raise DataError(
-                f"{place}.content = {excerpt(content)}: not a string", hint="give text; images are not read"
+                f"{place}.{content_key} = {excerpt(content)}: not a string", hint="give text; images are not read"
             )
-        messages.append(Message(role, _encodable(content, f"{place}.content")))
+        messages.append(Message(roles[role], encodable(content, f"{place}.{content_key}")))
     if not any(message.content.strip() for message in messages):
         raise DataError(f"{where} = {excerpt(prompt)} is empty", hint="drop the row or fill it in")
     return tuple(messages)
 
 
-def _encodable(text: str, where: str) -> str:
+def encodable(text: str, where: str) -> str:
+    """The text. Raises DataError if it has half a surrogate pair, which no tokenizer takes."""
     if not text.isascii():
         try:
             text.encode()
@@ -128,7 +142,8 @@ def _answer(row: Row, column: str | None) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _id(row: Row, stem: str) -> str:
+def row_id(row: Row, stem: str) -> str:
+    """A row's name: its column `id`, verl's index, or the file's stem and its number."""
     extra = row.cells.get("extra_info")
     index = extra.get("index") if isinstance(extra, dict) else None
     known = row.cells.get("id")

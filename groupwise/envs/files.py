@@ -24,27 +24,42 @@ class Row:
     cells: dict[str, Any]
 
 
-def rows(path: Path, limit: int | None = None) -> list[Row]:
+@dataclass(frozen=True)
+class Wanted:
+    """What rows should be, in the words of an error: their name in the plural, one of them, what else may be given."""
+
+    name: str
+    row: str
+    besides: str = ""
+
+
+QUESTIONS = Wanted("questions", '{"prompt": ..., "answer": ...}', f", or an environment: {', '.join(sorted(ENVS))}")
+EXAMPLES = Wanted("examples", '{"prompt": ..., "completion": ...}')
+
+
+def rows(path: Path, limit: int | None = None, *, wanted: Wanted = QUESTIONS) -> list[Row]:
     """The first `limit` rows (None: all) of a file, by its ending, or of a folder that `datasets` saved.
 
     Raises DataError if the path is missing, unreadable, of an unknown kind or empty, or if a row is not an object.
     """
     if not path.exists():
         raise DataError(
-            f"questions {str(path)!r}: no such file or folder",
-            hint=f"give {', '.join(_READERS)}, a `datasets` folder, or an environment: {', '.join(sorted(ENVS))}",
+            f"{wanted.name} {str(path)!r}: no such file or folder",
+            hint=f"give {', '.join(_READERS)}, a `datasets` folder{wanted.besides}",
         )
     if path.is_dir():
-        read: Callable[[Path], Iterator[Row]] = _datasets_folder
+        read: Callable[[Path, Wanted], Iterator[Row]] = _datasets_folder
     elif path.suffix.lower() in _READERS:
         read = _READERS[path.suffix.lower()]
     else:
         raise DataError(
-            f"questions {str(path)!r}: unknown ending {path.suffix!r}", hint=f"give a file in {', '.join(_READERS)}"
+            f"{wanted.name} {str(path)!r}: unknown ending {path.suffix!r}", hint=f"give a file in {', '.join(_READERS)}"
         )
-    found = list(islice(read(path), limit))
+    found = list(islice(read(path, wanted), limit))
     if not found:
-        raise DataError(f"questions {str(path)!r}: no rows in it", hint="give a file with at least one question")
+        raise DataError(
+            f"{wanted.name} {str(path)!r}: no rows in it", hint=f"give a file with at least one {wanted.name[:-1]}"
+        )
     return found
 
 
@@ -54,11 +69,11 @@ def excerpt(value: Any, length: int = 60) -> str:
     return shown if len(shown) <= length else shown[: length - 3] + "..."
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, wanted: Wanted) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"questions {str(path)!r} cannot be read: {error.strerror}") from None
+        raise DataError(f"{wanted.name} {str(path)!r} cannot be read: {error.strerror}") from None
     try:
         text = content.decode("utf-8-sig")  # a byte order mark, as Excel writes it, is not part of the first cell
     except UnicodeDecodeError as error:
@@ -66,13 +81,15 @@ def _text(path: Path) -> str:
         byte = error.object[error.start]
         raise DataError(f"{path}:{line}: not UTF-8: byte 0x{byte:02x}", hint="save the file as UTF-8") from None
     if not text.strip():
-        raise DataError(f"questions {str(path)!r}: the file is empty", hint="give a file with at least one question")
+        raise DataError(
+            f"{wanted.name} {str(path)!r}: the file is empty", hint=f"give a file with at least one {wanted.name[:-1]}"
+        )
     return text
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def _jsonl(path: Path, wanted: Wanted) -> Iterator[Row]:
     # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped.
-    for number, line in enumerate(_text(path).split("\n"), 1):
+    for number, line in enumerate(_text(path, wanted).split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -82,12 +99,12 @@ def _jsonl(path: Path) -> Iterator[Row]:
             raise DataError(
                 f"{where}: not JSON: {_why(error)}: {excerpt(line.strip())}", hint="write one JSON object a line"
             ) from None
-        yield _row(number, where, cells)
+        yield _row(number, where, cells, wanted)
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path, wanted: Wanted) -> Iterator[Row]:
     try:
-        found = json.loads(_text(path))
+        found = json.loads(_text(path, wanted))
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise DataError(
@@ -96,14 +113,14 @@ def _json(path: Path) -> Iterator[Row]:
         ) from None
     if not isinstance(found, list):
         raise DataError(
-            f"questions {str(path)!r}: holds {_kind(found)}, not a list of rows", hint="write [{...}, {...}]"
+            f"{wanted.name} {str(path)!r}: holds {_kind(found)}, not a list of rows", hint="write [{...}, {...}]"
         )
     for number, cells in enumerate(found, 1):
-        yield _row(number, f"{path}: row {number}", cells)
+        yield _row(number, f"{path}: row {number}", cells, wanted)
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+def _csv(path: Path, wanted: Wanted) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(_text(path, wanted), newline=""), strict=True)
     try:
         header = list(reader.fieldnames or [])
         twice = sorted({name for name in header if header.count(name) > 1})
@@ -125,7 +142,7 @@ def _csv(path: Path) -> Iterator[Row]:
         ) from None
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, _wanted: Wanted) -> Iterator[Row]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
@@ -138,7 +155,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         yield Row(number, f"{path}: row {number}", cells)
 
 
-def _datasets_folder(path: Path) -> Iterator[Row]:
+def _datasets_folder(path: Path, wanted: Wanted) -> Iterator[Row]:
     try:
         import datasets
     except ImportError as error:
@@ -147,7 +164,7 @@ def _datasets_folder(path: Path) -> Iterator[Row]:
         found = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: not a folder of questions: {error}", hint="save it with save_to_disk, or name a file in it"
+            f"{path}: not a folder of {wanted.name}: {error}", hint="save it with save_to_disk, or name a file in it"
         ) from None
     if isinstance(found, dict):
         if "train" not in found:
@@ -160,11 +177,9 @@ def _datasets_folder(path: Path) -> Iterator[Row]:
         yield Row(number, f"{path}: row {number}", cells)
 
 
-def _row(number: int, where: str, cells: Any) -> Row:
+def _row(number: int, where: str, cells: Any, wanted: Wanted) -> Row:
     if not isinstance(cells, dict):
-        raise DataError(
-            f"{where}: {_kind(cells)}, not an object: {excerpt(cells)}", hint='write {"prompt": ..., "answer": ...}'
-        )
+        raise DataError(f"{where}: {_kind(cells)}, not an object: {excerpt(cells)}", hint=f"write {wanted.row}")
     return Row(number, where, cells)
 
 
@@ -180,7 +195,7 @@ def _why(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, Wanted], Iterator[Row]]] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".csv": _csv,

@@ -29,13 +29,15 @@ class Template:
     """What an audit found out about a tokenizer and its chat template.
 
     end_tokens: ids that end an answer. bos: ids put before the rendered text (empty if the template writes its own).
-    special: strings that the tokenizer turns into special tokens, which a user's text must not reach.
+    special: strings that the tokenizer turns into special tokens, which a user's text must not reach; first those that
+    leave the space behind them to the text. turn_end: the one that closes an answer; empty if the template writes none.
     """
 
     end_tokens: frozenset[int]
     bos: tuple[int, ...]
     special: tuple[str, ...]
     supports_system: bool
+    turn_end: str = ""
 
 
 def audit(
@@ -52,13 +54,15 @@ def audit(
     """
     if not tokenizer.chat_template:
         raise ModelError(f"{where}: the tokenizer has no chat template", hint=_HINT)
-    prompt = _render(tokenizer, [_ASKED], generation_prompt=True, where=where)
+    prompt = render(tokenizer, [_ASKED], generation_prompt=True, where=where)
     if _ASKED.content not in prompt:
         raise ModelError(f"{where}: the chat template leaves the user's message out of {prompt!r}", hint=_HINT)
     added = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
-    special = tuple(sorted(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special))
+    marked = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+    special = tuple(str(token) for token in sorted(marked, key=lambda token: (token.rstrip, str(token))))
     tail = _after_answer(tokenizer, prompt, special, where)
-    ends = _end_tokens(tokenizer, configs, _turn_end(tail, added))
+    turn_end = _turn_end(tail, added)
+    ends = _end_tokens(tokenizer, configs, added.get(turn_end))
     if not ends:
         raise ModelError(
             f"{where}: no end token in generation_config, config, the tokenizer or after an answer ({tail!r})",
@@ -67,8 +71,9 @@ def audit(
     return Template(
         end_tokens=ends,
         bos=_missing_bos(tokenizer, prompt, where),
-        special=special,
+        special=special if turn_end in special or not turn_end else (*special, turn_end),
         supports_system=_supports_system(tokenizer, where),
+        turn_end=turn_end,
     )
 
 
@@ -79,18 +84,9 @@ def encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], te
     who writes <|im_end|> ends no turn. Raises ModelError if the template refuses the messages.
     """
     where = str(tokenizer.name_or_path or "the tokenizer")
-    if not template.supports_system and any(message.role == "system" for message in messages):
-        raise ModelError(
-            f"{where}: its chat template has no system role",
-            hint="put the instruction into questions.template, or give model.chat_template",
-        )
-    cut = _unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
-    safe = [Message(message.role, _cut_special(message.content, template.special, cut)) for message in messages]
-    first, *rest = _render(tokenizer, safe, generation_prompt=True, where=where).split(cut)
-    tokens = [*template.bos, *_tokens(tokenizer, first)]
-    for piece in rest:
-        tokens += _continued(tokenizer, piece, template.special[0])
-    return tokens
+    safe, cut = guarded(tokenizer, messages, template, where=where)
+    text = render(tokenizer, safe, generation_prompt=True, where=where)
+    return [*template.bos, *tokens_behind(tokenizer, "", text, cut, template)]
 
 
 def decode(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> str:
@@ -101,9 +97,26 @@ def decode(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> str:
     return text
 
 
-def _render(
+def guarded(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], template: Template, *, where: str
+) -> tuple[list[Message], str]:
+    """The messages, and the character that cuts every special token's string in them: no whole one is of theirs.
+
+    Raises ModelError if there is a system message and the template has no place for it.
+    """
+    if not template.supports_system and any(message.role == "system" for message in messages):
+        raise ModelError(
+            f"{where}: its chat template has no system role",
+            hint="put the instruction into the user's message (questions.template), or give model.chat_template",
+        )
+    cut = _unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
+    return [Message(message.role, _cut_special(message.content, template.special, cut)) for message in messages], cut
+
+
+def render(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, generation_prompt: bool, where: str
 ) -> str:
+    """The text that the template makes of messages. Raises ModelError if it refuses them."""
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
@@ -114,13 +127,24 @@ def _render(
     return text
 
 
+def tokens_behind(
+    tokenizer: "PreTrainedTokenizerBase", front: str, text: str, cut: str, template: Template
+) -> list[int]:
+    """Token ids of a text with cuts, as they are behind a special token; behind "", those of a text's beginning."""
+    first, *rest = text.split(cut)
+    tokens = _continued(tokenizer, first, front)
+    for piece in rest:
+        tokens += _continued(tokenizer, piece, template.special[0])
+    return tokens
+
+
 def _tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _after_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, special: tuple[str, ...], where: str) -> str:
     """What the template writes after an answer, once prompt and answer are known to follow one another."""
-    full = _render(tokenizer, [_ASKED, _ANSWERED], generation_prompt=False, where=where)
+    full = render(tokenizer, [_ASKED, _ANSWERED], generation_prompt=False, where=where)
     # A reasoning model's prompt may open <think>, which its template leaves out of a finished turn on purpose.
     prompt = re.sub(r"<think>\s*\Z", "", prompt)
     if not full.startswith(prompt):
@@ -140,11 +164,10 @@ def _after_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, special: tu
     return tail
 
 
-def _turn_end(tail: str, added: dict[str, int]) -> int | None:
-    """Id of the token that closes an answer: the first added token after it, if nothing but space is in between."""
+def _turn_end(tail: str, added: dict[str, int]) -> str:
+    """The token that closes an answer: the first added one after it, if nothing but space is in between; or ""."""
     tail = tail.lstrip()
-    closing = [token for token in added if tail.startswith(token)]
-    return added[max(closing, key=len)] if closing else None
+    return max((token for token in added if tail.startswith(token)), key=len, default="")
 
 
 def _end_tokens(
@@ -180,7 +203,7 @@ def _missing_bos(tokenizer: "PreTrainedTokenizerBase", prompt: str, where: str) 
 def _supports_system(tokenizer: "PreTrainedTokenizerBase", where: str) -> bool:
     """False if the template refuses a system message, or accepts and drops it."""
     try:
-        text = _render(tokenizer, [_INSTRUCTED, _ASKED], generation_prompt=True, where=where)
+        text = render(tokenizer, [_INSTRUCTED, _ASKED], generation_prompt=True, where=where)
     except ModelError:
         return False
     return _INSTRUCTED.content in text

@@ -10,8 +10,9 @@ from typing import Any
 
 from groupwise import registry
 from groupwise.config import ModelConfig
-from groupwise.data import Message
+from groupwise.data import Example, Message
 from groupwise.errors import ModelError
+from groupwise.model import conversation
 from groupwise.model import template as templates
 
 NO_MODEL = "give a folder with config.json and *.safetensors, a hub name, or one of `groupwise list models`"
@@ -40,6 +41,10 @@ class ChatTokenizer:
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation, up to and including the generation prompt."""
         return templates.encode(self.tokenizer, messages, self.template)
+
+    def encode_example(self, example: Example) -> tuple[list[int], list[bool]]:
+        """Token ids of an example, and for each True if it is learned."""
+        return conversation.encode_example(self.tokenizer, example, self.template)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""

@@ -9,6 +9,7 @@ from groupwise.config import Recipe
 from groupwise.objective.surrogate import Objective
 from groupwise.train.companions import Companions, load_companions, reference_is_due, renew_reference
 from groupwise.train.loop import Summary, finish_step, run_steps
+from groupwise.train.progress import of_rollouts
 from groupwise.train.resolve import resolve_recipe, with_coefficients
 from groupwise.train.run import Run, open_run
 from groupwise.train.step import batch_of, sample_step
@@ -23,7 +24,12 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
         companions = load_companions(run, objective)
         optimizer = make_optimizer(run.policy, recipe.update)
         resume_optimizer(run, optimizer)
-        return run_steps(run, optimizer, lambda stop: grpo_step(run, stop, objective, companions, optimizer))
+        return run_steps(
+            run,
+            optimizer,
+            lambda stop: grpo_step(run, stop, objective, companions, optimizer),
+            progress=of_rollouts(recipe),
+        )
 
 
 def grpo_step(

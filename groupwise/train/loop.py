@@ -1,7 +1,7 @@
 """The steps of a run, whatever the stage: evaluate, step, record, save, stop when asked, and sum up at the end."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from groupwise.batch import Batch
+from groupwise.data import Group
 from groupwise.errors import RewardLimitError, StoppedEarly
 from groupwise.model.checkpoint import checkpoint_folder, latest_checkpoint
 from groupwise.objective.surrogate import Objective
@@ -28,7 +29,7 @@ from groupwise.train.tally import Tally
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to: figures before and after on the held-out questions, seconds of training, tokens sampled."""
+    """What a run came to: figures before and after on what is held out, seconds of training, tokens (and which)."""
 
     folder: Path
     checkpoint: Path
@@ -37,24 +38,37 @@ class Summary:
     tokens: int
     before: dict[str, Any]
     after: dict[str, Any]
+    tokens_are: str = "sampled"
 
 
-def run_steps(run: Run, optimizer: torch.optim.Optimizer, step: Callable[[Stop], dict[str, float]]) -> Summary:
+def run_steps(
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    step: Callable[[Stop], dict[str, float]],
+    *,
+    progress: Progress,
+    measure: Callable[[], dict[str, Any]] = dict,
+) -> Summary:
     """Does the recipe's steps from `run.step` on, with evaluations and checkpoints between, and writes summary.json.
 
-    step: does one, ends in `finish_step`, returns its metrics. What is done is saved before Interrupted (asked to stop)
-    or RewardLimitError goes on. Raises StoppedEarly if steps are missing at the end.
+    step: does one, records it, moves the run on, returns its metrics. measure: further figures of an evaluation. What
+    is done is saved before Interrupted (asked to stop) or RewardLimitError goes on. Raises StoppedEarly if steps are
+    missing at the end.
     """
-    recipe, stop, progress = run.recipe, Stop(), Progress(run.recipe)
+    recipe, stop = run.recipe, Stop()
+
+    def evaluated(name: str) -> dict[str, Any]:
+        return _evaluated(run, name, progress, measure)
+
     with stop.listening():
         try:
-            before = _recorded(run, "before") or _evaluated(run, "before", progress)
+            before = _recorded(run, "before") or evaluated("before")
             if run.step < recipe.update.steps:
                 progress.begin(run.folder, done=run.step)
             begun = run.step
             for number in range(begun, recipe.update.steps):
                 if _due(recipe.evaluate.every, number) and not (number == begun and _recorded(run, f"step-{number}")):
-                    _evaluated(run, f"step-{number}", progress)
+                    evaluated(f"step-{number}")
                 metrics = step(stop)
                 progress.row(run.step, metrics)
                 if _due(recipe.run.checkpoint_every, run.step) and run.step < recipe.update.steps:
@@ -65,11 +79,11 @@ def run_steps(run: Run, optimizer: torch.optim.Optimizer, step: Callable[[Stop],
                 raise StoppedEarly(told, hint="add --resume")
             with stop.guarded():
                 saved = _saved(run, optimizer)
-            after = _evaluated(run, "after", progress)
+            after = evaluated("after")
         except (Interrupted, RewardLimitError):
             progress.stopped(run.folder, run.step, _saved(run, optimizer) if run.step else None)
             raise
-    summary = Summary(run.folder, saved, run.step, run.seconds, run.tokens, before, after)
+    summary = Summary(run.folder, saved, run.step, run.seconds, run.tokens, before, after, progress.tokens_are)
     write_json(run.folder / "summary.json", {**asdict(summary), "folder": str(run.folder), "checkpoint": str(saved)})
     run.recorder.set_info("state", "finished")
     return summary
@@ -82,10 +96,6 @@ def finish_step(
     metrics = step_metrics(
         run.recipe, rollout, batch, tally, objective=objective, step=run.step, update_seconds=update_seconds
     )
-    advantages = output_advantages(rollout, batch)
-    run.recorder.write_step(run.step, rollout.groups, advantages=advantages, metrics=metrics)
-    run.step += 1
-    run.policy_version += tally.updates
     run.coefficients = coefficients_after(
         run.recipe.objective,
         objective,
@@ -95,8 +105,31 @@ def finish_step(
         outputs=len(batch),
     )
     run.drawn += rollout.drawn
+    return record_step(
+        run,
+        rollout.groups,
+        advantages=output_advantages(rollout, batch),
+        metrics=metrics,
+        updates=tally.updates,
+        tokens=int(metrics["tokens/sampled"]),
+    )
+
+
+def record_step(
+    run: Run,
+    groups: Sequence[Group],
+    *,
+    advantages: Sequence[Sequence[float | None]],
+    metrics: dict[str, float],
+    updates: int,
+    tokens: int,
+) -> dict[str, float]:
+    """Records a step, moves the run on by one, and returns the step's metrics."""
+    run.recorder.write_step(run.step, groups, advantages=advantages, metrics=metrics)
+    run.step += 1
+    run.policy_version += updates
     run.seconds += metrics["time/step"]
-    run.tokens += int(metrics["tokens/sampled"])
+    run.tokens += tokens
     return metrics
 
 
@@ -126,22 +159,24 @@ def _saved(run: Run, optimizer: torch.optim.Optimizer) -> Path:
     return target if latest_checkpoint(run.folder) == target else save(run, optimizer)
 
 
-def _evaluated(run: Run, name: str, progress: Progress) -> dict[str, Any]:
-    """Figures of an evaluation made now and recorded."""
-    if not run.questions.heldout:
-        return {}
-    with progress.evaluating(name, len(run.questions.heldout)):
-        result = evaluate(
-            run.recipe,
-            run.questions.heldout,
-            tokenizer=run.tokenizer,
-            engine=run.engine,
-            rewards=run.rewards,
-            samples=run.recipe.evaluate.samples,
-        )
-    run.recorder.write_evaluation(name, run.step, figures=result.figures, answers=result.answers)
-    progress.evaluated(name, result.figures)
-    return result.figures
+def _evaluated(run: Run, name: str, progress: Progress, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Figures of an evaluation made now and recorded; {} if nothing is held out."""
+    with progress.evaluating(name):
+        figures, answers = measure(), []
+        if run.questions.heldout:
+            result = evaluate(
+                run.recipe,
+                run.questions.heldout,
+                tokenizer=run.tokenizer,
+                engine=run.engine,
+                rewards=run.rewards,
+                samples=run.recipe.evaluate.samples,
+            )
+            figures, answers = figures | result.figures, result.answers
+    if figures:
+        run.recorder.write_evaluation(name, run.step, figures=figures, answers=answers)
+        progress.evaluated(name, figures)
+    return figures
 
 
 def _recorded(run: Run, name: str) -> dict[str, Any] | None:

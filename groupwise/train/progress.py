@@ -11,11 +11,12 @@ from typing import Any
 from rich.console import Console
 
 from groupwise.config import Recipe
-from groupwise.train.intervals import shown
+from groupwise.train.intervals import shown as with_interval
 
 HEADER_EVERY = 20
-_COLUMNS = (
-    # heading, metric, width, format
+Columns = tuple[tuple[str, str, int, str], ...]
+"""(heading, metric, width, format) of each figure in a step's line."""
+OF_ROLLOUTS: Columns = (
     ("reward", "reward/mean", 7, "{:.3f}"),
     ("right", "accuracy", 6, "{:.0%}"),
     ("formed", "formed", 6, "{:.0%}"),
@@ -32,55 +33,72 @@ _COLUMNS = (
 class Progress:
     """The live table. A figure that a step does not have is shown as -."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, *, plan: str, columns: Columns, tokens_are: str = "sampled") -> None:
+        """plan: what a step is, in numbers that leave no doubt about what a batch is."""
+        self.recipe, self.plan, self.columns, self.tokens_are = recipe, plan, columns, tokens_are
         self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._rows = 0
+        self._evaluation_seconds = 0.0
         self._seconds: list[float] = []
 
     def begin(self, folder: Path, *, done: int) -> None:
-        """Says what will be done, in numbers that leave no doubt about what a batch is."""
-        rollout, update = self.recipe.rollout, self.recipe.update
-        outputs = rollout.questions_per_step * rollout.group_size
-        per_rollout = update.updates_per_rollout * -(-outputs // (update.outputs_per_update or outputs))
-        self.console.print(
-            f"{self.recipe.objective.preset}: {rollout.questions_per_step} questions x {rollout.group_size} outputs = "
-            f"{outputs} outputs a step, {per_rollout} optimizer step(s) each"
-            f"{' (on policy)' if per_rollout == 1 else ''}, steps {done + 1} to {update.steps}, in {folder}"
-        )
+        """Says what will be done."""
+        self.console.print(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}")
 
     def row(self, step: int, metrics: Mapping[str, float]) -> None:
         """One finished step, with the time left by the mean of the last ten."""
         if self._rows % HEADER_EVERY == 0:
-            names = " ".join(f"{heading:>{width}}" for heading, _, width, _ in _COLUMNS)
+            names = " ".join(f"{heading:>{width}}" for heading, _, width, _ in self.columns)
             self.console.print(f"{'step':>9} {names} {'left':>7}", style="bold")
         self._rows += 1
         self._seconds = [*self._seconds[-9:], metrics["time/step"]]
         left = (self.recipe.update.steps - step) * sum(self._seconds) / len(self._seconds)
-        cells = [
-            f"{form.format(metrics[name]) if name in metrics else '-':>{width}}" for _, name, width, form in _COLUMNS
-        ]
+        shown = (form.format(metrics[name]) if name in metrics else "-" for _, name, _, form in self.columns)
+        cells = [f"{text:>{width}}" for text, (_, _, width, _) in zip(shown, self.columns, strict=True)]
         self.console.print(f"{f'{step}/{self.recipe.update.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
 
     @contextmanager
-    def evaluating(self, name: str, questions: int) -> Iterator[None]:
+    def evaluating(self, name: str) -> Iterator[None]:
         """A line that stands while an evaluation runs, on a terminal only."""
         started = time.perf_counter()
-        with self.console.status(f"evaluating ({name}) on {questions} held-out questions"):
+        with self.console.status(f"evaluating ({name})"):
             yield
-        self.console.print(f"evaluated ({name}) in {time.perf_counter() - started:.0f} s", end=": ")
+        self._evaluation_seconds = time.perf_counter() - started
 
     def evaluated(self, name: str, figures: Mapping[str, Any]) -> None:
-        right = shown({**figures, "value": figures["accuracy"]})
-        sampled = "".join(f", {key} {shown(figure)}" for key, figure in figures.items() if "@" in key)
+        told = [f"held-out loss {told_loss(figures['loss'])}"] if "loss" in figures else []
+        if "accuracy" in figures:
+            told.append(self._right(figures))
+        self.console.print(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(told)}")
+
+    def _right(self, figures: Mapping[str, Any]) -> str:
+        right = with_interval({**figures, "value": figures["accuracy"]})
+        sampled = "".join(f", {key} {with_interval(figure)}" for key, figure in figures.items() if "@" in key)
         unjudged = f", {figures['unjudged']} could not be judged" if figures["unjudged"] else ""
-        self.console.print(f"{right} of {figures['n']} right{sampled}{unjudged}")
+        return f"{right} of {figures['n']} right{sampled}{unjudged}"
 
     def stopped(self, folder: Path, step: int, checkpoint: Path | None) -> None:
         """What is safe and how to go on, after Ctrl-C or where rewards failed."""
         kept = f"saved in {checkpoint}" if checkpoint else "no step was finished yet"
         print(f"\nstopped after step {step}, {kept}", file=sys.stderr)
         print(f"go on with: groupwise train --run {quote(str(folder))} --resume", file=sys.stderr)
+
+
+def of_rollouts(recipe: Recipe) -> Progress:
+    """The live table of a stage that samples."""
+    rollout, update = recipe.rollout, recipe.update
+    outputs = rollout.questions_per_step * rollout.group_size
+    per_rollout = update.updates_per_rollout * -(-outputs // (update.outputs_per_update or outputs))
+    plan = (
+        f"{recipe.objective.preset}: {rollout.questions_per_step} questions x {rollout.group_size} outputs = "
+        f"{outputs} outputs a step, {per_rollout} optimizer step(s) each{' (on policy)' if per_rollout == 1 else ''}"
+    )
+    return Progress(recipe, plan=plan, columns=OF_ROLLOUTS)
+
+
+def told_loss(figure: Mapping[str, float]) -> str:
+    """A loss with its interval, in nats."""
+    return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from groupwise.record.schema import Answer
 from groupwise.train.evaluate import RIGHT
 from groupwise.train.intervals import shown, wilson
 from groupwise.train.loop import Summary
+from groupwise.train.progress import told_loss
 
 SHOWN = 3
 
@@ -21,14 +22,19 @@ SHOWN = 3
 def print_report(summary: Summary, console: Console | None = None) -> None:
     """The closing tables of a run, on stdout."""
     console = console or Console(highlight=False, markup=False)
-    if summary.before:
+    if "loss" in summary.before:
+        before, after = (told_loss(figures["loss"]) for figures in (summary.before, summary.after))
+        console.print(f"held-out loss, nats a token (95 % intervals): {before} -> {after}")
+    if "accuracy" in summary.before:
         console.print(_results(summary))
         with closing(open_record(summary.folder)) as record:
             answers = {e.name: _greedy(record, e) for e in record.evaluations() if e.name in ("before", "after")}
             questions = {question.id: question for question in record.questions("heldout")}
         console.print(_by_kind(questions, answers["before"], answers["after"]))
         console.print(_side_by_side(questions, answers["before"], answers["after"]))
-    console.print(f"{summary.steps} steps, {summary.tokens:,} tokens sampled, {summary.seconds:.0f} s of training")
+    console.print(
+        f"{summary.steps} steps, {summary.tokens:,} tokens {summary.tokens_are}, {summary.seconds:.0f} s of training"
+    )
     for line in (
         f"record      {summary.folder}/record.sqlite   (every completion, reward, advantage and metric)",
         f"figures     {summary.folder}/summary.json",

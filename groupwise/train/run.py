@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from groupwise.train.rollout import check_lengths
 TRAINED = 4
 """Model-sized fp32 tensors that training holds: weights, gradients and AdamW's two moments."""
 FIXED = (
-    *("stage", "seed", "model.path", "model.chat_template", "questions", "teacher"),
+    *("stage", "seed", "model.path", "model.chat_template", "questions", "examples", "teacher"),
     *("objective.reference_every", "critic.trunk", "critic.path"),
 )
 """What a resumed run must have as it began: with another value its earlier steps would mean something else."""
@@ -41,8 +41,9 @@ FIXED = (
 class Run:
     """What a stage works with. step: the next to do, from 0; seconds, tokens: of training so far, over all attempts.
 
-    drawn: questions taken from the order so far, where steps do not all take as many. coefficients: those that follow a
-    target, as the last step left them. beside: modules that a checkpoint holds beside the policy, by name.
+    drawn: questions taken from the order so far, where steps do not all take as many. read: what the stage learns from
+    beside questions (`open_run`). coefficients: those that follow a target, as the last step left them. beside: modules
+    that a checkpoint holds beside the policy, by name.
     """
 
     recipe: Recipe
@@ -58,6 +59,7 @@ class Run:
     seconds: float = 0.0
     tokens: int = 0
     drawn: int = 0
+    read: Any = None
     coefficients: dict[str, float] = field(default_factory=dict)
     beside: dict[str, torch.nn.Module] = field(default_factory=dict)
     resumed_from: Path | None = None
@@ -65,10 +67,18 @@ class Run:
 
 
 @contextmanager
-def open_run(recipe: Recipe, folder: Path, *, resume: bool, objective: Objective) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool,
+    objective: Objective | None = None,
+    read: Callable[[ChatTokenizer], Any] = lambda _: None,
+) -> Iterator[Run]:
     """A new run in a folder, or the one there taken up at its last checkpoint; closed whatever happens.
 
-    objective: what its models are loaded for. Raises InputError for what the user can mend, before weights are loaded.
+    objective: what its models are loaded for; None: the stage learns from no rewards. read: reads what the stage needs
+    beside questions. Raises InputError for what the user can mend, before weights are loaded.
     """
     _check_place(folder, resume=resume)
     latest = checkpoints.latest_checkpoint(folder) if resume else None
@@ -77,14 +87,17 @@ def open_run(recipe: Recipe, folder: Path, *, resume: bool, objective: Objective
     state: dict[str, Any] = checkpoints.load_state(latest) if latest else {}
     if resume:
         _check_resumed(recipe, folder, done=state.get("step", 0))
-    questions = load_questions(recipe.questions, recipe.seed)
-    # Drawn for its error: a step that wants more questions than there are is found here.
-    batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
+    questions = Questions((), ()) if recipe.questions is None else load_questions(recipe.questions, recipe.seed)
+    if objective is not None:
+        # Drawn for its error: a step that wants more questions than there are is found here.
+        batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
     with RewardSet(recipe.rewards) as rewards:
-        _check_rewards(recipe, rewards, questions.train, objective)
+        if questions.train:
+            _check_rewards(recipe, rewards, questions.train, objective)
         model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
         tokenizer = load_tokenizer(model, seed=recipe.seed)
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
+        material = read(tokenizer)
         require_room(recipe, tokenizer, folder, objective)
         policy = load_policy(model, tokenizer)
         engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
@@ -105,6 +118,7 @@ def open_run(recipe: Recipe, folder: Path, *, resume: bool, objective: Objective
                 seconds=state.get("seconds", 0.0),
                 tokens=state.get("tokens", 0),
                 drawn=state.get("drawn", 0),
+                read=material,
                 coefficients=state.get("coefficients", {}),
                 resumed_from=latest,
             )
@@ -137,14 +151,14 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
     return target
 
 
-def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objective: Objective) -> None:
+def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objective: Objective | None) -> None:
     """Raises if the disk cannot hold the checkpoints, or the memory the models of this run; loads no weights."""
     policy = _empty(tokenizer)
-    critic = recipe.critic if "values" in reads(objective.advantage) else None
+    critic = recipe.critic
     own_trunk = (
         [] if critic is None or critic.trunk == "shared" else [_other(critic.path, tokenizer, recipe.seed, "critic")]
     )
-    reference = [policy] * (objective.kl_coef > 0)
+    reference = [policy] * (objective is not None and objective.kl_coef > 0)
     teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
     trained = [policy, *own_trunk]
     # One more than is kept: the old one goes only when the new one is whole.
@@ -211,7 +225,9 @@ def _check_place(folder: Path, *, resume: bool) -> None:
         raise DataError(f"{where}: {place} is not a folder that can be written to", hint="give another place")
 
 
-def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Question], objective: Objective) -> None:
+def _check_rewards(
+    recipe: Recipe, rewards: RewardSet, questions: Sequence[Question], objective: Objective | None
+) -> None:
     """Raises DataError if a built-in reward cannot judge even an empty output: its answer or its params are wrong.
 
     A function of the user's own may have reasons to fail on one, or to see no steps in it, so it is not asked to pass
@@ -228,6 +244,8 @@ def _check_rewards(recipe: Recipe, rewards: RewardSet, questions: Sequence[Quest
                 f"reward {label!r} cannot judge question {question.id!r}: {part.detail.rpartition(chr(10))[2]}",
                 hint="give questions.answer_column or the reward's params their right values",
             )
+    if objective is None:
+        return
     built_in = all(config.function in registry.REWARDS for config in recipe.rewards)
     if "step_rewards" in reads(objective.advantage) and reward.steps is None and built_in:
         raise ConfigError(

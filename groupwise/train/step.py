@@ -39,10 +39,11 @@ def sample_step(run: Run) -> Rollout:
             policy_version=run.policy_version,
         )
 
+    assert recipe.questions is not None
     wanted, rounds = recipe.rollout.questions_per_step, recipe.rollout.refill_rounds
     train, shuffle = run.questions.train, recipe.questions.shuffle
     if rounds:
-        draw = _Drawing(run)
+        draw = _Drawing(run, shuffle=shuffle)
         rollout = sample_until_signal(
             draw, sample, separated=lambda group: separated(group, recipe), wanted=wanted, rounds=rounds
         )
@@ -87,8 +88,8 @@ def batch_of(run: Run, rollout: Rollout, *, objective: Objective, companions: Co
 class _Drawing:
     """Gives a step its next questions, none twice, and counts how many it took from the order."""
 
-    def __init__(self, run: Run) -> None:
-        self._run, self._seen, self.drawn = run, set[str](), 0
+    def __init__(self, run: Run, *, shuffle: bool) -> None:
+        self._run, self._shuffle, self._seen, self.drawn = run, shuffle, set[str](), 0
 
     def __call__(self, wanted: int) -> list[Question]:
         run, found = self._run, list[Question]()
@@ -99,7 +100,7 @@ class _Drawing:
                 run.drawn + self.drawn,
                 missing,
                 seed=run.recipe.seed,
-                shuffle=run.recipe.questions.shuffle,
+                shuffle=self._shuffle,
             ):
                 self.drawn += 1
                 if question.id not in self._seen:

@@ -87,7 +87,7 @@ def update_policy(
     passes but keep their place in the denominators. critic: learns from the same micro-batches, by the same optimizer;
     during its warm-up the policy's own terms are left out.
     """
-    _set_rates(optimizer, config, critic, step=step)
+    set_rates(optimizer, config, critic, step=step)
     warming = critic is not None and step < critic.config.warmup_steps
     tally = Tally()
     for rows in _updates(len(batch), config, seed=seed, step=step):
@@ -106,17 +106,17 @@ def update_policy(
                 _backward(policy, piece, objective, sampling, denominators, tally, config.recompute_layers, also)
             if critic and value and (warming or not critic.shared):
                 critic.backward(piece.rollouts, piece.mask, loss=value, recompute_layers=config.recompute_layers)
-        _bounded_step(optimizer, config, tally, step=step, still=warming)
+        bounded_step(optimizer, config, tally, step=step, still=warming)
     return tally
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, config: UpdateConfig, critic: Critic | None, *, step: int) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, config: UpdateConfig, critic: Critic | None, *, step: int) -> None:
     peaks = [config.learning_rate] + ([] if critic is None else [critic.config.learning_rate])
     for group, peak in zip(optimizer.param_groups, peaks, strict=True):
         group["lr"] = learning_rate(config, step, peak)
 
 
-def _bounded_step(
+def bounded_step(
     optimizer: torch.optim.Optimizer, config: UpdateConfig, tally: Tally, *, step: int, still: bool
 ) -> None:
     """One optimizer step, the gradient of each group of parameters bounded by itself. still: the first stays."""

@@ -25,6 +25,7 @@ RUN = (
     "docs/recipes.md",
     "docs/runs.md",
     "docs/compare.md",
+    "docs/sft.md",
     "docs/questions.md",
     "docs/rewards.md",
     "docs/architecture.md",
@@ -160,10 +161,10 @@ def test_a_files_hop_is_a_file():
 
 def test_the_metrics_of_the_readme_are_what_is_shown():
     from groupwise.metrics import METRICS
-    from groupwise.train.progress import _COLUMNS
+    from groupwise.train.progress import OF_ROLLOUTS
 
     rows = re.findall(r"^\| ([\w/]+(?:, left)?) \| `([\w/]+)` \|", text_of("README.md"), flags=re.MULTILINE)
-    assert [(heading.partition(",")[0], metric) for heading, metric in rows] == [c[:2] for c in _COLUMNS]
+    assert [(heading.partition(",")[0], metric) for heading, metric in rows] == [c[:2] for c in OF_ROLLOUTS]
     assert all(metric in METRICS for _, metric in rows)
 
 

@@ -77,7 +77,7 @@ def test_nan_and_infinite_metrics_are_kept_as_unknown(recorder):
 
 def test_a_metric_outside_the_catalogue_is_refused_before_anything_is_written(recorder):
     with pytest.raises(KeyError):
-        write(recorder, 0, loss=1.0)
+        write(recorder, 0, los=1.0)
     with read(recorder) as record:
         assert record.steps() == []
 

@@ -19,6 +19,7 @@ from groupwise.config import read_recipe
 from groupwise.errors import StoppedEarly
 from groupwise.record import list_runs, open_record
 from groupwise.train.loop import run_steps
+from groupwise.train.progress import of_rollouts
 from groupwise.train.resolve import resolve
 from groupwise.train.run import open_run
 from groupwise.train.update import make_optimizer
@@ -244,10 +245,9 @@ def test_too_many_failed_rewards_stop_the_run_with_the_step_on_record(tmp_path, 
 
 def test_a_run_that_did_fewer_steps_than_asked_is_an_error(tmp_path, recipe):
     settings = read_recipe(recipe[0], recipe[1:])
-    with (
-        open_run(settings, tmp_path / "run", resume=False, objective=resolve(settings.objective)) as run,
-        pytest.raises(StoppedEarly, match="0 of 4 steps done") as error,
-    ):
-        run_steps(run, make_optimizer(run.policy, settings.update), lambda stop: {"time/step": 1.0})
+    with open_run(settings, tmp_path / "run", resume=False, objective=resolve(settings.objective)) as run:
+        optimizer = make_optimizer(run.policy, settings.update)
+        with pytest.raises(StoppedEarly, match="0 of 4 steps done") as error:
+            run_steps(run, optimizer, lambda stop: {"time/step": 1.0}, progress=of_rollouts(settings))
     assert error.value.exit_code == 1
     assert not (tmp_path / "run" / "summary.json").exists()

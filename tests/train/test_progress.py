@@ -7,13 +7,13 @@ import pytest
 from rich.console import Console
 
 from groupwise.config import recipe_from
-from groupwise.train.progress import HEADER_EVERY, Progress
+from groupwise.train.progress import HEADER_EVERY, of_rollouts
 
 
 def progress(**update):
     """A Progress that writes into a string, and the string."""
     tree = {"model": {"path": "tiny"}, "questions": {"source": "arithmetic"}, "rewards": [{"function": "exact"}]}
-    shown = Progress(recipe_from({**tree, "update": {"steps": 100, **update}}))
+    shown = of_rollouts(recipe_from({**tree, "update": {"steps": 100, **update}}))
     text = io.StringIO()
     shown.console = Console(file=text, highlight=False, markup=False, soft_wrap=True, width=200)
     return shown, text
@@ -66,7 +66,7 @@ def test_the_headings_come_again():
 def test_an_evaluation_is_one_line():
     shown, text = progress()
     figures = {"accuracy": 0.8, "low": 0.49, "high": 0.943, "n": 10, "unjudged": 2}
-    with shown.evaluating("before", 12):
+    with shown.evaluating("before"):
         pass
     shown.evaluated("before", figures | {"pass@2": {"value": 0.9, "low": 0.6, "high": 1.0}})
     assert text.getvalue() == (
@@ -79,7 +79,7 @@ def test_an_evaluation_that_judged_nothing_shows_no_share():
     shown, text = progress()
     nan = float("nan")
     shown.evaluated("before", {"accuracy": nan, "low": nan, "high": nan, "n": 0, "unjudged": 4})
-    assert text.getvalue() == "- of 0 right, 4 could not be judged\n"
+    assert text.getvalue().endswith(": - of 0 right, 4 could not be judged\n")
 
 
 def test_a_stop_says_how_to_go_on(capsys):

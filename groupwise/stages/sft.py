@@ -1,0 +1,121 @@
+"""Supervised fine-tuning: learn to say what the examples say. Continued pre-training, where they are plain text."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groupwise.batch import microbatches
+from groupwise.config import Recipe
+from groupwise.envs.base import following
+from groupwise.errors import ConfigError
+from groupwise.train.examples import (
+    PLAIN,
+    Examples,
+    heldout_loss,
+    load_examples,
+    negative_log_likelihood,
+    rollouts_of,
+)
+from groupwise.train.figures import peak_memory
+from groupwise.train.loop import Summary, record_step, run_steps
+from groupwise.train.make_batch import microbatch_tokens
+from groupwise.train.progress import Columns, Progress
+from groupwise.train.run import Run, open_run
+from groupwise.train.stop import Stop
+from groupwise.train.tally import Tally
+from groupwise.train.update import bounded_step, learning_rate, make_optimizer, resume_optimizer, set_rates
+
+COLUMNS: Columns = (
+    ("loss", "loss", 7, "{:.4f}"),
+    ("learned", "tokens/learned", 8, "{:.0f}"),
+    ("read", "tokens/read", 8, "{:.0f}"),
+    ("grad", "grad_norm", 6, "{:.2f}"),
+    ("rate", "learning_rate", 8, "{:.1e}"),
+    ("s", "time/step", 6, "{:.1f}"),
+)
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
+    """Trains the recipe's model on its examples, in a run directory, and says what became of it."""
+    check(recipe)
+    config = recipe.examples
+    assert config is not None
+    with open_run(
+        recipe, folder, resume=resume, read=lambda tokenizer: load_examples(config, tokenizer, seed=recipe.seed)
+    ) as run:
+        examples: Examples = run.read
+        optimizer = make_optimizer(run.policy, recipe.update)
+        resume_optimizer(run, optimizer)
+        epochs = recipe.update.steps * config.per_step / len(examples.train)
+        plan = f"sft: {len(examples.train)} examples, {config.per_step} a step, {epochs:.1f} epochs in all"
+        return run_steps(
+            run,
+            optimizer,
+            lambda stop: sft_step(run, stop, optimizer),
+            progress=Progress(recipe, plan=plan, columns=COLUMNS, tokens_are="learned"),
+            measure=lambda: measured(run),
+        )
+
+
+def sft_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """One optimizer step on -mean log pi of the learned tokens, in a stream without padding."""
+    recipe, examples, policy = run.recipe, run.read, run.policy
+    config, update = recipe.examples, recipe.update
+    assert config is not None
+    chosen = following(
+        examples.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
+    )
+    with stop.guarded():
+        started = time.perf_counter()
+        rollouts = rollouts_of(chosen, policy.device)
+        learned, loss, tally = int(rollouts.output_mask.sum()), 0.0, Tally()
+        set_rates(optimizer, update, None, step=run.step)
+        optimizer.zero_grad(set_to_none=False)
+        for rows in microbatches(rollouts, microbatch_tokens(policy, update), question_once=policy.question_once):
+            piece = rollouts[rows]
+            own = negative_log_likelihood(piece.output_mask, learned)
+            scored = policy.backward(
+                piece,
+                piece.output_mask,
+                sampling=PLAIN,
+                loss=lambda logprobs, _, own=own: own(logprobs),  # type: ignore[misc]
+                recompute_layers=update.recompute_layers,
+            )
+            loss += float(own(scored.logprobs))
+        bounded_step(optimizer, update, tally, step=run.step, still=False)
+        metrics = {
+            "loss": loss,
+            "tokens/learned": float(learned),
+            "tokens/read": float(rollouts.lengths.sum()),
+            "grad_norm": tally.grad_norm,
+            "learning_rate": learning_rate(update, run.step),
+            "time/update": time.perf_counter() - started,
+            "time/step": time.perf_counter() - started,
+            "memory/peak": peak_memory(),
+        }
+        return record_step(run, [], advantages=[], metrics=metrics, updates=tally.updates, tokens=learned)
+
+
+def measured(run: Run) -> dict[str, Any]:
+    """The held-out loss as it is, if examples are held out."""
+    if not run.read.heldout:
+        return {}
+    tokens = microbatch_tokens(run.policy, run.recipe.update)
+    return {"loss": heldout_loss(run.policy, run.read.heldout, tokens=tokens)}
+
+
+def check(recipe: Recipe) -> None:
+    """Raises ConfigError for a setting that this stage does not read."""
+    unread = {
+        "update.updates_per_rollout": (recipe.update.updates_per_rollout, 1),
+        "update.outputs_per_update": (recipe.update.outputs_per_update, None),
+        "update.mask_truncated": (recipe.update.mask_truncated, False),
+        "critic": (recipe.critic, None),
+        "teacher": (recipe.teacher, None),
+        "objective": (recipe.objective, type(recipe.objective)()),
+    }
+    for name, (value, default) in unread.items():
+        if value != default:
+            raise ConfigError(f"{name}: stage 'sft' does not read it", hint="drop it, or take another stage")

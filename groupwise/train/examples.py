@@ -1,0 +1,110 @@
+"""Examples as tensors, and the plain loss on them: what supervised fine-tuning learns from and is measured by."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from groupwise.batch import Rollouts, microbatches
+from groupwise.config import ExamplesConfig
+from groupwise.data import Example, Sampling
+from groupwise.envs.examples import read_examples, set_aside
+from groupwise.errors import ConfigError, DataError
+from groupwise.model.policy import Policy
+from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.train.intervals import bootstrap
+
+PLAIN = Sampling(max_new_tokens=1)
+"""The model's own distribution, at temperature 1: what is imitated was not sampled from it."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example's token ids, and which of them are learned."""
+
+    tokens: tuple[int, ...]
+    learned: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from, and what only the loss is measured on."""
+
+    train: tuple[Encoded, ...]
+    heldout: tuple[Encoded, ...]
+
+
+def load_examples(config: ExamplesConfig, tokenizer: ChatTokenizer, *, seed: int) -> Examples:
+    """The examples that a recipe asks for, as token ids. Raises DataError or ConfigError with file and line."""
+    read = read_examples(Path(config.source), limit=config.size)
+    if config.heldout is not None:
+        train, heldout = read, read_examples(Path(config.heldout), limit=config.heldout_size)
+        said = {example.fingerprint for example in heldout}
+        both = next((example for example in train if example.fingerprint in said), None)
+        if both is not None:
+            raise DataError(f"{both.where}: held out in {config.heldout!r} too", hint="take it out of one of the two")
+    else:
+        train, heldout = set_aside(read, size=config.heldout_size, seed=seed)
+    found = Examples(*(tuple(_encoded(part, config, tokenizer)) for part in (train, heldout)))
+    if len(found.train) < config.per_step:
+        raise ConfigError(
+            f"examples.per_step = {config.per_step}, but there are {len(found.train)} examples to learn from",
+            hint=f"set it to {len(found.train)} or less, or give more examples",
+        )
+    return found
+
+
+def _encoded(examples: Sequence[Example], config: ExamplesConfig, tokenizer: ChatTokenizer) -> list[Encoded]:
+    limit, found = min(config.max_tokens, tokenizer.context), []
+    for example in examples:
+        tokens, learned = tokenizer.encode_example(example)
+        if len(tokens) > limit and config.too_long == "refuse":
+            raise DataError(
+                f"{example.where}: {len(tokens)} tokens, more than {limit} (examples.max_tokens, the model's context "
+                f"of {tokenizer.context})",
+                hint="raise examples.max_tokens, or set examples.too_long to drop or cut",
+            )
+        if len(tokens) > limit and config.too_long == "drop":
+            continue
+        tokens, learned = tokens[:limit], learned[:limit]
+        if any(learned[1:]):  # nothing predicts the first token
+            found.append(Encoded(tuple(tokens), (False, *learned[1:])))
+    return found
+
+
+def rollouts_of(examples: Sequence[Encoded], device: torch.device) -> Rollouts:
+    """Examples as rows of their own, without rewards; `output_mask` is what is learned."""
+    lengths = [len(example.tokens) for example in examples]
+    tokens = torch.zeros(len(examples), max(lengths), dtype=torch.long)
+    learned = torch.zeros(tokens.shape, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        tokens[row, : lengths[row]] = torch.tensor(example.tokens)
+        learned[row, : lengths[row]] = torch.tensor(example.learned)
+    return Rollouts(
+        tokens=tokens.to(device),
+        question_lengths=torch.ones(len(examples), dtype=torch.long, device=device),
+        lengths=torch.tensor(lengths, device=device),
+        output_mask=learned.to(device),
+        sampled_logprobs=torch.zeros(tokens.shape, device=device),
+        rewards=torch.zeros(len(examples), device=device),
+        group=torch.arange(len(examples), device=device),
+    )
+
+
+def negative_log_likelihood(mask: Tensor, tokens: float) -> Callable[[Tensor], Tensor]:
+    """log pi [B, T] -> -sum log pi / tokens over the mask [B, T]; tokens: those of the whole optimizer step. Nats."""
+    return lambda logprobs: -torch.where(mask, logprobs, 0.0).sum() / tokens
+
+
+def heldout_loss(policy: Policy, examples: Sequence[Encoded], *, tokens: int) -> dict[str, float]:
+    """Mean over examples of the mean loss a token, with its 95 % interval by bootstrap over examples. Nats a token."""
+    rollouts = rollouts_of(examples, policy.device)
+    means = torch.zeros(len(examples))
+    for rows in microbatches(rollouts, tokens, question_once=policy.question_once):
+        piece = rollouts[rows]
+        scored = policy.logprobs(piece, piece.output_mask, sampling=PLAIN).logprobs
+        means[rows.cpu()] = (-scored.sum(1) / piece.output_mask.sum(1)).float().cpu()
+    figure = bootstrap(means.tolist())
+    return {"value": figure.value, "low": figure.low, "high": figure.high}
