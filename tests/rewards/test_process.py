@@ -193,12 +193,12 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path, how):
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     pids = tmp_path / "pids"
-    for _ in range(200):
+    for _ in range(1200):  # a busy machine may take long to start Python twice
         if pids.exists() and len(pids.read_text().split()) == 2:
             break
         time.sleep(0.05)
     parent.send_signal(how)
-    _, told = parent.communicate(timeout=10)
+    _, told = parent.communicate(timeout=60)
     assert all(gone(int(pid)) for pid in pids.read_text().split())
     assert told.count("Traceback") == (1 if how == signal.SIGINT else 0)  # the parent's own; the child is silent
 

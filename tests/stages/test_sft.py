@@ -108,7 +108,7 @@ def test_the_gradient_is_that_of_the_plain_loss_however_it_is_cut(tmp_path, tiny
         ids = torch.tensor([example.tokens])
         chosen = policy.model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
         means.append(-chosen[torch.tensor(example.learned[1:])].mean())
-    assert figure["value"] == pytest.approx(float(torch.stack(means).mean()), rel=1e-5)
+    assert figure["value"] == pytest.approx(float(torch.stack(means).mean().detach()), rel=1e-5)
 
 
 def test_examples_that_are_too_long_are_refused_dropped_or_cut_as_asked(tmp_path, tiny_folder):
