@@ -191,6 +191,8 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path, how):
         f"with RewardSet([RewardConfig(function='{FUNCTIONS}:with_a_child_of_its_own')]) as rewards:\n"
         f"    rewards.score([question()], [output({str(tmp_path / 'pids')!r})])\n"
     )
+    # a shell's background jobs ignore SIGINT, and what they start inherits that
+    script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     pids = tmp_path / "pids"
     for _ in range(1200):  # a busy machine may take long to start Python twice
