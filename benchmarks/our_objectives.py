@@ -15,6 +15,7 @@ from groupwise.objective.presets import A2C, DAPO, GRPO, REINFORCE_PP, RLOO, Pre
 from groupwise.objective.surrogate import Objective, called, policy_loss
 from groupwise.objective.token_advantage import gae, token_rewards
 from groupwise.objective.value import value_loss
+from groupwise.train.resolve import objective_of
 from groupwise.train.steering import coefficients_after, kl_coef_after
 
 ONE_ADVANTAGE = ("sequence_clip", "geometric_clip")
@@ -74,18 +75,9 @@ def rows() -> dict[str, Row]:
     return found
 
 
-def objective_of(row: Row) -> Objective:
-    preset = row.preset
-    return Objective(
-        advantage=registry.load(registry.ADVANTAGES, preset.advantage),
-        loss=registry.load(registry.LOSSES, preset.loss),
-        aggregate=registry.load(registry.AGGREGATES, preset.aggregate),
-        kl=registry.load(registry.KL_ESTIMATORS, preset.kl_estimator),
-        clip_low=preset.clip_low,
-        clip_high=preset.clip_high,
-        kl_coef=preset.kl_coef,
-        entropy_coef=preset.entropy_coef,
-        kl_in=preset.kl_in,
+def objective_of_row(row: Row) -> Objective:
+    return replace(
+        objective_of(row.preset),
         correction=registry.load(registry.CORRECTIONS, row.correction),
         correction_low=row.low,
         correction_high=row.high,
@@ -96,7 +88,7 @@ def loss_and_gradient(row: Row, batch: Batch) -> tuple[Tensor, Tensor]:
     """The loss, and its derivatives by log-probabilities and entropies, [2, B, T]."""
     logprobs, entropies = (batch[name].clone().requires_grad_() for name in ("logprobs", "entropies"))
     terms = policy_loss(
-        objective_of(row),
+        objective_of_row(row),
         logprobs,
         old_logprobs=batch["old_logprobs"],
         ref_logprobs=batch["ref_logprobs"],
@@ -190,7 +182,7 @@ def entropy_coefs(steered: Steered) -> Tensor:
         entropy_target=steered.entropy_target,
         entropy_step=steered.entropy_step,
     )
-    objective = objective_of(Row(replace(GRPO, entropy_coef=steered.entropy_coef)))
+    objective = objective_of_row(Row(replace(GRPO, entropy_coef=steered.entropy_coef)))
     held: dict[str, float] = {}
     found = []
     for entropy in steered.entropy:

@@ -304,6 +304,8 @@ class Recipe(Section):
                 raise ValueError("rewards without questions: there is nothing to measure; add questions, or drop them")
         elif self.questions is None:
             raise ValueError("questions: missing; add it to the recipe")
+        elif self.examples is not None:
+            raise ValueError(f"examples: stage {self.stage!r} learns from none; set stage to sft, or drop the section")
         if self.questions is not None and not self.rewards:
             raise ValueError("rewards = []: a run needs at least one reward function")
         return self

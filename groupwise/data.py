@@ -48,7 +48,6 @@ class Example:
     text: None for a conversation, whose messages end with the assistant's.
     """
 
-    id: str
     where: str
     messages: tuple[Message, ...] = ()
     text: str | None = None

@@ -113,6 +113,10 @@ def test_a_device_that_is_not_there(here, no_weights):
         ),
         (("stage=ppo", "objective.preset=ppo", "critic.path=other"), r"critic\.path = 'other': its tokenizer is not"),
         (
+            ("examples.source=rows.jsonl",),
+            r"examples: stage 'grpo' learns from none; set stage to sft, or drop the sect",
+        ),
+        (
             ("critic.discount=0.9",),
             r"critic: stage 'grpo' has no critic; set stage to ppo, or drop the section critic$",
         ),

@@ -45,7 +45,7 @@ def _question(row: Row, stem: str, prompt_column: str, answer_column: str | None
         meta["_plain"] = True
     else:
         messages = conversation(prompt, f"{row.where}: {prompt_column}")
-    return Question(row_id(row, stem), messages, _answer(row, answer_column), meta)
+    return Question(_id(row, stem), messages, _answer(row, answer_column), meta)
 
 
 def conversation(
@@ -142,7 +142,7 @@ def _answer(row: Row, column: str | None) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def row_id(row: Row, stem: str) -> str:
+def _id(row: Row, stem: str) -> str:
     """A row's name: its column `id`, verl's index, or the file's stem and its number."""
     extra = row.cells.get("extra_info")
     index = extra.get("index") if isinstance(extra, dict) else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from groupwise.data import Example, Message, Role
 from groupwise.envs.base import drawn_apart
-from groupwise.envs.dataset import conversation, encodable, row_id
+from groupwise.envs.dataset import conversation, encodable
 from groupwise.envs.files import EXAMPLES, Row, excerpt, rows
 from groupwise.errors import DataError
 from groupwise.registry import nearest
@@ -38,10 +38,10 @@ def read_examples(path: Path, *, limit: int | None = None) -> list[Example]:
     found = rows(path, limit, wanted=EXAMPLES)
     columns = _columns(path, list(dict.fromkeys(name for row in found for name in row.cells)))
     if columns == (TEXT_COLUMN,):
-        read: Callable[[Row, str, tuple[str, ...]], Example] = _text
+        read: Callable[[Row, tuple[str, ...]], Example] = _text
     else:
         read = _conversation if len(columns) == 1 else _pair
-    return [read(_complete(row, columns), row_id(row, path.stem), columns) for row in found]
+    return [read(_complete(row, columns), columns) for row in found]
 
 
 def set_aside(examples: Sequence[Example], *, size: int, seed: int) -> tuple[list[Example], list[Example]]:
@@ -54,9 +54,9 @@ def set_aside(examples: Sequence[Example], *, size: int, seed: int) -> tuple[lis
     distinct = len({example.fingerprint for example in examples})
     if distinct <= size:
         raise DataError(
-            f"heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct: none would "
-            "be left to train on",
-            hint="set a smaller heldout_size (0: none), or give more examples",
+            f"examples.heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct: "
+            "none would be left to train on",
+            hint="set a smaller examples.heldout_size (0: none), or give more examples",
         )
     return drawn_apart(examples, size, seed)
 
@@ -92,21 +92,21 @@ def _complete(row: Row, columns: tuple[str, ...]) -> Row:
     return row
 
 
-def _text(row: Row, name: str, columns: tuple[str, ...]) -> Example:
+def _text(row: Row, columns: tuple[str, ...]) -> Example:
     place = f"{row.where}: {columns[0]}"
-    return Example(name, row.where, text=_filled(row.cells[columns[0]], place))
+    return Example(row.where, text=_filled(row.cells[columns[0]], place))
 
 
-def _conversation(row: Row, name: str, columns: tuple[str, ...]) -> Example:
+def _conversation(row: Row, columns: tuple[str, ...]) -> Example:
     cell, place = row.cells[columns[0]], f"{row.where}: {columns[0]}"
     if not isinstance(cell, list):
         raise DataError(
             f"{place} = {excerpt(cell)} is {type(cell).__name__}", hint="give a list of messages, which CSV has none of"
         )
-    return Example(name, row.where, _in_order(_messages(cell, place), place))
+    return Example(row.where, _in_order(_messages(cell, place), place))
 
 
-def _pair(row: Row, name: str, columns: tuple[str, ...]) -> Example:
+def _pair(row: Row, columns: tuple[str, ...]) -> Example:
     first, second = columns
     asked, answer = row.cells[first], row.cells[second]
     if isinstance(asked, str):
@@ -121,7 +121,7 @@ def _pair(row: Row, name: str, columns: tuple[str, ...]) -> Example:
             f"{row.where}: {second} has no assistant turn: {excerpt(answer)}", hint="put what is learned into it"
         )
     messages = _in_order((*prompt, *completion), f"{row.where}: {first} and {second}")
-    return Example(name, row.where, messages, prompt_messages=len(prompt))
+    return Example(row.where, messages, prompt_messages=len(prompt))
 
 
 def _said(role: Role, cell: Any, place: str) -> tuple[Message, ...]:

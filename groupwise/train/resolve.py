@@ -1,6 +1,6 @@
 """From a recipe to its objective, and what cannot work together is refused, before a model is loaded."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from groupwise import registry
 from groupwise.config import ObjectiveConfig, Recipe
 from groupwise.errors import ConfigError
 from groupwise.objective.correction import uncorrected
+from groupwise.objective.presets import Preset
 from groupwise.objective.surrogate import Objective, reads
 
 INEXACT = "token_truncated"
@@ -21,22 +22,10 @@ def resolve(config: ObjectiveConfig, *, exact_engine: bool = True) -> Objective:
     Raises ConfigError for an unknown name, or bounds that the loss cannot use.
     """
     row = registry.load(registry.PRESETS, config.preset, "objective.preset")
-
-    def column(name: str) -> Any:
-        own = getattr(config, name)
-        return getattr(row, name) if own is None else own
-
+    own = {column.name: value for column in fields(row) if (value := getattr(config, column.name, None)) is not None}
     correction = config.correction or ("uncorrected" if exact_engine else INEXACT)
-    objective = Objective(
-        advantage=registry.load(registry.ADVANTAGES, str(column("advantage")), "objective.advantage"),
-        loss=registry.load(registry.LOSSES, str(column("loss")), "objective.loss"),
-        aggregate=registry.load(registry.AGGREGATES, str(column("aggregate")), "objective.aggregate"),
-        kl=registry.load(registry.KL_ESTIMATORS, str(column("kl_estimator")), "objective.kl_estimator"),
-        clip_low=float(column("clip_low")),
-        clip_high=float(column("clip_high")),
-        kl_coef=float(column("kl_coef")),
-        entropy_coef=float(column("entropy_coef")),
-        kl_in=column("kl_in"),
+    objective = replace(
+        objective_of(replace(row, **own)),
         correction=registry.load(registry.CORRECTIONS, correction, "objective.correction"),
         correction_low=config.correction_low,
         correction_high=config.correction_high,
@@ -45,6 +34,21 @@ def resolve(config: ObjectiveConfig, *, exact_engine: bool = True) -> Objective:
     nothing = torch.zeros(1, 1)  # a loss refuses bounds that it cannot use here, before the model is loaded
     objective.loss(nothing, nothing, nothing, nothing == 0, objective.clip_low, objective.clip_high)
     return objective
+
+
+def objective_of(row: Preset) -> Objective:
+    """The functions that a row names, with its coefficients. Raises ConfigError for an unknown name."""
+    return Objective(
+        advantage=registry.load(registry.ADVANTAGES, row.advantage, "objective.advantage"),
+        loss=registry.load(registry.LOSSES, row.loss, "objective.loss"),
+        aggregate=registry.load(registry.AGGREGATES, row.aggregate, "objective.aggregate"),
+        kl=registry.load(registry.KL_ESTIMATORS, row.kl_estimator, "objective.kl_estimator"),
+        clip_low=row.clip_low,
+        clip_high=row.clip_high,
+        kl_coef=row.kl_coef,
+        entropy_coef=row.entropy_coef,
+        kl_in=row.kl_in,
+    )
 
 
 def resolve_recipe(recipe: Recipe) -> Objective:

@@ -46,12 +46,12 @@ def _turns(*roles):
 )  # fmt: skip
 def test_usual_columns_are_read(tmp_path, row, messages, prompt_messages):
     path = _jsonl(tmp_path, row)
-    assert read_examples(path) == [Example("e:1", f"{path}:1", messages, prompt_messages=prompt_messages)]
+    assert read_examples(path) == [Example(f"{path}:1", messages, prompt_messages=prompt_messages)]
 
 
 def test_a_plain_text_is_kept_as_it_is(tmp_path):
     path = _jsonl(tmp_path, {"text": " a\n", "id": 5})
-    assert read_examples(path) == [Example("5", f"{path}:1", text=" a\n")]
+    assert read_examples(path) == [Example(f"{path}:1", text=" a\n")]
 
 
 def test_turns_may_alternate_with_tools_behind_the_assistants(tmp_path):
@@ -163,30 +163,30 @@ def test_file_errors_speak_of_examples(tmp_path):
 
 def test_an_example_that_is_held_out_leaves_no_twin_in_train():
     texts = ["a", "b", "a", "c ", "d", " c", "e"]  # distinct: a b c d e
-    examples = [Example(str(number), "", text=text) for number, text in enumerate(texts)]
+    examples = [Example(str(number), text=text) for number, text in enumerate(texts)]
     for seed in range(5):
         train, heldout = set_aside(examples, size=2, seed=seed)
         held = {example.fingerprint for example in heldout}
         assert len(heldout) == len(held) == 2
         assert train == [example for example in examples if example.fingerprint not in held]
     assert set_aside(examples, size=2, seed=0) == set_aside(examples, size=2, seed=0)
-    assert len({tuple(e.id for e in set_aside(examples, size=2, seed=seed)[1]) for seed in range(5)}) > 1
+    assert len({tuple(e.where for e in set_aside(examples, size=2, seed=seed)[1]) for seed in range(5)}) > 1
     assert set_aside(examples, size=0, seed=0) == (examples, [])
 
 
 def test_an_example_is_told_apart_by_what_it_says():
-    # roles, words and kind count; id, place, spacing and what of it is learned do not
-    same = [Example("1", "a", TURNS), Example("2", "b", (Message("user", " q\n"), TURNS[1]), prompt_messages=1)]
+    # roles, words and kind count; place, spacing and what of it is learned do not
+    same = [Example("a", TURNS), Example("b", (Message("user", " q\n"), TURNS[1]), prompt_messages=1)]
     swapped = (Message("assistant", "q"), Message("user", "a"))
-    texts = [Example("1", "a", text="q a"), Example("2", "b", text=" q\na")]
-    others = [Example("1", "a", TURNS[:1]), Example("1", "a", swapped)]
+    texts = [Example("a", text="q a"), Example("b", text=" q\na")]
+    others = [Example("a", TURNS[:1]), Example("a", swapped)]
     for twins in (same, texts):
         assert len({example.fingerprint for example in twins}) == 1
     assert len({example.fingerprint for example in (*same, *texts, *others)}) == 4
 
 
 def test_too_few_distinct_examples_to_set_aside_are_refused_with_the_numbers():
-    examples = [Example(str(number), "", text=text) for number, text in enumerate("aab")]
+    examples = [Example(str(number), text=text) for number, text in enumerate("aab")]
     with pytest.raises(
         DataError, match=r"heldout_size = 2, but there are 3 examples, 2 of them distinct: none .*; set a"
     ):

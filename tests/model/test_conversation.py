@@ -51,7 +51,7 @@ WITH_TOOLS = [*LONGER, ("tool", "2 2"), ("tool", "3"), ("assistant", "you are")]
 
 
 def example(turns, **fields) -> Example:
-    return Example("e", "rows.jsonl:7", tuple(Message(role, content) for role, content in turns), **fields)
+    return Example("rows.jsonl:7", tuple(Message(role, content) for role, content in turns), **fields)
 
 
 def encoded(tokenizer, turns, **fields):

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groupwise import registry
 from groupwise.objective.losses import Denominators
-from groupwise.objective.presets import Preset
 from groupwise.objective.surrogate import Objective, Terms, policy_loss
 from groupwise.objective.token_advantage import token_rewards
 
@@ -96,21 +94,6 @@ def advantage_inputs(rewards: Tensor, group: Tensor, mask: Tensor) -> dict[str, 
         "old_logprobs": -0.1 - 3 * noise[1],
         "teacher_logprobs": -0.1 - 3 * noise[2],
     }
-
-
-def objective_of(preset: Preset) -> Objective:
-    """The functions that a row names."""
-    return Objective(
-        advantage=registry.load(registry.ADVANTAGES, preset.advantage),
-        loss=registry.load(registry.LOSSES, preset.loss),
-        aggregate=registry.load(registry.AGGREGATES, preset.aggregate),
-        kl=registry.load(registry.KL_ESTIMATORS, preset.kl_estimator),
-        clip_low=preset.clip_low,
-        clip_high=preset.clip_high,
-        kl_coef=preset.kl_coef,
-        entropy_coef=preset.entropy_coef,
-        kl_in=preset.kl_in,
-    )
 
 
 def terms_of(objective: Objective, made: Made, denominators: Denominators | None = None) -> Terms:

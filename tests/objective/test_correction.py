@@ -16,8 +16,9 @@ from groupwise.objective.correction import (
 from groupwise.objective.losses import Denominators, per_token, reinforce
 from groupwise.objective.presets import GRPO
 from groupwise.objective.surrogate import policy_loss
+from groupwise.train.resolve import objective_of
 from tests.close import close
-from tests.objective.made import batch, loss_and_gradient, objective_of, terms_of
+from tests.objective.made import batch, loss_and_gradient, terms_of
 
 RATIOS = [[0.25, 0.5, 1.0, 2.0, 4.0]]
 

@@ -9,8 +9,8 @@ from groupwise.objective.advantage import group_relative
 from groupwise.objective.correction import sequence_truncated, token_truncated
 from groupwise.objective.losses import Denominators, clip, log_ratio, per_output
 from groupwise.objective.presets import DR_GRPO, GRPO, REINFORCE, RLOO
+from groupwise.train.resolve import objective_of
 from tests.close import close
-from tests.objective.made import objective_of
 from tests.objective.test_policy_gradient import (
     MASK,
     MAX_TOKENS,
