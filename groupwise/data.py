@@ -60,6 +60,37 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two answers to one conversation, of which one is preferred. where: its place in words. margin: by how much."""
+
+    where: str
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    margin: float | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what it says, up to spacing."""
+        return _fingerprint((*self.prompt, Message("assistant", self.chosen), Message("assistant", self.rejected)))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer to a conversation that was liked or not. where: its place in words."""
+
+    where: str
+    prompt: tuple[Message, ...]
+    completion: str
+    liked: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what it says, up to spacing; a judgement is no part of it."""
+        return _fingerprint((*self.prompt, Message("assistant", self.completion)))
+
+
+@dataclass(frozen=True)
 class Sampling:
     """The distribution that tokens are drawn from, and when an output ends.
 

@@ -13,11 +13,19 @@ STAGES = {
     "sft": "groupwise.stages.sft:train",
 }
 
-WITH_CRITIC = ("ppo",)
-"""Stages that have a critic; their recipes have the section `critic`, with its defaults if it is left out."""
+SECTIONS = {
+    "critic": ("ppo",),
+    "reward_model": ("reward_model",),
+    "preference": ("preference",),
+    "rejection": ("rejection",),
+}
+"""Sections of a recipe that belong to some stages alone; these have them with their defaults if they are left out."""
 
-FROM_EXAMPLES = ("sft",)
+FROM_EXAMPLES = ("sft", "reward_model", "preference")
 """Stages that learn from examples; theirs is the section `examples`, and questions are for measuring alone."""
+
+WITHOUT_UPDATE = ("rejection",)
+"""Stages that change no weights."""
 
 PRESETS = {
     "grpo": "groupwise.objective.presets:GRPO",
@@ -113,6 +121,8 @@ ENVS = {
     "reasoning_gym": "groupwise.envs.reasoning_gym:questions",
 }
 
+EXAMPLES: dict[str, str] = {}
+
 MODELS = {
     "smollm2-135m-instruct": "groupwise.model.builtin:smollm2_135m_instruct",
     "tiny": "groupwise.model.builtin:tiny",
@@ -124,6 +134,7 @@ TABLES: dict[str, Mapping[str, str]] = {
     "corrections": CORRECTIONS,
     "engines": ENGINES,
     "envs": ENVS,
+    "examples": EXAMPLES,
     "kl_estimators": KL_ESTIMATORS,
     "losses": LOSSES,
     "models": MODELS,

@@ -118,7 +118,7 @@ def test_a_device_that_is_not_there(here, no_weights):
         ),
         (
             ("critic.discount=0.9",),
-            r"critic: stage 'grpo' has no critic; set stage to ppo, or drop the section critic$",
+            r"critic: stage 'grpo' has none; set stage to ppo, or drop the section$",
         ),
         (("critic.lambda=0.9",), r"critic\.lambda: unknown key; did you mean 'gae_lambda'\?$"),
         (

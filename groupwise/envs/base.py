@@ -1,13 +1,12 @@
 """Train and held-out questions of a recipe, and each step's batch. Knows no file format and no kind of question."""
 
 import dataclasses
-import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from groupwise import registry
 from groupwise.config import QuestionsConfig
 from groupwise.data import Message, Question
 from groupwise.envs.dataset import read_questions
+from groupwise.envs.made import made
 from groupwise.errors import ConfigError, DataError
 
 _ORDER, _HELDOUT = 0, 1  # spawn keys: what is drawn for one never moves the other
@@ -156,8 +156,6 @@ def _file(config: QuestionsConfig, path: str, limit: int | None) -> list[Questio
 
 
 def _generated(config: QuestionsConfig, seed: int) -> list[Question]:
-    make = registry.load(registry.ENVS, config.source, "questions.source")
-    _check_params(make, config)
     if config.heldout is None:
         for field in ("prompt_column", "answer_column"):
             if getattr(config, field) is not None:
@@ -165,32 +163,7 @@ def _generated(config: QuestionsConfig, seed: int) -> list[Question]:
                     f"questions.{field} = {getattr(config, field)!r}: environment {config.source!r} has no columns",
                     hint=f"drop questions.{field}",
                 )
-    size = {} if config.size is None else {"size": config.size}
-    questions: list[Question] = make(seed, **size, **config.params)
-    return questions
-
-
-def _check_params(make: Callable[..., Any], config: QuestionsConfig) -> None:
-    """Raises ConfigError for a parameter that the environment does not have, or needs and was not given."""
-    taken: Mapping[str, inspect.Parameter] = inspect.signature(make).parameters
-    named = {name: p for name, p in taken.items() if p.kind is p.KEYWORD_ONLY}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    for name in config.params:
-        where = f"questions.params.{name} = {config.params[name]!r}"
-        if name == "size":
-            raise ConfigError(f"{where}: not a parameter", hint="set questions.size")
-        if name == "seed":
-            raise ConfigError(f"{where}: not a parameter", hint="set seed at the top of the recipe")
-        if name not in named and not takes_any:
-            raise ConfigError(
-                f"{where}: environment {config.source!r} has no such parameter", hint=registry.nearest(name, named)
-            )
-    for name, parameter in named.items():
-        if parameter.default is parameter.empty and name not in config.params:
-            raise ConfigError(
-                f"questions.params.{name}: missing, and environment {config.source!r} needs it",
-                hint="add it under questions.params",
-            )
+    return made(registry.ENVS, config.source, seed=seed, size=config.size, params=config.params, section="questions")
 
 
 def _check_template(config: QuestionsConfig) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.data import Example, Message, Role
-from groupwise.envs.base import drawn_apart
 from groupwise.envs.dataset import conversation, encodable
 from groupwise.envs.files import EXAMPLES, Row, excerpt, rows
 from groupwise.errors import DataError
@@ -28,7 +27,7 @@ _MAY_FOLLOW: dict[Role | None, tuple[Role, ...]] = {
 }
 
 
-def read_examples(path: Path, *, limit: int | None = None) -> list[Example]:
+def read_examples(path: Path, limit: int | None = None) -> list[Example]:
     """The first `limit` (None: all) examples of a file or a `datasets` folder, all of one kind, told by its columns.
 
     messages or conversations: a conversation. prompt and completion or response, instruction (and input) and output:
@@ -42,23 +41,6 @@ def read_examples(path: Path, *, limit: int | None = None) -> list[Example]:
     else:
         read = _conversation if len(columns) == 1 else _pair
     return [read(_complete(row, columns), columns) for row in found]
-
-
-def set_aside(examples: Sequence[Example], *, size: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Train and held-out: `size` distinct examples drawn by the seed, and all their duplicates out of train.
-
-    Raises DataError if none would be left to train on.
-    """
-    if not size:
-        return list(examples), []
-    distinct = len({example.fingerprint for example in examples})
-    if distinct <= size:
-        raise DataError(
-            f"examples.heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct: "
-            "none would be left to train on",
-            hint="set a smaller examples.heldout_size (0: none), or give more examples",
-        )
-    return drawn_apart(examples, size, seed)
 
 
 def _columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:

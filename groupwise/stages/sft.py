@@ -112,7 +112,6 @@ def check(recipe: Recipe) -> None:
         "update.updates_per_rollout": (recipe.update.updates_per_rollout, 1),
         "update.outputs_per_update": (recipe.update.outputs_per_update, None),
         "update.mask_truncated": (recipe.update.mask_truncated, False),
-        "critic": (recipe.critic, None),
         "teacher": (recipe.teacher, None),
         "objective": (recipe.objective, type(recipe.objective)()),
     }

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,7 +9,8 @@ from torch import Tensor
 from groupwise.batch import Rollouts, microbatches
 from groupwise.config import ExamplesConfig
 from groupwise.data import Example, Sampling
-from groupwise.envs.examples import read_examples, set_aside
+from groupwise.envs.examples import read_examples
+from groupwise.envs.sources import load_apart
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import ChatTokenizer
@@ -38,15 +38,7 @@ class Examples:
 
 def load_examples(config: ExamplesConfig, tokenizer: ChatTokenizer, *, seed: int) -> Examples:
     """The examples that a recipe asks for, as token ids. Raises DataError or ConfigError with file and line."""
-    read = read_examples(Path(config.source), limit=config.size)
-    if config.heldout is not None:
-        train, heldout = read, read_examples(Path(config.heldout), limit=config.heldout_size)
-        said = {example.fingerprint for example in heldout}
-        both = next((example for example in train if example.fingerprint in said), None)
-        if both is not None:
-            raise DataError(f"{both.where}: held out in {config.heldout!r} too", hint="take it out of one of the two")
-    else:
-        train, heldout = set_aside(read, size=config.heldout_size, seed=seed)
+    train, heldout = load_apart(config, seed=seed, kind=Example, read=read_examples)
     found = Examples(*(tuple(_encoded(part, config, tokenizer)) for part in (train, heldout)))
     if len(found.train) < config.per_step:
         raise ConfigError(

@@ -70,7 +70,7 @@ def with_coefficients(objective: Objective, config: ObjectiveConfig, held: dict[
 
 
 def _check_critic(recipe: Recipe, objective: Objective) -> None:
-    named, with_critic = _told(recipe, "advantage", objective.advantage), recipe.stage in registry.WITH_CRITIC
+    named, with_critic = _told(recipe, "advantage", objective.advantage), recipe.stage in registry.SECTIONS["critic"]
     if "values" in reads(objective.advantage) and not with_critic:
         raise ConfigError(
             f"{named} reads a critic's values, and stage {recipe.stage!r} has no critic",
@@ -80,10 +80,6 @@ def _check_critic(recipe: Recipe, objective: Objective) -> None:
         raise ConfigError(
             f"stage = {recipe.stage!r}: {named} reads no values, so its critic would be trained and never asked",
             hint="set objective.preset to ppo or a2c, or stage to grpo",
-        )
-    if recipe.critic is not None and not with_critic:
-        raise ConfigError(
-            f"critic: stage {recipe.stage!r} has no critic", hint="set stage to ppo, or drop the section critic"
         )
     if recipe.critic is not None and recipe.critic.warmup_steps >= recipe.update.steps:
         raise ConfigError(

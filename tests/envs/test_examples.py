@@ -5,7 +5,8 @@ import json
 import pytest
 
 from groupwise.data import Example, Message
-from groupwise.envs.examples import read_examples, set_aside
+from groupwise.envs.examples import read_examples
+from groupwise.envs.sources import set_aside
 from groupwise.errors import DataError
 
 ASKED, ANSWERED = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
-    0: ("errors", "data", "config", "config_errors", "recipe_file", "registry", "metrics"),
+    0: ("errors", "data", "config", "recipe_file", "registry", "metrics"),
     1: ("objective", "rewards", "envs", "sandbox", "record"),
     2: ("batch", "model", "engines"),
     3: ("train",),

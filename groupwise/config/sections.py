@@ -1,0 +1,169 @@
+"""The sections that most stages read: model, questions, rewards, rollout, update, evaluation, run directory."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from groupwise.data import Sampling
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The policy pi_theta, and how it is held in memory."""
+
+    path: str
+    """A local folder, a built-in name (`groupwise list models`) or a Hugging Face hub name."""
+    device: str = "auto"
+    """auto: CUDA where there is one, else the Apple GPU (mps), else cpu."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on CUDA, fp32 elsewhere."""
+    products: Literal["auto", "torch", "onednn"] = "auto"
+    """Library of the fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's own."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template, in place of the tokenizer's own."""
+
+
+class QuestionsConfig(Section):
+    """Where q ~ D comes from. Train and held-out questions never overlap; this is checked."""
+
+    source: str
+    """An environment (`groupwise list envs`), or a .jsonl, .json, .csv, .parquet file or a `datasets` folder."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The environment's own parameters."""
+    size: int | None = Field(default=None, ge=1)
+    """Questions to make or to read; None: the environment's default, or the whole file."""
+    prompt_column: str | None = None
+    """The column with the question; None: `prompt`, `problem` or `question`, whichever is there."""
+    answer_column: str | None = None
+    """The column with the right answer; None: `answer`, `solution` or `ground_truth`, whichever is there."""
+    system: str | None = None
+    """A system prompt put before every question; None: leave the messages as they are."""
+    template: str | None = None
+    """Text around the question, with {question} where it goes; None: the question alone."""
+    shuffle: bool = True
+    """A new order each epoch, drawn from the seed; False: the file's order."""
+    heldout: str | None = None
+    """A file of held-out questions, in the same columns; None: they are set aside from the source."""
+    heldout_size: int = Field(default=200, ge=0)
+    """Questions set aside for evaluation, drawn from the seed; with `heldout` a limit on that file."""
+
+
+class RolloutConfig(Section):
+    """Sampling: G outputs of each question from the policy as it is now."""
+
+    engine: str = "local"
+    questions_per_step: int = Field(default=8, ge=1)
+    """Questions sampled before each update phase."""
+    group_size: int = Field(default=8, ge=1)
+    """G, outputs sampled per question; 1 only for an advantage that compares with no sibling."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Tokens after which an output is cut (finish: length)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits, in sampling and in training alike."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k most likely tokens; 0: all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Keep the smallest set of tokens with this much probability; 1: all."""
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    """Keep tokens at least this likely relative to the most likely one; 0: all."""
+    stop: tuple[str, ...] = ()
+    """Strings that end an output, kept in it."""
+    refill_rounds: int = Field(default=0, ge=0)
+    """Dynamic sampling: groups in which the reward `evaluate.correct` is the same throughout are dropped and others
+    sampled in their place, in at most so many further rounds a step; 0: none is dropped."""
+    max_rows: int = Field(default=256, ge=1)
+    """Outputs sampled side by side at most; bounds the memory of the KV cache, changes no output."""
+
+    def sampling(self, *, greedy: bool = False) -> Sampling:
+        """The distribution that sampler and trainer share."""
+        return Sampling(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            stop=self.stop,
+            greedy=greedy,
+        )
+
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_stop(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in stop:
+            raise ValueError("an empty stop string would end every output at once")
+        return stop
+
+
+class RewardConfig(Section):
+    """One reward function and its weight; the reward of an output is the weighted sum."""
+
+    function: str
+    """A built-in name (`groupwise list rewards`), "module:function" or "path/to/file.py:function"."""
+    weight: float = 1.0
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments bound to the function; a built-in's own settings."""
+    name: str | None = None
+    """What the record calls it; None: the function's own name."""
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    """Limit of one call; past it the child process is killed and the outputs of that call are marked failed."""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.function.rpartition(":")[2]
+
+
+class UpdateConfig(Section):
+    """The optimizer steps made from each rollout."""
+
+    steps: int = Field(ge=1)
+    """Rollouts in the run (each followed by its updates)."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Of the learning rate after the warm-up, falling to 0 at the end of the run; constant: no decay."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """The gradient is scaled down to this Euclidean norm if it is longer."""
+    updates_per_rollout: int = Field(default=1, ge=1)
+    """mu, passes over the outputs of one rollout."""
+    outputs_per_update: int | None = Field(default=None, ge=1)
+    """Outputs per optimizer step; None: all of the rollout's in one."""
+    tokens_per_microbatch: int | None = Field(default=None, ge=1)
+    """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
+    16384 on a GPU."""
+    recompute_layers: bool = False
+    """Keep one state per layer and token instead of all that the backward pass needs, and compute each layer twice
+    (activation checkpointing): less memory, an update takes a quarter more time."""
+    mask_truncated: bool = False
+    """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
+
+
+class EvaluateConfig(Section):
+    """Evaluation on held-out questions before, during and after training."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0: only before and after."""
+    samples: int = Field(default=0, ge=0)
+    """Sampled outputs per question (for mean@k, pass@k, maj@k) beside the greedy one; 0: greedy only."""
+    correct: str | None = None
+    """The reward function whose value says that an answer is right; None: the first one."""
+    formed: str | None = None
+    """The reward function whose value says that an answer is well formed; None: the second one, if any."""
+
+
+class RunConfig(Section):
+    """Where the run is kept, and how often it is saved."""
+
+    root: str = "runs"
+    """Folder under which a run directory is made when --run does not name one."""
+    checkpoint_every: int = Field(default=50, ge=0)
+    """Steps between checkpoints; 0: only at the end."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Checkpoints kept, newest first."""
+    failed_rewards_limit: float = Field(default=0.05, ge=0, le=1)
+    """Share of a step's outputs whose reward may fail; past it the run stops."""

@@ -1,0 +1,90 @@
+"""What `examples` of a recipe names, of whatever kind: a file that is read, or examples made on the spot; held out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from groupwise import registry
+from groupwise.config import ExamplesConfig
+from groupwise.envs.base import drawn_apart
+from groupwise.envs.made import made
+from groupwise.errors import ConfigError, DataError
+
+
+class Placed(Protocol):
+    @property
+    def where(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Placed)
+Reader = Callable[[Path, int | None], list[Item]]
+"""(file, how many: None all) -> its examples of one kind."""
+
+
+def load_apart(
+    config: ExamplesConfig, *, seed: int, kind: type[Item], read: Reader[Item]
+) -> tuple[list[Item], list[Item]]:
+    """Train and held-out examples of a recipe, which share no fingerprint.
+
+    Raises ConfigError for a wrong name or parameter, DataError for a wrong file, or if both would hold one example."""
+    found = of_source(config.source, params=config.params, size=config.size, seed=seed, kind=kind, read=read)
+    if config.heldout is None:
+        return set_aside(found, size=config.heldout_size, seed=seed)
+    heldout = read(Path(config.heldout), config.heldout_size)
+    said = {example.fingerprint for example in heldout}
+    both = next((example for example in found if example.fingerprint in said), None)
+    if both is not None:
+        raise DataError(f"{both.where}: held out in {config.heldout!r} too", hint="take it out of one of the two")
+    return found, heldout
+
+
+def of_source(
+    source: str,
+    *,
+    params: Mapping[str, Any],
+    size: int | None,
+    seed: int,
+    kind: type[Item],
+    read: Reader[Item],
+    section: str = "examples",
+) -> list[Item]:
+    """Examples of one kind, made by the maker of that name (`groupwise list examples`) or read from a file.
+
+    section: of the recipe, in which it is named."""
+    if source not in registry.EXAMPLES:
+        if "/" not in source and not Path(source).suffix and not Path(source).exists():
+            registry.check(registry.EXAMPLES, source, f"{section}.source")
+        if params:
+            raise ConfigError(
+                f"{section}.params = {dict(params)}: {source!r} is a file and takes none",
+                hint=f"params go with examples made on the spot ({', '.join(sorted(registry.EXAMPLES))})",
+            )
+        return read(Path(source), size)
+    found = made(registry.EXAMPLES, source, seed=seed, size=size, params=params, section=section)
+    wrong = next((example for example in found if not isinstance(example, kind)), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"{section}.source = {source!r}: makes {type(wrong).__name__.lower()} rows, and this stage learns from "
+            f"{kind.__name__.lower()} rows",
+            hint="take another source (`groupwise list examples`)",
+        )
+    return found
+
+
+def set_aside(examples: Sequence[Item], *, size: int, seed: int) -> tuple[list[Item], list[Item]]:
+    """Train and held-out: `size` distinct examples drawn by the seed, and all their duplicates out of train.
+
+    Raises DataError if none would be left to train on.
+    """
+    if not size:
+        return list(examples), []
+    distinct = len({example.fingerprint for example in examples})
+    if distinct <= size:
+        raise DataError(
+            f"examples.heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct: "
+            "none would be left to train on",
+            hint="set a smaller examples.heldout_size (0: none), or give more examples",
+        )
+    return drawn_apart(examples, size, seed)
