@@ -103,6 +103,38 @@ def microbatches(rollouts: Rollouts, tokens: int, *, question_once: bool) -> lis
     return [torch.tensor(piece, device=rollouts.lengths.device) for piece in pieces]
 
 
+def whole_groups(rollouts: Rollouts, tokens: int, *, question_once: bool) -> list[Tensor]:
+    """As `microbatches`, but no group is ever cut: for a loss that mixes the outputs of a group."""
+    lengths, questions = rollouts.lengths.tolist(), rollouts.question_lengths.tolist()
+    groups = list(_members(rollouts).values())
+    if not question_once:
+        groups.sort(key=lambda rows: max(lengths[row] for row in rows))
+    pieces: list[list[int]] = []
+    held = 0
+    for rows in groups:
+        if question_once:
+            length = questions[rows[0]] + sum(lengths[row] - questions[row] for row in rows)
+            fits = held + length <= tokens
+        else:  # the longest so far is in this group
+            length = max(lengths[row] for row in rows)
+            fits = bool(pieces) and (len(pieces[-1]) + len(rows)) * length <= tokens
+        if pieces and fits:
+            pieces[-1] += rows
+        else:
+            pieces.append(list(rows))
+            held = 0
+        held += length
+    return [torch.tensor(piece, device=rollouts.lengths.device) for piece in pieces]
+
+
+def _members(rollouts: Rollouts) -> dict[int, list[int]]:
+    """Rows of each group, groups and rows in their order."""
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(rollouts.group.tolist()):
+        members.setdefault(group, []).append(row)
+    return members
+
+
 def _padded(rollouts: Rollouts, tokens: int) -> list[list[int]]:
     pieces: list[list[int]] = []
     lengths = rollouts.lengths.tolist()
@@ -129,14 +161,9 @@ def _streams(rollouts: Rollouts, tokens: int) -> list[list[int]]:
 
 def _units(rollouts: Rollouts, tokens: int) -> list[tuple[int, list[int]]]:
     """(tokens in a stream, rows) of each group, or of its parts where it is longer than the limit."""
-    groups, lengths, questions = (
-        values.tolist() for values in (rollouts.group, rollouts.lengths, rollouts.question_lengths)
-    )
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
+    lengths, questions = rollouts.lengths.tolist(), rollouts.question_lengths.tolist()
     units = []
-    for rows in members.values():
+    for rows in _members(rollouts).values():
         question = questions[rows[0]]
         answers = {row: lengths[row] - question for row in rows}
         units += [(question + sum(answers[row] for row in part), part) for part in _parts(answers, tokens - question)]

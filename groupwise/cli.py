@@ -121,22 +121,69 @@ def compare(
         raise found.error
 
 
+@app.command(epilog="Example: groupwise pipeline recipes/pipeline.yaml measure={} --run runs/first")
+def pipeline(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A YAML pipeline; with --resume the folder's own if left out.")
+    ] = None,
+    overrides: Overrides = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the pipeline; default: a new one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on at the stage and step where it stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run stages in a row, each from what earlier ones left, measured alike: one table and one picture."""
+    from groupwise.pipeline.plan import make_plan
+    from groupwise.pipeline.run import FILE, run_pipeline
+    from groupwise.train.strict_json import json_text
+
+    words = list(overrides or [])
+    if resume and run is None:
+        raise ConfigError("--resume without --run: which pipeline?", hint="give its folder")
+    if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
+        words, recipe = [recipe, *words], None
+    if recipe is None:
+        if run is None or not resume:
+            raise ConfigError("pipeline: no recipe given", hint="for example recipes/pipeline.yaml")
+        recipe = str(run / FILE)
+        if not Path(recipe).is_file():
+            raise ConfigError(f"--run {run}: no pipeline there to resume", hint="see `groupwise runs`")
+    source = Path(recipe)
+    plan = make_plan(recipe, words, folder=lambda file: run or _new_folder(Path(file.run.root), source.stem))
+    found = run_pipeline(plan, resume=resume)
+    print(json_text(found.content) if as_json else found.text)
+
+
 @app.command("eval", epilog="Example: groupwise eval recipes/tiny.yaml --samples 4")
 def evaluate(
     source: Annotated[str, typer.Argument(help="A run directory (its last checkpoint), or a recipe (its model).")],
     overrides: Overrides = None,
     samples: Annotated[int, typer.Option(min=0, help="k sampled answers a question, beside the greedy one.")] = 0,
+    questions: Annotated[
+        str | None, typer.Option(help="Ask all of a file, or an environment, not the held-out ones.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Ask this run, model folder or built-in model.")] = None,
+    against: Annotated[str | None, typer.Option(help="Compare with this one on the same questions.")] = None,
+    best_of: Annotated[str | None, typer.Option(help="A reward: best@k, the sample that it puts first.")] = None,
+    search: Annotated[str | None, typer.Option(help="mcts: a tree search over steps, led by --guide.")] = None,
+    guide: Annotated[str | None, typer.Option(help="A reward that scores partial outputs.")] = None,
+    simulations: Annotated[int | None, typer.Option(help="Of a search, a question; default 16.")] = None,
+    width: Annotated[int | None, typer.Option(help="Next steps sampled where the tree grows; default 4.")] = None,
+    step_separator: Annotated[str | None, typer.Option(help="Ends a step; default a line break, \\n.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Steps of an output at most; default 16.")] = None,
+    c_puct: Annotated[float | None, typer.Option(help="How much a search explores; default 1.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for eval.json, eval.md and answers.jsonl.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a model on a recipe's held-out questions: accuracy; with samples mean@k, pass@k, maj@k."""
-    from groupwise.evaluation import evaluate_source, print_figures
+    """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
+    from groupwise.evaluate.measure import Wanted, evaluate_source
+    from groupwise.evaluate.search import settings_of
     from groupwise.train.strict_json import json_text
 
-    figures = evaluate_source(source, list(overrides or []), samples=samples)
-    if as_json:
-        print(json_text(figures))
-    else:
-        print_figures(figures)
+    given = {"guide": guide, "simulations": simulations, "width": width, "max_steps": max_steps, "c_puct": c_puct}
+    settings = settings_of(search, {**given, "separator": step_separator})
+    wanted = Wanted(samples, questions, model, best_of, settings, against, out)
+    found = evaluate_source(source, list(overrides or []), wanted)
+    print(json_text(found.content) if as_json else found.text)
 
 
 @app.command(epilog="Example: groupwise sample tiny '7>' --samples 3")
@@ -150,7 +197,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Ask a model one question."""
-    from groupwise.evaluation import answers_to
+    from groupwise.evaluate.ask import answers_to
 
     text = sys.stdin.read() if question == "-" else question
     found = answers_to(model, text, samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)

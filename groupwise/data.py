@@ -91,6 +91,27 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Stepped:
+    """An answer to a conversation, each step of which was judged. where: its place in words.
+
+    steps: their texts in order. right: of each, what was said of it. rest: what follows the last step, unjudged.
+    verbatim: the steps are cut out of one text; else they were written apart, and a separator ends each.
+    """
+
+    where: str
+    prompt: tuple[Message, ...]
+    steps: tuple[str, ...]
+    right: tuple[bool, ...]
+    rest: str = ""
+    verbatim: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what it says, up to spacing; a judgement is no part of it."""
+        return _fingerprint((*self.prompt, Message("assistant", " ".join((*self.steps, self.rest)))))
+
+
+@dataclass(frozen=True)
 class Sampling:
     """The distribution that tokens are drawn from, and when an output ends.
 

@@ -71,7 +71,40 @@ _ENTRIES = (
     Metric(
         "grad_norm", "", "Euclidean norm of the gradient before it is scaled to max_grad_norm; verl actor/grad_norm"
     ),
-    Metric("loss", "nats", "mean negative log-likelihood of the step's learned tokens; TRL SFT loss", "down"),
+    Metric(
+        "loss",
+        "nats",
+        "what is minimised: sft, mean -log pi of the step's learned tokens; preference, mean loss of its pairs or "
+        "outputs (ipo: squared nats; kto: no unit); TRL loss",
+        "down",
+    ),
+    Metric(
+        "preference/accuracy",
+        "share",
+        "pairs whose chosen output has the higher implicit reward; single outputs on their side of the reference "
+        "point; ties count half; TRL rewards/accuracies",
+        "up",
+    ),
+    Metric(
+        "reward_model/accuracy",
+        "share",
+        "pairs whose chosen answer has the higher reward, ties count half; or steps judged as labelled; TRL accuracy",
+        "up",
+    ),
+    Metric("reward_model/margin", "reward", "reward of chosen answers less that of rejected ones; TRL margin", "up"),
+    Metric("reward_model/mean", "reward", "mean reward of the step's answers, chosen and rejected; TRL mean_reward"),
+    Metric("reward_model/right", "share", "steps that are labelled right: what calling every step right would reach"),
+    Metric("preference/margin", "reward", "implicit reward of chosen less that of rejected; TRL rewards/margins", "up"),
+    Metric(
+        "preference/chosen",
+        "reward",
+        "mean implicit reward beta (log pi - log pi_ref) of chosen, or liked, outputs; TRL rewards/chosen",
+        "up",
+    ),
+    Metric("preference/rejected", "reward", "the same of rejected, or disliked, ones; TRL rewards/rejected", "down"),
+    Metric("preference/reference_point", "nats", "z0 of kto: estimated KL to the reference, 0 at least; TRL kl"),
+    Metric("logprobs/chosen", "nats", "mean log pi of whole chosen, or liked, outputs; TRL logps/chosen"),
+    Metric("logprobs/rejected", "nats", "the same of rejected, or disliked, ones; TRL logps/rejected"),
     Metric("tokens/learned", "tokens", "tokens of the step that the loss is about"),
     Metric("tokens/read", "tokens", "tokens of the step's examples, those included that are only read"),
     Metric("learning_rate", "", "of the step's last optimizer step"),
@@ -121,6 +154,13 @@ _ENTRIES = (
     Metric("kl_coef", "", "beta of the step, where objective.kl_target steers it"),
     Metric("entropy_coef", "", "weight of the step's entropy bonus, where objective.entropy_target steers it"),
     Metric("groups/sampled", "groups", "groups sampled in the step, those included that dynamic sampling dropped"),
+    Metric(
+        "selection/passed",
+        "outputs",
+        "outputs of the step that pass the filters and the rule of rejection sampling",
+        "up",
+    ),
+    Metric("selection/<reason>", "outputs", "outputs of the step that fall to one filter, or to the rule"),
     Metric("time/sample", "seconds", "sampling the step's outputs; verl timing_s/gen", "down"),
     Metric("time/reward", "seconds", "scoring them", "down"),
     Metric("time/update", "seconds", "the optimizer steps; verl timing_s/update_actor", "down"),

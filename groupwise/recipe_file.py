@@ -40,14 +40,31 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
         raise ConfigError(f"recipe {path} is not YAML: {error}", hint="check the indentation at that line") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"recipe {path} holds {type(tree).__name__}, not sections", hint="see recipes/tiny.yaml")
+    tree = _unshared(tree)
     for override in overrides:
         _override(tree, override)
     return tree
 
 
+def _unshared(node: Any) -> Any:
+    """The tree in which what a YAML anchor names is copied to each place, so that an override reaches one alone."""
+    if isinstance(node, dict):
+        return {key: _unshared(value) for key, value in node.items()}
+    return [_unshared(value) for value in node] if isinstance(node, list) else node
+
+
 def tree_of(text: str) -> Any:
     """The plain value that YAML text stands for. Raises yaml.YAMLError or ValueError."""
     return yaml.load(text, Loader=_Loader)
+
+
+def list_lines(path: Path, key: str) -> list[int]:
+    """The line, from 1, on which each item of a file's top-level list begins; [] if it has no such list."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    for name, value in getattr(root, "value", []):
+        if name.value == key and isinstance(value, yaml.SequenceNode):
+            return [item.start_mark.line + 1 for item in value.value]
+    return []
 
 
 def write_tree(tree: Tree) -> str:

@@ -11,6 +11,9 @@ STAGES = {
     "grpo": "groupwise.stages.grpo:train",
     "ppo": "groupwise.stages.ppo:train",
     "sft": "groupwise.stages.sft:train",
+    "reward_model": "groupwise.stages.reward_model:train",
+    "preference": "groupwise.stages.preference:train",
+    "rejection": "groupwise.stages.rejection:train",
 }
 
 SECTIONS = {
@@ -101,7 +104,15 @@ CORRECTIONS = {
     "sequence_masked": "groupwise.objective.correction:sequence_masked",
 }
 
+PREFERENCES = {
+    "dpo": "groupwise.objective.preference:dpo",
+    "ipo": "groupwise.objective.preference:ipo",
+    "kto": "groupwise.objective.preference:kto",
+}
+
 ENGINES = {"local": "groupwise.engines.local:LocalEngine"}
+
+SEARCHES = {"mcts": "groupwise.evaluate.guided:mcts"}
 
 REWARDS = {
     "math": "groupwise.rewards.answer:math",
@@ -114,17 +125,37 @@ REWARDS = {
     "pattern": "groupwise.rewards.format:pattern",
     "equations": "groupwise.rewards.equations:equations",
     "soft_overlong": "groupwise.rewards.length:soft_overlong",
+    "model": "groupwise.rewards.model:Model",
+    "process_model": "groupwise.rewards.model:ProcessModel",
+    "language": "groupwise.rewards.language:language",
 }
 
 ENVS = {
     "arithmetic": "groupwise.envs.arithmetic:questions",
     "reasoning_gym": "groupwise.envs.reasoning_gym:questions",
+    "words": "groupwise.envs.words:questions",
+    "requests": "groupwise.envs.requests:questions",
+    "mixture": "groupwise.envs.mixture:questions",
 }
 
-EXAMPLES: dict[str, str] = {}
+EXAMPLES: dict[str, str] = {
+    "worked": "groupwise.envs.worked:examples",
+    "answered": "groupwise.envs.answered:examples",
+    "helpful_pairs": "groupwise.envs.preferred:helpful_pairs",
+    "harmless_pairs": "groupwise.envs.preferred:harmless_pairs",
+}
+
+KEEPS = {
+    "right": "groupwise.selection.keeps:right",
+    "shortest_right": "groupwise.selection.keeps:shortest_right",
+    "best": "groupwise.selection.keeps:best",
+    "best_right": "groupwise.selection.keeps:best_right",
+    "every": "groupwise.selection.keeps:every",
+}
 
 MODELS = {
     "smollm2-135m-instruct": "groupwise.model.builtin:smollm2_135m_instruct",
+    "small": "groupwise.model.builtin:small",
     "tiny": "groupwise.model.builtin:tiny",
 }
 
@@ -135,11 +166,14 @@ TABLES: dict[str, Mapping[str, str]] = {
     "engines": ENGINES,
     "envs": ENVS,
     "examples": EXAMPLES,
+    "keeps": KEEPS,
     "kl_estimators": KL_ESTIMATORS,
     "losses": LOSSES,
     "models": MODELS,
+    "preferences": PREFERENCES,
     "presets": PRESETS,
     "rewards": REWARDS,
+    "searches": SEARCHES,
     "stages": STAGES,
 }
 

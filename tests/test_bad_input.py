@@ -296,7 +296,8 @@ def test_a_run_directory_that_may_not_be_written_to(here, no_weights):
         (["eval", "."], ".: neither a run directory nor a recipe; see `groupwise runs`"),
         (
             ["eval", RECIPE, "questions.heldout_size=0"],
-            "questions.heldout_size = 0: nothing to evaluate on; set it to 200, for example",
+            "questions.heldout_size = 0: nothing to evaluate on; set it to 200, for example, or name questions with "
+            "--questions",
         ),
         (["sample", "model", "  "], "the question is empty; give some text"),
     ],

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groupwise.batch import Batch, Rollouts, microbatches
+from groupwise.batch import Batch, Rollouts, microbatches, whole_groups
 from groupwise.model.layout import question_once, separate
 from tests.close import close
 from tests.model import made
@@ -136,3 +136,27 @@ def test_each_row_is_in_one_piece_and_a_piece_keeps_the_limit(once, sizes, limit
         piece = rollouts[rows]
         layout = question_once(piece) if once else separate(piece)
         assert layout.tokens.numel() <= limit or len(rows) == 1
+
+
+def test_whole_groups_are_never_cut_and_fill_their_pieces():
+    # groups of 2 with questions of 2, 2, 1 tokens and outputs of 1 to 3: 5, 7, 5 tokens as streams
+    rollouts = Rollouts.of(
+        [
+            made.group([made.output([5, 6], [7]), made.output([5, 6], [8, 9])], [0.0, 0.0]),
+            made.group([made.output([4, 4], [3, 2, 1]), made.output([4, 4], [9, 9])], [0.0, 0.0]),
+            made.group([made.output([4], [3, 2, 1]), made.output([4], [10])], [0.0, 0.0]),
+        ]
+    )
+
+    def cut(tokens, question_once):
+        return [rows.tolist() for rows in whole_groups(rollouts, tokens, question_once=question_once)]
+
+    assert cut(1, True) == [[0, 1], [2, 3], [4, 5]]
+    assert cut(12, True) == [[0, 1, 2, 3], [4, 5]]
+    assert cut(11, True) == [[0, 1], [2, 3], [4, 5]]
+    assert cut(17, True) == [[0, 1, 2, 3, 4, 5]]
+    # padded: longest rows 4, 5, 4, so two groups of 4 first: 4 rows of 4, then 6 rows of 5
+    assert cut(1, False) == [[0, 1], [4, 5], [2, 3]]
+    assert cut(16, False) == [[0, 1, 4, 5], [2, 3]]
+    assert cut(15, False) == [[0, 1], [4, 5], [2, 3]]
+    assert cut(30, False) == [[0, 1, 4, 5, 2, 3]]

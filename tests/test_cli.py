@@ -36,7 +36,7 @@ def at_home(tmp_path, tiny_folder, monkeypatch):
 
 
 def test_the_verbs():
-    assert VERBS == ["compare", "eval", "list", "runs", "sample", "train"]
+    assert VERBS == ["compare", "eval", "list", "pipeline", "runs", "sample", "train"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from groupwise.compare.comparison import check_folder
 from groupwise.compare.figures import (
     RunFigures,
     difference,
@@ -23,11 +24,11 @@ from groupwise.compare.figures import (
 )
 from groupwise.compare.plan import make_plan
 from groupwise.compare.plot import draw
-from groupwise.compare.runs import Signals, check_folder, run_process
 from groupwise.compare.table import content, markdown
 from groupwise.config import RolloutConfig, dump_recipe
 from groupwise.errors import DataError
 from groupwise.record import Recorder, list_runs, open_record
+from groupwise.train_process import Signals, run_process
 from tests.close import close
 from tests.command import RECIPE, SMALL, groupwise
 
@@ -235,7 +236,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     [
         ("stopped", (), False, "a run that did not finish is there; add --resume"),
         ("running", (), False, "is being written by process"),
-        ("finished", ("update.learning_rate=0.5",), True, r"has update.learning_rate = 0.003, this comparison 0.5"),
+        ("finished", ("update.learning_rate=0.5",), True, r"has update.learning_rate = 0.003, wanted is 0.5"),
         ("stopped", (), True, None),
         ("finished", (), False, None),
     ],

@@ -10,10 +10,10 @@ from typing import Any
 from groupwise.compare.figures import RunFigures, run_curves, run_figures
 from groupwise.compare.plan import FILE, Plan
 from groupwise.compare.plot import draw
-from groupwise.compare.runs import Signals, check_folder, is_finished, run_pair
 from groupwise.compare.table import content, markdown
-from groupwise.errors import RunError
+from groupwise.errors import DataError, RunError
 from groupwise.train.strict_json import write_json
+from groupwise.train_process import Signals, check_place, is_finished, train_process
 
 TEXT, PICTURE = "compare.md", "compare.png"
 REASON_CHARACTERS = 200
@@ -51,7 +51,7 @@ def compare(plan: Plan, *, resume: bool) -> Comparison:
         with signals.listening():
             for number, pair in enumerate(plan.pairs, 1):
                 print(f"run {number} of {len(plan.pairs)}: {pair.folder}", file=sys.stderr)
-                reason = run_pair(pair, signals)
+                reason = train_process(pair, signals)
                 if reason is None:
                     runs[pair.variant, pair.seed] = run_figures(pair.folder, pair.recipe.rollout)
                 else:
@@ -62,6 +62,23 @@ def compare(plan: Plan, *, resume: bool) -> Comparison:
         print(f"stopped; to go on: the same command with --run {quote(str(plan.folder))} --resume", file=sys.stderr)
         raise
     return _closed(plan, runs, failures)
+
+
+def check_folder(plan: Plan, *, resume: bool) -> None:
+    """Raises DataError or ConfigError if the comparison's folder holds something else, or a run that is in the way."""
+    where = f"--run {plan.folder}"
+    if plan.folder.exists() and not plan.folder.is_dir():
+        raise DataError(f"{where}: it is not a folder", hint="give another name")
+    ours = (FILE, f".{FILE}.partial")
+    held = [path.name for path in plan.folder.iterdir()] if plan.folder.exists() else []
+    if held and not any(name in ours for name in held):
+        raise DataError(f"{where}: it holds something that is no comparison", hint="give another name")
+    for pair in plan.pairs:
+        check_place(pair, resume=resume)
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{where}: {error.strerror}", hint="give another place") from None
 
 
 def _written(

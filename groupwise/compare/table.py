@@ -7,6 +7,7 @@ from typing import Any
 
 from groupwise.compare.figures import Difference, Mean, RunFigures, VariantFigures, difference, variant_figures
 from groupwise.compare.plan import Plan
+from groupwise.markdown import table
 
 Runs = Mapping[tuple[str, int], RunFigures]
 """The finished runs by variant and seed."""
@@ -100,7 +101,7 @@ def _learned(variants: Sequence[VariantFigures], plan: Plan) -> str:
         ]
         for variant in variants
     ]
-    return _table(["variant", "seeds", "right before", "right after (95 %)", "reward at the end (95 %)"], rows)
+    return table(["variant", "seeds", "right before", "right after (95 %)", "reward at the end (95 %)"], rows)
 
 
 def _cost(variants: Sequence[VariantFigures]) -> str:
@@ -115,7 +116,7 @@ def _cost(variants: Sequence[VariantFigures]) -> str:
         for variant in variants
     ]
     heads = ["variant", "tokens sampled a run", "mean length at the end, tokens", "seconds a step", "peak memory, GiB"]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _differences(differences: Sequence[Difference]) -> str:
@@ -138,7 +139,7 @@ def _differences(differences: Sequence[Difference]) -> str:
         "reward (95 %)",
         "excludes 0",
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _each(plan: Plan, runs: Runs, failures: Failures) -> str:
@@ -162,9 +163,9 @@ def _each(plan: Plan, runs: Runs, failures: Failures) -> str:
             ]
         )
     heads = ["run", "before", "after", "reward", "outputs", "tokens", "s a step", "GiB"]
-    table = _table(heads, rows)
+    shown = table(heads, rows)
     told = [f"- {variant}/seed-{seed} failed: {reason}" for (variant, seed), reason in failures.items()]
-    return "\n".join([table, *(["", *told] if told else [])])
+    return "\n".join([shown, *(["", *told] if told else [])])
 
 
 def _notes(plan: Plan, runs: Runs) -> str:
@@ -189,15 +190,6 @@ def _notes(plan: Plan, runs: Runs) -> str:
     if len(plan.variants) > 2:
         lines.append(f"Of {len(plan.variants) - 1} differences, each has one chance in twenty to exclude 0 by luck.")
     return "\n".join(lines)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns also stand below each other in a terminal."""
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
-    lines = [heads, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |" for line in lines
-    )
 
 
 def _share(mean: Mean) -> str:

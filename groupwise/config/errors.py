@@ -6,6 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from groupwise import registry
+from groupwise.errors import ConfigError
 
 
 def told(item: Any, recipe: type[BaseModel]) -> str:
@@ -76,8 +77,28 @@ def check_names(recipe: Any) -> None:
     for index, reward in enumerate(recipe.rewards):
         if ":" not in reward.function:
             registry.check(registry.REWARDS, reward.function, f"rewards[{index}].function")
+    if recipe.rejection is not None:
+        _check_rejection(recipe)
+    if recipe.preference is not None:
+        registry.check(registry.PREFERENCES, recipe.preference.loss, "preference.loss")
     if recipe.questions is None:
         return
     source = recipe.questions.source
     if "/" not in source and not Path(source).suffix and not Path(source).exists():
         registry.check(registry.ENVS, source, "questions.source")
+
+
+def _check_rejection(recipe: Any) -> None:
+    """Raises ConfigError for a rule or a reward that is not there, and for limits that no output could meet."""
+    config, labels = recipe.rejection, [reward.label for reward in recipe.rewards]
+    registry.check(registry.KEEPS, config.keep, "rejection.keep")
+    named = [("rejection.by", config.by)] * (config.by is not None)
+    for where, name in [*named, *((f"rejection.require.{name}", name) for name in config.require)]:
+        if name.partition("/")[0] not in labels:  # what stands behind a slash is a further number of that function
+            raise ConfigError(f"{where}: no reward of the name {name!r}", hint=registry.nearest(name, labels))
+    if config.max_tokens is not None and config.max_tokens < config.min_tokens:
+        raise ConfigError(
+            f"rejection.max_tokens = {config.max_tokens} is below rejection.min_tokens = {config.min_tokens}: nothing "
+            "would be kept",
+            hint="set it higher, or drop one of the two",
+        )

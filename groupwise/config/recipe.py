@@ -72,8 +72,9 @@ class Recipe(Section):
         own: dict[str, Any] = {
             name: {} for name, stages in registry.SECTIONS.items() if stage in stages and tree.get(name) is None
         }
-        if stage in registry.WITHOUT_UPDATE and tree.get("update") is None:
-            own["update"] = {"steps": 1}  # nothing reads it
+        update = {} if tree.get("update") is None else tree["update"]
+        if stage in registry.WITHOUT_UPDATE and isinstance(update, dict):
+            own["update"] = {"steps": 1, **update}  # nothing reads it
         return {**tree, **own}
 
     @model_validator(mode="after")
@@ -127,6 +128,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def recipe_from(tree: dict[str, Any], where: str = "recipe") -> Recipe:
     """The recipe in a tree of plain values; every name in it is checked against its table."""
+    if "stages" in tree:
+        raise ConfigError(f"{where}: it has stages, so it is a pipeline", hint="use `groupwise pipeline`")
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:

@@ -107,6 +107,8 @@ class RewardConfig(Section):
     """Keyword arguments bound to the function; a built-in's own settings."""
     name: str | None = None
     """What the record calls it; None: the function's own name."""
+    parts: tuple[str, ...] = ()
+    """Parts of a mixture whose questions it scores, it abstains from the others; (): all questions."""
     timeout_seconds: float = Field(default=30.0, gt=0)
     """Limit of one call; past it the child process is killed and the outputs of that call are marked failed."""
 

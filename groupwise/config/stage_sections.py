@@ -101,7 +101,7 @@ class TeacherConfig(Section):
 class RewardModelConfig(Section):
     """What the stage `reward_model` makes: a scorer of whole outputs from pairs, or of their steps from labels."""
 
-    separator: str = "\n"
+    separator: str = Field(default="\n", min_length=1)
     """What ends a step of a reasoning: between the steps of an example, and where outputs are cut when it scores."""
     centre_coef: float = Field(default=0.0, ge=0)
     """Weight of (r_chosen + r_rejected)^2, which holds the rewards around 0; 0: they float."""
@@ -140,7 +140,7 @@ class RejectionConfig(Section):
     per_question: int = Field(default=1, ge=1)
     """Outputs kept of one question at most."""
     by: str | None = None
-    """The reward function that `best` goes by; None: the sum of all."""
+    """The reward function that a rule such as `best` goes by; None: the sum of all."""
     require: dict[str, float] = Field(default_factory=dict)
     """Reward functions with the least value that a kept output has of each: well formed, of one language."""
     min_tokens: int = Field(default=1, ge=1)
@@ -154,6 +154,8 @@ class RejectionConfig(Section):
     """Kept outputs at most, drawn by the seed; None: all."""
     mix: tuple[MixConfig, ...] = ()
     """Other examples put among them, in an order drawn by the seed."""
+    against: tuple[str, ...] = ()
+    """Files of evaluation questions that nothing may be learned from, beside the recipe's own held-out questions."""
     ngram: int = Field(default=13, ge=1)
     """Words in a row that an example may not share with a held-out question (or that whole question, if shorter)."""
     contaminated: Literal["refuse", "drop"] = "refuse"

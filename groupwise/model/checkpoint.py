@@ -7,7 +7,6 @@ never pickle. Knows nothing of steps beyond a folder's name, nor of what the sta
 import errno
 import fcntl
 import glob
-import hashlib
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 from groupwise.errors import CheckpointError
+from groupwise.model.manifest import MANIFEST, checked, forget, read_manifest, sync, write_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,7 +31,7 @@ NOTHING: Mapping[str, torch.nn.Module] = MappingProxyType({})
 _STATE = "state.json"
 _OPTIMIZER = "optimizer.safetensors"
 _GROUPS = "optimizer.json"
-_MANIFEST = "manifest.json"
+_SETTINGS = "resume with the model and the settings that the run was started with"
 _BESIDE_WEIGHTS = 64 * 2**20  # bytes for the tokenizer and the configs; the largest tokenizers take about 40 MB
 
 
@@ -72,7 +72,7 @@ def save_checkpoint(
             if optimizer is not None:
                 _write_optimizer(partial, optimizer, _named(model, beside))
             (partial / _STATE).write_text(described, encoding="utf-8")
-            _write_manifest(partial)
+            write_manifest(partial)
             _put_in_place(partial, folder)
     except Exception as error:
         # The tokenizers library raises a bare Exception where a disk is full; a subclass is a bug's and goes on.
@@ -86,7 +86,7 @@ def save_checkpoint(
 
 def load_state(folder: Path) -> dict[str, Any]:
     """The state that was saved with a checkpoint. Raises CheckpointError if its file is missing or damaged."""
-    return dict(json.loads(_checked(folder, _STATE).read_text(encoding="utf-8")))
+    return dict(json.loads(checked(folder, _STATE).read_text(encoding="utf-8")))
 
 
 def load_beside(folder: Path, name: str, module: torch.nn.Module) -> None:
@@ -94,7 +94,7 @@ def load_beside(folder: Path, name: str, module: torch.nn.Module) -> None:
 
     Raises CheckpointError if the file is missing, damaged or another module's.
     """
-    file = _checked(folder, f"{name}.safetensors")
+    file = checked(folder, f"{name}.safetensors")
     try:
         load_model(module, file)
     except RuntimeError as error:
@@ -114,8 +114,8 @@ def load_optimizer(
     Raises CheckpointError if a file is missing or damaged, or if a name or a shape is not that of the model.
     """
     named = _named(model, beside)
-    groups = json.loads(_checked(folder, _GROUPS).read_text(encoding="utf-8"))
-    tensors = load_file(_checked(folder, _OPTIMIZER))
+    groups = json.loads(checked(folder, _GROUPS).read_text(encoding="utf-8"))
+    tensors = load_file(checked(folder, _OPTIMIZER))
     names = _names(optimizer, named)
     _require_same(folder, [group["params"] for group in groups], names, "grouped differently")
     shapes = {name: parameter.shape for name, parameter in named.items()}
@@ -136,8 +136,8 @@ def load_optimizer(
 
 def check_checkpoint(folder: Path) -> None:
     """Raises CheckpointError naming the first file that is missing, truncated or not what was saved."""
-    for name in _manifest(folder):
-        _checked(folder, name)
+    for name in read_manifest(folder):
+        checked(folder, name)
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
@@ -150,6 +150,15 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
             _tidy(parent, "step-*")
     found = _steps(parent)
     return found[-1] if found else None
+
+
+def drop_optimizer(folder: Path) -> None:
+    """Leaves of a checkpoint what a model is loaded from: the moments take twice its room, and go.
+
+    A kill at any moment leaves a whole checkpoint, with the moments or without."""
+    forget(folder, (_OPTIMIZER, _GROUPS))
+    for name in (_OPTIMIZER, _GROUPS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def prune(run_dir: Path, keep: int) -> None:
@@ -197,14 +206,16 @@ def _write_model(folder: Path, model: "PreTrainedModel") -> None:
     """
     from transformers import GenerationConfig
 
-    generation = model.generation_config
+    generation = getattr(model, "generation_config", None)  # a classifier has none
+    if generation is None:
+        model.save_pretrained(folder)
+        return
     model.generation_config = GenerationConfig()
     try:
         model.save_pretrained(folder)
     finally:
         model.generation_config = generation
-    if generation is not None:
-        generation.to_json_file(folder / "generation_config.json", use_diff=True)
+    generation.to_json_file(folder / "generation_config.json", use_diff=True)
 
 
 def _write_optimizer(folder: Path, optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]) -> None:
@@ -240,67 +251,21 @@ def _require_same(folder: Path, saved: list[list[str]], now: list[list[str]], ot
         )
 
 
-def _write_manifest(folder: Path) -> None:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    sums = {file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _sum(file)} for file in files}
-    (folder / _MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-
-
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return dict(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / _MANIFEST}: not readable ({error})", hint=_DAMAGED) from None
-
-
-_DAMAGED = "not a whole checkpoint; resume from an earlier one"
-_SETTINGS = "resume with the model and the settings that the run was started with"
-
-
-def _checked(folder: Path, name: str) -> Path:
-    """Path of a checkpoint's file, found to be what was saved."""
-    file = folder / name
-    expected = _manifest(folder).get(name)
-    if expected is None:
-        raise CheckpointError(f"{file}: not part of this checkpoint", hint="saved without an optimizer, or by hand")
-    if not file.is_file():
-        raise CheckpointError(f"{file}: missing", hint=_DAMAGED)
-    size = file.stat().st_size
-    if size != expected["bytes"]:
-        raise CheckpointError(f"{file}: {size:,} bytes, {expected['bytes']:,} were saved", hint=_DAMAGED)
-    if _sum(file) != expected["sha256"]:
-        raise CheckpointError(f"{file}: its bytes are not those that were saved", hint=_DAMAGED)
-    return file
-
-
-def _sum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _steps(parent: Path) -> Sequence[Path]:
     """Checkpoints in a folder, oldest first; one without a manifest was not written by us, or not to its end."""
     named = [(re.fullmatch(r"step-(\d+)", folder.name), folder) for folder in parent.iterdir()]
-    found = [(int(match[1]), folder) for match, folder in named if match and (folder / _MANIFEST).is_file()]
+    found = [(int(match[1]), folder) for match, folder in named if match and (folder / MANIFEST).is_file()]
     return [folder for _, folder in sorted(found)]
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
     """Renames, once every byte is on the disk. A full folder cannot be renamed over: the old one steps aside first."""
     for path in [*partial.rglob("*"), partial]:
-        _sync(path)
+        sync(path)
     if folder.exists():
         folder.rename(folder.parent / f".replaced-{folder.name}")
     partial.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder.parent)
 
 
 def _tidy(parent: Path, names: str) -> None:

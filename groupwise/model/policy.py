@@ -185,47 +185,59 @@ def load_policy(config: ModelConfig, tokenizer: ChatTokenizer, *, section: str =
     """
     from transformers import AutoModelForCausalLM
 
-    device, precision = pick_device(config.device), config.precision
-    keep_freed_memory()
-    use_own_cores()
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            tokenizer.source, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{section}.path = {config.path!r}: {first_line(error)}", hint=NO_MODEL) from None
-    model, found = loaded
-    if found["missing_keys"]:  # transformers draws them at random, with a warning
-        missing = sorted(found["missing_keys"])
+    device, precision = pick_device(config.device, section), config.precision
+    model, missing = read_weights(AutoModelForCausalLM, tokenizer.source, where=f"{section}.path = {config.path!r}")
+    if missing:
         raise ModelError(
             f"{section}.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
             hint="give the folder of a whole causal language model",
         )
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" else "fp32"
     products_in = torch.bfloat16 if precision == "bf16" else torch.float32
     return prepare(model, tokenizer, device=device, precision=products_in, products=config.products)
+
+
+def read_weights(kind: Any, source: str, *, where: str, **settings: Any) -> tuple[Any, list[str]]:
+    """A model of one of transformers' auto classes, and the names of its weights that are in no file.
+
+    Those are drawn at random, as transformers does. Raises ModelError if the files cannot be read."""
+    keep_freed_memory()
+    use_own_cores()
+    try:
+        model, found = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **settings)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+    return model, sorted(found["missing_keys"])
 
 
 def prepare(
     model: Any, tokenizer: ChatTokenizer, *, device: torch.device, precision: torch.dtype, products: str = "auto"
 ) -> Policy:
     """A policy of a loaded model, with the fast ways that this model and machine allow, each tried on a few tokens."""
+    policy = on_device(model, tokenizer, device=device, precision=precision, products=products)
+    if policy.products == "onednn":
+        with torch.inference_mode():
+            find_siblings(model, lambda: model.get_decoder()(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
+    policy.whole_logits = not _head_is_linear(policy)
+    policy.question_once = not policy.whole_logits and questions_can_be_shared(policy)
+    return policy
+
+
+def on_device(
+    model: Any, tokenizer: ChatTokenizer, *, device: torch.device, precision: torch.dtype, products: str
+) -> Policy:
+    """A loaded model where it is to be, with the products asked for; none of the fast ways is tried."""
     model.to(device).eval()  # eval: dropout would make the ratio differ from 1 on policy
     if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # PyTorch's fused attention would leave the cap out
     policy = Policy(model, tokenizer, device, precision)
     policy.products = fastest_products(device) if products == "auto" else cast(Products, products)
     use_products(model, policy.products)
-    if policy.products == "onednn":
-        with torch.inference_mode():
-            find_siblings(model, lambda: model.get_decoder()(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
-    policy.whole_logits = not _head_is_linear(policy)
-    policy.question_once = not policy.whole_logits and _questions_can_be_shared(policy)
     return policy
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, section: str = "model") -> torch.device:
     """The device behind `auto`, or the one named. Raises ModelError if it is not there."""
     if name == "auto":
         if torch.cuda.is_available():
@@ -235,7 +247,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"model.device = {name!r}: {first_line(error)}", hint="try auto or cpu") from None
+        raise ModelError(f"{section}.device = {name!r}: {first_line(error)}", hint="try auto or cpu") from None
     return device
 
 
@@ -265,9 +277,13 @@ def _head_is_linear(policy: Policy) -> bool:
     return same
 
 
+def _logprobs(policy: Policy, rollouts: Rollouts, mask: Tensor) -> Tensor:
+    return policy.logprobs(rollouts, mask, sampling=Sampling(max_new_tokens=1)).logprobs
+
+
 @torch.inference_mode()
-def _questions_can_be_shared(policy: Policy) -> bool:
-    """True if both layouts give the same log-probabilities, tried on a small group: the model's attention decides."""
+def questions_can_be_shared(policy: Policy, given_by: Callable[[Policy, Rollouts, Tensor], Tensor] = _logprobs) -> bool:
+    """True if both layouts give the same values, tried on a small group: the model's attention decides."""
     config = policy.model.config.get_text_config(decoder=True)
     if getattr(config, "attention_chunk_size", None):
         return False  # counted in places of the row, which the stream moves
@@ -285,10 +301,9 @@ def _questions_can_be_shared(policy: Policy) -> bool:
         rewards=torch.zeros(outputs),
         group=torch.zeros(outputs, dtype=torch.long),
     )
-    sampling = Sampling(max_new_tokens=output)
-    expected = policy.logprobs(rollouts, mask, sampling=sampling).logprobs
+    expected = given_by(policy, rollouts, mask)
     try:
-        given = replace(policy, question_once=True).logprobs(rollouts, mask, sampling=sampling).logprobs
+        given = given_by(replace(policy, question_once=True), rollouts, mask)
         plan = BlockPlan([Block(0, question)])
         policy.stream_states(tokens[:1, :question], torch.arange(question, device=policy.device)[None], plan)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:

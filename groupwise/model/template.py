@@ -77,6 +77,34 @@ def audit(
     )
 
 
+def audit_for_reading(
+    tokenizer: "PreTrainedTokenizerBase",
+    configs: Sequence["PretrainedConfig | GenerationConfig | None"],
+    *,
+    where: str,
+) -> Template:
+    """The Template of a model that reads finished conversations and never answers: a reward model.
+
+    A template that could lead no policy (it writes no generation prompt, nothing ends an answer) will do. Raises
+    ModelError if it is missing or broken, doubles the BOS, or leaves out what the user or the assistant says.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"{where}: the tokenizer has no chat template", hint=f"give {where.partition('.')[0]}.chat_template"
+        )
+    text = render(tokenizer, [_ASKED, _ANSWERED], generation_prompt=False, where=where)
+    left_out = [message.role for message in (_ASKED, _ANSWERED) if message.content not in text]
+    if left_out:
+        raise ModelError(f"{where}: the chat template leaves out what the {left_out[0]} says: {text!r}")
+    marked = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return Template(
+        end_tokens=frozenset(),
+        bos=_missing_bos(tokenizer, text, where),
+        special=tuple(str(token) for token in sorted(marked, key=lambda token: (token.rstrip, str(token)))),
+        supports_system=_supports_system(tokenizer, where),
+    )
+
+
 def encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], template: Template) -> list[int]:
     """Token ids of a conversation up to where the assistant begins to speak.
 
@@ -109,7 +137,7 @@ def guarded(
             f"{where}: its chat template has no system role",
             hint="put the instruction into the user's message (questions.template), or give model.chat_template",
         )
-    cut = _unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
+    cut = unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
     return [Message(message.role, _cut_special(message.content, template.special, cut)) for message in messages], cut
 
 
@@ -209,7 +237,7 @@ def _supports_system(tokenizer: "PreTrainedTokenizerBase", where: str) -> bool:
     return _INSTRUCTED.content in text
 
 
-def _unused_character(text: str) -> str:
+def unused_character(text: str) -> str:
     """A private-use character that the text does not have."""
     return next(character for character in map(chr, range(0xE000, 0xF8FF)) if character not in text)
 

@@ -3,7 +3,7 @@
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from groupwise.data import Example, Message
 from groupwise.errors import ModelError
 from groupwise.model import conversation
 from groupwise.model import template as templates
+from groupwise.model.template import Template, audit
 
 NO_MODEL = "give a folder with config.json and *.safetensors, a hub name, or one of `groupwise list models`"
 HUB_SECONDS = 5.0
@@ -30,7 +31,7 @@ class ChatTokenizer:
 
     source: str
     tokenizer: Any
-    template: templates.Template
+    template: Template
     config: Any
     context: int
 
@@ -51,11 +52,15 @@ class ChatTokenizer:
         return templates.decode(self.tokenizer, tokens)
 
 
-def load_tokenizer(config: ModelConfig, *, seed: int = 0) -> ChatTokenizer:
-    """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do."""
+def load_tokenizer(
+    config: ModelConfig, *, seed: int = 0, section: str = "model", audit: Callable[..., Template] = audit
+) -> ChatTokenizer:
+    """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do.
+
+    section: of the recipe, in which the model is named."""
     from transformers import GenerationConfig
 
-    where = f"model.path = {config.path!r}"
+    where = f"{section}.path = {config.path!r}"
     source, tokenizer, model_config = _read(config.path, seed, where)
     try:
         generation = GenerationConfig.from_pretrained(source)
@@ -65,12 +70,12 @@ def load_tokenizer(config: ModelConfig, *, seed: int = 0) -> ChatTokenizer:
         try:
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"model.chat_template = {config.chat_template!r}: {first_line(error)}"
+            message = f"{section}.chat_template = {config.chat_template!r}: {first_line(error)}"
             raise ModelError(message, hint="give the path of a Jinja file") from None
     return ChatTokenizer(
         source=source,
         tokenizer=tokenizer,
-        template=templates.audit(tokenizer, [generation, model_config], where=where),
+        template=audit(tokenizer, [generation, model_config], where=where),
         config=model_config,
         context=_context(model_config),
     )

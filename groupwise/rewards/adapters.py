@@ -4,48 +4,33 @@ Three forms (`FORMS`) give one: a scorer takes samples and a step, and yields ve
 """
 
 import asyncio
-import contextlib
 import importlib
 import importlib.util
 import inspect
-import math
-import operator
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from groupwise.data import Message, Part, Question
-from groupwise.errors import RewardError
+from groupwise.errors import GroupwiseError, RewardError
 from groupwise.registry import REWARDS, nearest
-from groupwise.rewards.steps import Steps
+from groupwise.rewards.verdicts import Verdict, verdict_of
 
 FORMS = (
     "(prompts, completions, **columns) -> list of float or None as in TRL, "
     "(data_source, solution_str, ground_truth, extra_info) -> float or dict with 'score' as in verl, "
-    "or (text, question) -> float, None or dict with 'score'"
+    "(text, question) -> float, None or dict with 'score', or (texts, questions) -> list of these; "
+    "or a class whose instances are called so"
 )
 FRAMES = 20  # of a traceback that are kept
 
 Scored = tuple[Question, str, np.ndarray]
 """A question, the text of one of its outputs, and that output's token ids [T]."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A function's part of the reward, what else it measured, and its steps by their ends in the text.
-
-    steps: (characters from the start of the text, reward); None: it does not speak of steps.
-    """
-
-    part: Part
-    extras: Mapping[str, float] = field(default_factory=dict)
-    steps: Steps | None = None
 
 
 Scorer = Callable[[Sequence[Scored], int], Iterator[list[Verdict]]]
@@ -74,34 +59,35 @@ def find(spec: str) -> Callable[..., Any]:
 def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) -> tuple[bool, Scorer]:
     """Whether the function is called once for all samples, and the scorer that calls it.
 
-    params are bound to it as keyword arguments. Raises RewardError if its form is none of FORMS, it lacks one of the
-    params, or wants a parameter that nothing gives."""
+    params are bound to it as keyword arguments; a class is made with them, now. Raises RewardError if its form is none
+    of FORMS, it lacks one of the params, wants a parameter that nothing gives, or if an instance cannot be made."""
+    if inspect.isclass(function):
+        return adapt(_made(function, params, spec), {}, spec)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         raise RewardError(f"reward {spec!r} does not tell its parameters", hint=f"accepted forms: {FORMS}") from None
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    unknown = [] if open_ended else sorted(set(params) - set(names))
-    if unknown:
-        close = nearest(unknown[0], names)
-        raise RewardError(f"reward {spec!r}: params.{unknown[0]}: it has no such parameter", hint=close)
+    if not open_ended:
+        _check_known(params, names, spec)
     required = {name for name in names if parameters[name].default is inspect.Parameter.empty} - set(params)
     if "completions" in names:
         return True, _trl(function, params, None if open_ended else set(names), required)
     if "solution_str" in names:
         given = {"data_source", "solution_str", "ground_truth", "extra_info"}
         scorer = _verl(function, params, given if open_ended else given & set(names))
+    elif names and names[0] == "texts":
+        given = {"texts", "questions"}
+        scorer = _ours_at_once(function, params, "questions" in names)
     elif names and names[0] == "text":
         given = {"text", "question"}
         scorer = _ours(function, params, "question" in names)
     else:
         shown = ", ".join(names) or "none"
         raise RewardError(f"reward {spec!r}: not a known form, its parameters are: {shown}", hint=f"accepted: {FORMS}")
-    if required - given:
-        missing = ", ".join(sorted(required - given))
-        raise RewardError(f"reward {spec!r} needs {missing}", hint=f"set params.{missing.split(', ')[0]} in the recipe")
-    return False, scorer
+    _check_given(required - given, spec)
+    return "texts" in names, scorer
 
 
 def failure(error: BaseException) -> Part:
@@ -120,7 +106,7 @@ def _last_line(error: BaseException, frames: Sequence[traceback.FrameSummary]) -
 
 def _is_ours(filename: str) -> bool:
     folder = os.path.dirname(__file__)
-    machinery = [os.path.join(folder, name) for name in ("adapters.py", "worker.py")]
+    machinery = [os.path.join(folder, name) for name in ("adapters.py", "verdicts.py", "worker.py")]
     return filename in machinery or filename.startswith(
         ("<frozen importlib", os.path.dirname(importlib.__file__), os.path.dirname(asyncio.__file__))
     )
@@ -173,6 +159,39 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
+def _made(kind: type, params: Mapping[str, Any], spec: str) -> Any:
+    """An instance of the user's class. Raises RewardError for a param it does not take, or if making it fails."""
+    taken = inspect.signature(kind).parameters
+    needed = [
+        name
+        for name, p in taken.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        _check_known(params, taken, spec)
+    _check_given(set(needed) - set(params), spec)
+    try:
+        return kind(**params)
+    except GroupwiseError as error:
+        raise RewardError(f"reward {spec!r}: {error.message}", hint=error.hint) from None
+    except BaseException as error:
+        last_line = failure(error).detail.rpartition("\n")[2]
+        raise RewardError(f"reward {spec!r} cannot be made: {last_line}", hint="fix it there and run again") from None
+
+
+def _check_known(params: Mapping[str, Any], names: Iterable[str], spec: str) -> None:
+    unknown = sorted(set(params) - set(names))
+    if unknown:
+        close = nearest(unknown[0], names)
+        raise RewardError(f"reward {spec!r}: params.{unknown[0]}: it has no such parameter", hint=close)
+
+
+def _check_given(missing: set[str], spec: str) -> None:
+    if missing:
+        told = ", ".join(sorted(missing))
+        raise RewardError(f"reward {spec!r} needs {told}", hint=f"set params.{min(missing)} in the recipe")
+
+
 def _ours(function: Callable[..., Any], params: Mapping[str, Any], wants_question: bool) -> Scorer:
     def returned(sample: Scored) -> Any:
         question, text, _ = sample
@@ -200,7 +219,7 @@ def _one_by_one(returned: Callable[[Scored], Any]) -> Scorer:
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
         for sample in samples:
             try:
-                scored = _verdict(returned(sample), sample[1])
+                scored = verdict_of(returned(sample), sample[1])
             except BaseException as error:  # sys.exit() in a reward fails its sample, not the process
                 scored = Verdict(failure(error))
             yield [scored]
@@ -227,14 +246,30 @@ def _trl(
             columns = ", ".join(sorted(given))
             raise TypeError(f"wants column {missing[0]!r}, or params.{missing[0]}; the questions have: {columns}")
         named = {key: value for key, value in given.items() if accepted is None or key in accepted}
-        result = _call(function, **(named | dict(params)))
-        result = result.tolist() if hasattr(result, "tolist") else result
-        if not isinstance(result, Sequence) or isinstance(result, str | bytes):
-            raise TypeError(f"returned {type(result).__name__}, not a list of {len(samples)} values")
-        if len(result) != len(samples):
-            raise ValueError(f"returned {len(result)} value(s) for {len(samples)} completions")
-        return list(result)
+        return _listed(_call(function, **(named | dict(params))), len(samples))
 
+    return _at_once(values)
+
+
+def _ours_at_once(function: Callable[..., Any], params: Mapping[str, Any], wants_questions: bool) -> Scorer:
+    def values(samples: Sequence[Scored], step: int) -> list[Any]:
+        given = {"questions": [question for question, _, _ in samples]} if wants_questions else {}
+        return _listed(_call(function, [text for _, text, _ in samples], **given, **params), len(samples))
+
+    return _at_once(values)
+
+
+def _listed(result: Any, count: int) -> list[Any]:
+    """What a function returned for `count` outputs, as a list. Raises TypeError or ValueError if it is none of them."""
+    result = result.tolist() if hasattr(result, "tolist") else result
+    if not isinstance(result, Sequence) or isinstance(result, str | bytes):
+        raise TypeError(f"returned {type(result).__name__}, not a list of {count} values")
+    if len(result) != count:
+        raise ValueError(f"returned {len(result)} value(s) for {count} completions")
+    return list(result)
+
+
+def _at_once(values: Callable[[Sequence[Scored], int], list[Any]]) -> Scorer:
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
         try:
             found = values(samples, step)
@@ -270,59 +305,6 @@ def _as_dict(message: Message) -> dict[str, str]:
 
 def _verdict_or_failure(value: Any, text: str) -> Verdict:
     try:
-        return _verdict(value, text)
+        return verdict_of(value, text)
     except (TypeError, ValueError) as error:
         return Verdict(failure(error))
-
-
-def _verdict(value: Any, text: str) -> Verdict:
-    """What a function returned for one output. Raises TypeError or ValueError if the score or a step is none."""
-    if not isinstance(value, Mapping):
-        return Verdict(_part(value))
-    if "score" not in value:
-        raise TypeError(f"returned a dict without 'score'; its keys are: {', '.join(map(str, value)) or 'none'}")
-    extras = {}
-    for key in (key for key in value if key not in ("score", "steps")):
-        with contextlib.suppress(TypeError, ValueError):  # what is no number is not recorded
-            extras[str(key)] = _number(value[key])
-    steps = value.get("steps")
-    return Verdict(_part(value["score"]), extras, None if steps is None else _steps(steps, text))
-
-
-def _part(value: Any) -> Part:
-    """A value as a part: None abstains. Raises as `_number` does."""
-    return Part("abstained") if value is None else Part("value", _number(value))
-
-
-def _steps(steps: Any, text: str) -> Steps:
-    """[[end, reward], ...] checked: ends rise within 1 and len(text), rewards are finite. TypeError or ValueError."""
-    steps = steps.tolist() if hasattr(steps, "tolist") else steps
-    if not isinstance(steps, Sequence) or isinstance(steps, str | bytes):
-        raise TypeError(f"returned steps of type {type(steps).__name__}, not a list of [end, reward]")
-    checked: list[tuple[int, float]] = []
-    for number, step in enumerate(steps):
-        where, before = f"steps[{number}] = {repr(step)[:60]}", checked[-1][0] if checked else 0
-        try:
-            end, reward = step
-            end = operator.index(end)
-        except (TypeError, ValueError):
-            raise TypeError(f"returned {where}, not [end, reward] with a whole number as its end") from None
-        if not before < end <= len(text):
-            raise ValueError(f"returned {where}: its end must be within {before + 1} and {len(text)}, in characters")
-        checked.append((end, _number(reward, f"{where} with ")))
-    return tuple(checked)
-
-
-def _number(value: Any, where: str = "") -> float:
-    """A number of any kind as a float. Raises TypeError if it is none, ValueError if it is nan or infinite."""
-    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
-    if not isinstance(plain, int | float):
-        accepted = "a number" if where else "a number or None"
-        raise TypeError(f"returned {where}{type(value).__name__} {repr(value)[:60]}, not {accepted}")
-    try:
-        number = float(plain)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"returned {where}{number}, not a finite number")
-    return number

@@ -71,11 +71,25 @@ def math(text: str, question: Question) -> float:
     return float(verify(right, found, timeout_seconds=None, raise_on_error=True)) if found else 0.0
 
 
-def exact(text: str, question: Question, *, strip: bool = True, ignore_case: bool = False) -> float:
+def exact(
+    text: str,
+    question: Question,
+    *,
+    strip: bool = True,
+    ignore_case: bool = False,
+    where: Literal["whole", "end"] = "whole",
+) -> float:
     """1 if the final answer is the question's, letter for letter, else 0.
 
-    strip: white space around either does not count. ignore_case: nor does the case of letters."""
+    strip: white space around either does not count. ignore_case: nor does the case of letters. where: the final answer
+    is nothing else, or it ends with the question's words, whatever marks stand behind and between them.
+    Raises ValueError if `where` is another word."""
+    if where not in ("whole", "end"):
+        raise ValueError(f"where = {where!r}: choose from whole, end")
     given, gold = _final(text), _final(_answer(question))
+    if where == "end":
+        wanted = re.findall(r"\w+", gold)
+        gold, given = " ".join(wanted), " ".join(re.findall(r"\w+", given)[-len(wanted) :] if wanted else [])
     if strip:
         given, gold = given.strip(), gold.strip()
     if ignore_case:

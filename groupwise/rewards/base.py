@@ -5,8 +5,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from groupwise.data import Output, Part, Question, Reward
-from groupwise.errors import RewardError, RewardLimitError
-from groupwise.rewards.adapters import Verdict
+from groupwise.errors import ConfigError, RewardError, RewardLimitError
+from groupwise.registry import nearest
+from groupwise.rewards.adapters import Scored, Verdict
 from groupwise.rewards.child import Child
 from groupwise.rewards.steps import Decode, on_tokens, weighted
 
@@ -24,6 +25,7 @@ class RewardSet:
         if len(set(labels)) < len(labels):
             raise RewardError(f"reward names {', '.join(labels)} are not distinct", hint="give each its own `name`")
         self._weights = {config.label: config.weight for config in configs}
+        self._parts = {config.label: config.parts for config in configs}
         self._children = {
             config.label: Child(config.function, config.params, timeout_seconds=config.timeout_seconds)
             for config in configs
@@ -51,7 +53,7 @@ class RewardSet:
         the tokens; without it rewards of steps cannot be put on tokens, and Reward.steps is None."""
         assert len(questions) == len(outputs)
         samples = [(question, output.text, output.tokens) for question, output in zip(questions, outputs, strict=True)]
-        verdicts = {label: child.verdicts(samples, step=step) for label, child in self._children.items()}
+        verdicts = {label: self._verdicts(label, samples, step) for label in self._children}
         return [
             _reward(
                 {label: said[i] for label, said in verdicts.items()},
@@ -62,6 +64,12 @@ class RewardSet:
             )
             for i, (question, output) in enumerate(zip(questions, outputs, strict=True))
         ]
+
+    def _verdicts(self, label: str, samples: Sequence[Scored], step: int) -> list[Verdict]:
+        """What a function says of each sample; it is asked about its own parts alone and abstains from the others."""
+        own = [i for i, (question, _, _) in enumerate(samples) if scores(self._parts[label], question)]
+        said = dict(zip(own, self._children[label].verdicts([samples[i] for i in own], step=step), strict=True))
+        return [said.get(i, Verdict(Part("abstained"))) for i in range(len(samples))]
 
     def close(self) -> None:
         """Ends the processes; `score` may still be called, and starts them again."""
@@ -75,6 +83,24 @@ class RewardSet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def scores(parts: Sequence[str], question: Question) -> bool:
+    """Whether a function for these parts (none named: for all) scores this question; see groupwise.envs.mixture."""
+    return not parts or question.meta.get("part") in parts
+
+
+def first_scored(parts: Sequence[str], questions: Sequence[Question], *, where: str) -> Question:
+    """The first question that a function for these parts scores, one with an answer if there is one.
+
+    where: the function's place in the recipe. Raises ConfigError if no question has one of the parts."""
+    known = {str(question.meta["part"]) for question in questions if "part" in question.meta}
+    wrong = next((part for part in parts if part not in known), None)
+    if wrong is not None:
+        hint = nearest(wrong, known) if known else "parts are those of the environment mixture, or a column `part`"
+        raise ConfigError(f"{where}.parts = {list(parts)}: no question has the part {wrong!r}", hint=hint)
+    own = [question for question in questions if scores(parts, question)]
+    return next((question for question in own if question.answer is not None), own[0])
 
 
 def first_failure(rewards: Sequence[Reward]) -> dict[str, str]:

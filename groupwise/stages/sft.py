@@ -9,7 +9,6 @@ import torch
 from groupwise.batch import microbatches
 from groupwise.config import Recipe
 from groupwise.envs.base import following
-from groupwise.errors import ConfigError
 from groupwise.train.examples import (
     PLAIN,
     Examples,
@@ -25,6 +24,7 @@ from groupwise.train.progress import Columns, Progress
 from groupwise.train.run import Run, open_run
 from groupwise.train.stop import Stop
 from groupwise.train.tally import Tally
+from groupwise.train.unread import refuse_unread
 from groupwise.train.update import bounded_step, learning_rate, make_optimizer, resume_optimizer, set_rates
 
 COLUMNS: Columns = (
@@ -39,7 +39,7 @@ COLUMNS: Columns = (
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains the recipe's model on its examples, in a run directory, and says what became of it."""
-    check(recipe)
+    refuse_unread(recipe)
     config = recipe.examples
     assert config is not None
     with open_run(
@@ -104,17 +104,3 @@ def measured(run: Run) -> dict[str, Any]:
         return {}
     tokens = microbatch_tokens(run.policy, run.recipe.update)
     return {"loss": heldout_loss(run.policy, run.read.heldout, tokens=tokens)}
-
-
-def check(recipe: Recipe) -> None:
-    """Raises ConfigError for a setting that this stage does not read."""
-    unread = {
-        "update.updates_per_rollout": (recipe.update.updates_per_rollout, 1),
-        "update.outputs_per_update": (recipe.update.outputs_per_update, None),
-        "update.mask_truncated": (recipe.update.mask_truncated, False),
-        "teacher": (recipe.teacher, None),
-        "objective": (recipe.objective, type(recipe.objective)()),
-    }
-    for name, (value, default) in unread.items():
-        if value != default:
-            raise ConfigError(f"{name}: stage 'sft' does not read it", hint="drop it, or take another stage")

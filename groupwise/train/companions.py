@@ -27,9 +27,9 @@ def load_companions(run: Run, objective: Objective, *, critic: CriticConfig | No
     """What the objective reads, as the run's last checkpoint left it. Adds to `run.beside` what is to be saved."""
     recipe, reference, teacher = run.recipe, None, None
     if objective.kl_coef > 0:  # pi_ref is the model that the run began with, also after a resume
-        reference = _frozen(run, recipe.model.path, "model")
+        reference = frozen_policy(run, recipe.model.path, "model")
     if recipe.teacher is not None:
-        teacher = _frozen(run, recipe.teacher.path, "teacher")
+        teacher = frozen_policy(run, recipe.teacher.path, "teacher")
     loaded = None
     if critic is not None:
         loaded = load_critic(critic, recipe.model, policy=run.policy, seed=recipe.seed)
@@ -55,7 +55,7 @@ def renew_reference(reference: nn.Module, policy: nn.Module, *, mix: float) -> N
         old.lerp_(new, mix)
 
 
-def _frozen(run: Run, path: str, section: str) -> Policy:
+def frozen_policy(run: Run, path: str, section: str) -> Policy:
     """A model of the policy's vocabulary, held in memory as the policy is, and never trained."""
     tokenizer = other_model(run.tokenizer, path, seed=run.recipe.seed, section=section)
     policy = load_policy(run.recipe.model.model_copy(update={"path": path}), tokenizer, section=section)

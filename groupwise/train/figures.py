@@ -31,14 +31,8 @@ def step_metrics(
     update_seconds: float,
 ) -> dict[str, float]:
     """Every metric that this step has; one that was not computed is absent, never 0."""
-    groups = rollout.groups
-    lengths = [len(sample.output.tokens) for group in groups for sample in group.samples]
-    total = rollout.sample_seconds + rollout.reward_seconds + update_seconds
     metrics = {
-        **reward_metrics(recipe, groups),
-        "length/mean": fmean(lengths),
-        "length/max": float(max(lengths)),
-        "finish/length": fmean(sample.output.finish == "length" for group in groups for sample in group.samples),
+        **rollout_metrics(recipe, rollout, update_seconds=update_seconds),
         **tally.metrics(
             with_kl=batch.ref_logprobs is not None,
             corrected=objective.correction is not uncorrected,
@@ -47,19 +41,33 @@ def step_metrics(
         **_of_critic(batch),
         **_followed(recipe, objective),
         "learning_rate": learning_rate(recipe.update, step),
+        "time/update": update_seconds,
+    }
+    if rollout.kept is not None:
+        metrics["groups/sampled"] = float(len(rollout.groups))
+    present = [abs(value) for row in output_advantages(rollout, batch) for value in row if value is not None]
+    if present:
+        metrics["advantage/abs_mean"] = fmean(present)
+    return metrics
+
+
+def rollout_metrics(recipe: Recipe, rollout: Rollout, *, update_seconds: float = 0.0) -> dict[str, float]:
+    """What there is to say of a step's outputs, and of its time with that of its update."""
+    outputs = [sample.output for group in rollout.groups for sample in group.samples]
+    lengths = [len(output.tokens) for output in outputs]
+    total = rollout.sample_seconds + rollout.reward_seconds + update_seconds
+    return {
+        **reward_metrics(recipe, rollout.groups),
+        "length/mean": fmean(lengths),
+        "length/max": float(max(lengths)),
+        "finish/length": fmean(output.finish == "length" for output in outputs),
         "tokens/sampled": float(sum(lengths)),
         "tokens/per_second": sum(lengths) / total,
         "time/sample": rollout.sample_seconds,
         "time/reward": rollout.reward_seconds,
-        "time/update": update_seconds,
         "time/step": total,
+        "memory/peak": peak_memory(),
     }
-    if rollout.kept is not None:
-        metrics["groups/sampled"] = float(len(groups))
-    present = [abs(value) for row in output_advantages(rollout, batch) for value in row if value is not None]
-    if present:
-        metrics["advantage/abs_mean"] = fmean(present)
-    return metrics | {"memory/peak": peak_memory()}
 
 
 def peak_memory() -> float:

@@ -27,8 +27,11 @@ def shown(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
 
 
-def wilson(right: int, n: int) -> Figure:
-    """Share of right answers with Wilson's score interval (1927), which stays sound near 0 and 1. nan for n = 0."""
+def wilson(right: float, n: int) -> Figure:
+    """Share of right answers with Wilson's score interval (1927), which stays sound near 0 and 1. nan for n = 0.
+
+    right: a tie may count half.
+    """
     if n == 0:
         return Figure(float("nan"), float("nan"), float("nan"), 0)
     share, square = right / n, Z95**2
@@ -45,6 +48,39 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Figure:
     draws = np.random.default_rng(seed).integers(0, len(array), (RESAMPLES, len(array)))
     low, high = np.quantile(array[draws].mean(1), (0.025, 0.975))
     return Figure(float(array.mean()), float(low), float(high), len(array))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided p-value of McNemar's exact test (1947): would so uneven a split of the n changed questions be chance?
+
+    only_first, only_second: questions that the one, or the other alone answered right; the rest says nothing.
+    2 sum_{i <= least} C(n, i) / 2^n, at most 1, which it is for n = 0.
+    """
+    n, least = only_first + only_second, min(only_first, only_second)
+    return min(1.0, 2 * sum(comb(n, i) for i in range(least + 1)) / 2**n)
+
+
+def calibration(confidence: Sequence[float], right: Sequence[float], *, low: float, bins: int) -> dict[str, Any]:
+    """Expected calibration error (arXiv:1706.04599, equation 3): sum over bins of n_b / n |share right - confidence|.
+
+    confidence: of each judgement, from `low` to 1, in so many bins of equal width; right: 1, 0, or 1/2 for a tie.
+    Returns `value`, and of each bin that is not empty its ends, its means and its n.
+    """
+    stated, met = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    place = np.minimum(((stated - low) / (1 - low) * bins).astype(int), bins - 1)
+    width = (1 - low) / bins
+    found = [
+        {
+            "low": low + b * width,
+            "high": low + (b + 1) * width,
+            "confidence": float(stated[place == b].mean()),
+            "right": float(met[place == b].mean()),
+            "n": int((place == b).sum()),
+        }
+        for b in sorted(set(place.tolist()))
+    ]
+    error = sum(b["n"] * abs(b["right"] - b["confidence"]) for b in found) / max(1, len(stated))
+    return {"value": error, "bins": found}
 
 
 def pass_at_k(right: int, n: int, k: int) -> float:

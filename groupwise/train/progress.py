@@ -67,6 +67,12 @@ class Progress:
 
     def evaluated(self, name: str, figures: Mapping[str, Any]) -> None:
         told = [f"held-out loss {told_loss(figures['loss'])}"] if "loss" in figures else []
+        if "preferred" in figures:
+            told.append(f"{with_interval(figures['preferred'])} of {figures['preferred']['n']} preferred rightly")
+        if "steps" in figures:
+            told.append(f"{with_interval(figures['steps'])} of {figures['steps']['n']} steps judged rightly")
+        if "calibration" in figures:
+            told.append(f"calibration error {figures['calibration']['value']:.3f}")
         if "accuracy" in figures:
             told.append(self._right(figures))
         self.console.print(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(told)}")

@@ -1,7 +1,10 @@
 """What a finished run shows: held-out results before and after, answers side by side, where everything is."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
+from functools import singledispatch
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,12 +22,29 @@ from groupwise.train.progress import told_loss
 SHOWN = 3
 
 
-def print_report(summary: Summary, console: Console | None = None) -> None:
-    """The closing tables of a run, on stdout."""
+@singledispatch
+def print_report(summary: Any, console: Console | None = None) -> None:
+    """The closing tables of a run, on stdout; each kind of summary registers its own."""
+    raise TypeError(f"no report of {type(summary).__name__}")
+
+
+@print_report.register
+def print_results(summary: Summary, console: Console | None = None) -> None:
+    """What training came to."""
     console = console or Console(highlight=False, markup=False)
     if "loss" in summary.before:
         before, after = (told_loss(figures["loss"]) for figures in (summary.before, summary.after))
-        console.print(f"held-out loss, nats a token (95 % intervals): {before} -> {after}")
+        unit = summary.after["loss"].get("unit", "nats a token")
+        console.print(f"held-out loss, {unit} (95 % intervals): {before} -> {after}")
+    if "preferred" in summary.before:
+        before, after = (shown(figures["preferred"]) for figures in (summary.before, summary.after))
+        console.print(f"preferred rightly, of {summary.after['preferred']['n']} held out: {before} -> {after}")
+    if "steps" in summary.before:
+        before, after = (shown(figures["steps"]) for figures in (summary.before, summary.after))
+        console.print(f"judged rightly, of {summary.after['steps']['n']} steps held out: {before} -> {after}")
+    if "calibration" in summary.before:
+        before, after = (f"{figures['calibration']['value']:.3f}" for figures in (summary.before, summary.after))
+        console.print(f"expected calibration error: {before} -> {after}")
     if "accuracy" in summary.before:
         console.print(_results(summary))
         with closing(open_record(summary.folder)) as record:
@@ -38,9 +58,16 @@ def print_report(summary: Summary, console: Console | None = None) -> None:
     for line in (
         f"record      {summary.folder}/record.sqlite   (every completion, reward, advantage and metric)",
         f"figures     {summary.folder}/summary.json",
-        f"checkpoint  {summary.checkpoint}   (AutoModelForCausalLM.from_pretrained loads it)",
+        f"checkpoint  {summary.checkpoint}   ({_loader(summary.checkpoint)}.from_pretrained loads it)",
     ):
         console.print(line, soft_wrap=True)  # a path is copied whole or not at all
+
+
+def _loader(checkpoint: Path) -> str:
+    """The class of transformers that loads a checkpoint, by what its config calls itself."""
+    [architecture] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["architectures"]
+    known = ("ForSequenceClassification", "ForTokenClassification")
+    return f"AutoModel{next((ending for ending in known if architecture.endswith(ending)), 'ForCausalLM')}"
 
 
 def _results(summary: Summary) -> Table:

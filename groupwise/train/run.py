@@ -12,27 +12,28 @@ import numpy as np
 import torch
 
 from groupwise import __version__, registry
-from groupwise.config import Recipe, dump_recipe
+from groupwise.config import ModelConfig, Recipe, dump_recipe
 from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
 from groupwise.envs.base import Questions, batch, load_questions
 from groupwise.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.policy import Policy, load_policy, pick_device
+from groupwise.model.template import Template, audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer, other_model
 from groupwise.objective.surrogate import Objective, reads
 from groupwise.recipe_file import changes, tree_of
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
-from groupwise.rewards.base import RewardSet
+from groupwise.rewards.base import RewardSet, first_scored
 from groupwise.train.rollout import check_lengths
 
 TRAINED = 4
 """Model-sized fp32 tensors that training holds: weights, gradients and AdamW's two moments."""
 FIXED = (
     *("stage", "seed", "model.path", "model.chat_template", "questions", "examples", "teacher"),
-    *("objective.reference_every", "critic.trunk", "critic.path"),
+    *("objective.reference_every", "critic.trunk", "critic.path", "preference.loss", "reward_model.separator"),
 )
 """What a resumed run must have as it began: with another value its earlier steps would mean something else."""
 
@@ -74,13 +75,16 @@ def open_run(
     resume: bool,
     objective: Objective | None = None,
     read: Callable[[ChatTokenizer], Any] = lambda _: None,
+    load: Callable[[ModelConfig, ChatTokenizer, Any], Policy] = lambda model, ours, _: load_policy(model, ours),
+    audit: Callable[..., Template] = audit,
 ) -> Iterator[Run]:
     """A new run in a folder, or the one there taken up at its last checkpoint; closed whatever happens.
 
     objective: what its models are loaded for; None: the stage learns from no rewards. read: reads what the stage needs
-    beside questions. Raises InputError for what the user can mend, before weights are loaded.
+    beside questions. load: the weights, for what was read. audit: of the chat template. Raises InputError for what the
+    user can mend, before weights are loaded.
     """
-    _check_place(folder, resume=resume)
+    check_place(folder, resume=resume)
     latest = checkpoints.latest_checkpoint(folder) if resume else None
     if latest:
         checkpoints.check_checkpoint(latest)
@@ -93,15 +97,15 @@ def open_run(
         batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
     with RewardSet(recipe.rewards) as rewards:
         if questions.train:
-            _check_rewards(recipe, rewards, questions.train, objective)
+            check_rewards(recipe, rewards, questions.train, objective)
         model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
-        tokenizer = load_tokenizer(model, seed=recipe.seed)
+        tokenizer = load_tokenizer(model, seed=recipe.seed, audit=audit)
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
         require_room(recipe, tokenizer, folder, objective)
-        policy = load_policy(model, tokenizer)
-        engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
-        recorder = _recorder(recipe, folder, first_step=state.get("step", 0) if resume else None)
+        policy = load(model, tokenizer, material)
+        engine = _engine(recipe, policy)
+        recorder = recorder_of(recipe, folder, first_step=state.get("step", 0) if resume else None)
         try:
             recorder.add_questions("heldout", questions.heldout)
             yield Run(
@@ -124,6 +128,13 @@ def open_run(
             )
         finally:
             recorder.close()
+
+
+def _engine(recipe: Recipe, policy: Policy) -> Any:
+    """What samples; None where there is nothing to ask."""
+    if recipe.questions is None:
+        return None
+    return registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
 
 
 def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
@@ -168,16 +179,29 @@ def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objecti
         checkpoints.require_space(folder, one * (recipe.run.keep_checkpoints + 1))
     except CheckpointError as error:  # nothing has failed yet: the input asks for more than there is
         raise InputError(error.message, hint=error.hint) from None
-    needed = TRAINED * sum(map(model_bytes, trained)) + sum(map(model_bytes, [*reference, *teacher]))
+    _require_memory(
+        recipe,
+        TRAINED * sum(map(model_bytes, trained)) + sum(map(model_bytes, [*reference, *teacher])),
+        what="training",
+        hint="use a smaller model"
+        + ", or set objective.kl_coef=0: no reference" * bool(reference)
+        + ", or critic.trunk=shared: no second model" * bool(own_trunk),
+    )
+
+
+def require_memory_to_sample(recipe: Recipe, tokenizer: ChatTokenizer) -> None:
+    """Raises ModelError if the memory cannot hold the weights of a run that trains nothing."""
+    _require_memory(recipe, model_bytes(_empty(tokenizer)), what="sampling from", hint="use a smaller model")
+
+
+def _require_memory(recipe: Recipe, needed: int, *, what: str, hint: str) -> None:
     device = pick_device(recipe.model.device)
     free = _free_memory(device)
     if free is not None and free < needed:
         raise ModelError(
-            f"not enough memory on {device}: training {recipe.model.path} holds {needed:,} bytes before the first "
+            f"not enough memory on {device}: {what} {recipe.model.path} holds {needed:,} bytes before the first "
             f"output, {free:,} are free",
-            hint="use a smaller model"
-            + ", or set objective.kl_coef=0: no reference" * bool(reference)
-            + ", or critic.trunk=shared: no second model" * bool(own_trunk),
+            hint=hint,
         )
 
 
@@ -210,7 +234,7 @@ def _free_memory(device: torch.device) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
-def _check_place(folder: Path, *, resume: bool) -> None:
+def check_place(folder: Path, *, resume: bool) -> None:
     """Raises DataError if the folder is not what the command says it is, or cannot be written to."""
     where = f"--run {folder}"
     if resume:
@@ -225,7 +249,7 @@ def _check_place(folder: Path, *, resume: bool) -> None:
         raise DataError(f"{where}: {place} is not a folder that can be written to", hint="give another place")
 
 
-def _check_rewards(
+def check_rewards(
     recipe: Recipe, rewards: RewardSet, questions: Sequence[Question], objective: Objective | None
 ) -> None:
     """Raises DataError if a built-in reward cannot judge even an empty output: its answer or its params are wrong.
@@ -233,21 +257,26 @@ def _check_rewards(
     A function of the user's own may have reasons to fail on one, or to see no steps in it, so it is not asked to pass
     this. Raises ConfigError if the advantage reads step rewards and all functions are built-ins that give none.
     """
-    question = next((question for question in questions if question.answer is not None), questions[0])
+    asked = [
+        first_scored(config.parts, questions, where=f"rewards[{index}]") for index, config in enumerate(recipe.rewards)
+    ]
+    distinct = {question.id: question for question in asked}
     nothing = np.zeros(0, np.int32)
     empty = Output(nothing, nothing, nothing.astype(bool), nothing.astype(np.float32), text="", finish="stop")
-    [reward] = rewards.score([question], [empty], decode=lambda _: "")
-    for label in (config.label for config in recipe.rewards if config.function in registry.REWARDS):
-        part = reward.parts[label]
-        if part.state == "failed":
+    said = rewards.score(list(distinct.values()), [empty] * len(distinct), decode=lambda _: "")
+    scored = dict(zip(distinct, said, strict=True))
+    for config, question in zip(recipe.rewards, asked, strict=True):
+        part = scored[question.id].parts[config.label]
+        if config.function in registry.REWARDS and part.state == "failed":
             raise DataError(
-                f"reward {label!r} cannot judge question {question.id!r}: {part.detail.rpartition(chr(10))[2]}",
+                f"reward {config.label!r} cannot judge question {question.id!r}: {part.detail.rpartition(chr(10))[2]}",
                 hint="give questions.answer_column or the reward's params their right values",
             )
     if objective is None:
         return
     built_in = all(config.function in registry.REWARDS for config in recipe.rewards)
-    if "step_rewards" in reads(objective.advantage) and reward.steps is None and built_in:
+    stepless = all(reward.steps is None for reward in said)
+    if "step_rewards" in reads(objective.advantage) and stepless and built_in:
         raise ConfigError(
             f"objective.advantage = {objective.advantage.__name__!r} (preset {recipe.objective.preset!r}) reads the "
             f"rewards of steps, and none of {', '.join(config.label for config in recipe.rewards)} gives any",
@@ -265,9 +294,19 @@ def _check_resumed(recipe: Recipe, folder: Path, *, done: int) -> None:
             f"{folder} has done {done} of update.steps = {steps}: nothing is left to train",
             hint=f"ask for more, for example update.steps={done + 50}",
         )
-    changed = changes(tree_of(info["recipe"]), recipe.model_dump(mode="json"))
+    check_changes(recipe, folder, began_with=info["recipe"])
+
+
+def check_changes(
+    recipe: Recipe, folder: Path, *, began_with: str, fixed: Sequence[str] = FIXED, free: Sequence[str] = ()
+) -> None:
+    """Raises ConfigError if a fixed value is not as in the recipe that a run began with; tells others on stderr.
+
+    free: places in fixed sections that may change all the same.
+    """
+    changed = changes(tree_of(began_with), recipe.model_dump(mode="json"))
     for place, before, now in changed:
-        if any(place == name or place.startswith(f"{name}.") for name in FIXED):
+        if place not in free and any(place == name or place.startswith(f"{name}.") for name in fixed):
             raise ConfigError(
                 f"{place} = {now!r}: the run in {folder} began with {before!r}, and its steps so far would mean "
                 "something else",
@@ -278,7 +317,7 @@ def _check_resumed(recipe: Recipe, folder: Path, *, done: int) -> None:
         print(f"changed since the run was last started: {told}", file=sys.stderr)
 
 
-def _recorder(recipe: Recipe, folder: Path, *, first_step: int | None) -> Recorder:
+def recorder_of(recipe: Recipe, folder: Path, *, first_step: int | None) -> Recorder:
     """The run's record, new or taken up, with the resolved recipe beside it."""
     recipe_text = dump_recipe(recipe)
     info = {

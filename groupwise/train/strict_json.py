@@ -11,6 +11,11 @@ def json_text(content: Any) -> str:
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
 
 
+def json_line(content: Any) -> str:
+    """The content on one line; what JSON has no form for, such as a date, as its repr."""
+    return json.dumps(_plain(content), ensure_ascii=False, allow_nan=False, default=repr)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes a file as a whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")

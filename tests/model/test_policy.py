@@ -118,7 +118,7 @@ def test_a_window_that_would_not_reach_our_attention_falls_back(tmp_path, tiny_f
         return ours(*args, **settings)
 
     monkeypatch.setitem(AttentionInterface._global_mapping, NAME, without_window)
-    assert not policy_module._questions_can_be_shared(policy)
+    assert not policy_module.questions_can_be_shared(policy)
 
 
 def test_a_chunked_attention_falls_back(tmp_path, tiny_folder):

@@ -6,16 +6,17 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
-    0: ("errors", "data", "config", "recipe_file", "registry", "metrics"),
+    0: ("errors", "data", "config", "recipe_file", "registry", "metrics", "markdown"),
     1: ("objective", "rewards", "envs", "sandbox", "record"),
-    2: ("batch", "model", "engines"),
+    2: ("batch", "model", "engines", "selection"),
     3: ("train",),
     4: ("stages",),
-    5: ("pipeline", "evaluation", "compare", "insight", "dashboard", "cli"),
+    5: ("pipeline", "evaluate", "compare", "train_process", "insight", "dashboard", "cli"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch
-TORCH_FREE = {"", *LAYERS[0], "rewards", "envs", "sandbox", "record", "dashboard", "cli"}  # "": groupwise itself
+# "": groupwise itself
+TORCH_FREE = {"", *LAYERS[0], "rewards", "envs", "sandbox", "record", "selection", "dashboard", "cli"}
 TORCH_ALLOWED = {"groupwise.rewards.model"}
 IN_ONE_FILE = ("ray", "vllm", "torch.distributed")
 
@@ -52,6 +53,8 @@ def _of_ours(module: str, own: str, name: str) -> Iterator[str]:
     other = _part(name)
     if other not in LAYER or not own:  # a dunder of groupwise itself; or groupwise itself, which may name anything
         return
+    if module in TORCH_ALLOWED and other in ("model", "objective"):
+        return  # a reward that is a model, in a process of its own
     if LAYER[other] > LAYER[own]:
         yield f"imports {name}, which is above it (layer {LAYER[other]} from {LAYER[own]})"
     elif other != own and LAYER[own] == LAYER[other] == 1:

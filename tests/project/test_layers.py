@@ -24,6 +24,8 @@ def test_imports_go_down_only():
         ({"groupwise.objective.losses": "from groupwise.config import Recipe"}, "torch and groupwise.errors only"),
         ({"groupwise.objective.losses": "import numpy"}, "torch and groupwise.errors only"),
         ({"groupwise.rewards.answer": "def f():\n    import torch"}, "rewards is free of torch"),
+        ({"groupwise.rewards.answer": "from groupwise.model import policy"}, "above it (layer 2 from 1)"),
+        ({"groupwise.rewards.model": "from groupwise.engines import local"}, "above it (layer 2 from 1)"),
         ({"groupwise.cli": "from transformers import AutoTokenizer"}, "cli is free of torch"),
         ({"groupwise": "import torch"}, "groupwise is free of torch"),
         ({"groupwise.dashboard.app": "from groupwise.stages import grpo"}, "layer 0 and record only"),
@@ -46,7 +48,10 @@ def test_the_check_catches(sources, said):
     [
         {"groupwise.stages.grpo": "from groupwise.train.loop import run\nfrom groupwise import data, __version__"},
         {"groupwise.objective.losses": "import math\nimport torch\nfrom groupwise.objective.logprobs import k3"},
-        {"groupwise.rewards.model": "import torch", "groupwise.engines.local": "from groupwise.model import policy"},
+        {
+            "groupwise.rewards.model": "import torch\nfrom groupwise.model import policy",
+            "groupwise.engines.local": "from groupwise.model import policy",
+        },
         {"groupwise.dashboard.app": "from groupwise.record import read\nfrom groupwise.errors import DataError"},
         {"groupwise.model.parallel": "import torch.distributed as dist\ntorch.distributed.barrier()"},
         {"groupwise": "def __getattr__(name):\n    from groupwise.stages import grpo"},

@@ -9,7 +9,7 @@ import sys
 from tests.project.sources import ROOT, package_sources
 
 HEAVY = ("torch", "transformers", "pydantic")
-LIGHT_PARTS = ("config", "rewards", "envs", "sandbox", "record", "dashboard", "cli")
+LIGHT_PARTS = ("config", "rewards", "envs", "sandbox", "record", "selection", "dashboard", "cli")
 LIGHT_MODULES = sorted(
     module
     for module in package_sources()

@@ -87,6 +87,30 @@ def test_exact_compares_letters():
 
 
 @pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("The word is 'cat.'", 1),
+        ("cat", 1),
+        ("<answer>It is a cat!</answer> or a dog", 1),
+        ("a cat is it", 0),
+        ("a bobcat", 0),
+        ("a Cat", 0),
+        ("", 0),
+    ],
+)
+def test_exact_at_the_end_wants_the_last_words_alone(text, right):
+    assert exact(text, question("cat"), where="end") == right
+
+
+def test_exact_at_the_end_takes_every_word_of_the_answer():
+    assert exact("Repeated: red - cat.", question("red cat"), where="end") == 1
+    assert exact("cat", question("red cat"), where="end") == 0
+    assert exact("It is a CAT", question("cat"), where="end", ignore_case=True) == 1
+    with pytest.raises(ValueError, match="where = 'last': choose from whole, end"):
+        exact("cat", question("cat"), where="last")
+
+
+@pytest.mark.parametrize(
     ("gold", "text", "score"),
     [
         ("1000", "so 1,000", 1),

@@ -18,6 +18,8 @@ class Example(NamedTuple):
     params: dict[str, Any] | None = None
     full: float = 1.0
     """What a right output earns."""
+    wordless: float | None = 0.0
+    """What garbage without a word earns."""
 
 
 def gym_question() -> Question:
@@ -42,19 +44,28 @@ def example(name: str) -> Example:
         "pattern": Example("It is 4.", params={"regex": r"It is \d\."}),
         "equations": Example("2 + 2 = 4"),
         "soft_overlong": Example("short", params={"max_tokens": 4, "cache": 1}, full=0.0),  # it only takes away
+        "language": Example(
+            "二加二等于四。", params={"language": "zh"}, wordless=None
+        ),  # of no words there is no share
     }[name]
 
 
 GARBAGE = ["", " ", "no idea", "\x00\x01", "\U0001f600" * 9, "</answer></think>", "\\boxed{", "z" * 1_000_000, "\ud800"]
+WORDS = (GARBAGE[2], GARBAGE[-2])
 
 
-@pytest.mark.parametrize("name", registry.REWARDS)
+# What a model says of garbage is its own affair: tests/rewards/test_model.py.
+@pytest.mark.parametrize("name", sorted(registry.REWARDS.keys() - {"model", "process_model"}))
 def test_right_scores_full_and_garbage_zero_and_nothing_fails(name):
     if name == "reasoning_gym" and not importlib.util.find_spec("reasoning_gym"):
         pytest.skip("reasoning-gym is not installed")
-    right, asked, params, full = example(name)
+    right, asked, params, full, wordless = example(name)
     texts = [right, *GARBAGE, right]
     with RewardSet([RewardConfig(function=name, params=params or {})]) as rewards:
         scored = rewards.score([asked] * len(texts), [output(text) for text in texts])
     assert [reward.parts[name].detail for reward in scored] == [""] * len(texts)
-    assert [reward.value for reward in scored] == [full] + [0.0] * len(GARBAGE) + [full]
+    assert [reward.value for reward in scored] == [
+        full,
+        *(0.0 if text in WORDS else wordless for text in GARBAGE),
+        full,
+    ]

@@ -1,4 +1,4 @@
-"""The three forms of a reward function, and what is done with what they return."""
+"""The forms of a reward function, and what is done with what they return."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from groupwise.data import Message, Part, Question
-from groupwise.errors import RewardError
+from groupwise.errors import ConfigError, RewardError
 from groupwise.rewards.adapters import Verdict, adapt
 from tests.rewards.made import parts, question, verdicts
 
@@ -275,3 +275,49 @@ def test_columns_of_mixed_questions_are_aligned():
     _, scorer = adapt(lambda completions, level, kind: [level == [1, None], kind == [None, "sum"]], {}, "mine:f")
     (scored,) = scorer([(first, "x", np.arange(1)), (second, "y", np.arange(1))], 0)
     assert [verdict.part.value for verdict in scored] == [1.0, 1.0]
+
+
+def test_our_form_for_all_outputs_at_once_gets_texts_and_questions():
+    def longest(texts, questions, *, bonus=0.0):
+        most = max(map(len, texts))
+        return [float(len(text) == most) + bonus * int(q.answer) for text, q in zip(texts, questions, strict=True)]
+
+    assert [part.value for part in parts(longest, ["abc", "a"], question(), bonus=0.5)] == [3.0, 2.0]
+    assert adapt(longest, {}, "test:function")[0]
+    assert parts(lambda texts: [None, {"score": 1}], ["a", "b"], question()) == [Part("abstained"), Part("value", 1.0)]
+    [one, other] = parts(lambda texts: [1.0], ["a", "b"], question())
+    assert one.state == other.state == "failed"
+    assert "returned 1 value(s) for 2 completions" in one.detail
+
+
+class Counter:
+    """What is made once, with params, and then called."""
+
+    def __init__(self, *, word, weight=1.0):
+        if not word:
+            raise ConfigError("word = '': nothing to count", hint="give one")
+        if word == " ":
+            raise OSError("disk full")
+        self.word, self.weight = word, weight
+
+    def __call__(self, text, question):
+        return self.weight * text.count(self.word)
+
+
+def test_a_class_is_made_with_the_params_and_its_instance_is_called():
+    assert [part.value for part in parts(Counter, ["a b a", "b"], question(), word="a", weight=0.5)] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({}, "needs word; set params.word in the recipe"),
+        ({"word": "a", "wieght": 1}, "params.wieght: it has no such parameter; did you mean 'weight'?"),
+        ({"word": ""}, "reward 'test:function': word = '': nothing to count; give one"),
+        ({"word": " "}, "reward 'test:function' cannot be made: OSError: disk full"),
+    ],
+)
+def test_a_class_that_cannot_be_made_is_refused(params, said):
+    with pytest.raises(RewardError) as error:
+        adapt(Counter, params, "test:function")
+    assert said in str(error.value)

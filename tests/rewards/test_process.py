@@ -219,3 +219,7 @@ def test_a_closed_set_starts_again_when_asked():
     with rewards:
         assert rewards.score([question()], [output("abc")])[0].value == 3.0
     assert rewards.score([], []) == []
+
+
+def test_a_class_may_take_longer_to_make_than_a_call_may_take():
+    assert [reward.value for reward in score(["a", "b"], config("SlowToLoad", timeout_seconds=0.4))] == [1.0, 1.0]

@@ -81,3 +81,18 @@ def step_out_of_place(text: str) -> dict:
 
 
 not_a_function = 7
+
+
+def how_many(completions, **columns):
+    """TRL's form: how many outputs came in one call."""
+    return [float(len(completions))] * len(completions)
+
+
+class SlowToLoad:
+    """Takes longer to make than a call may take."""
+
+    def __init__(self):
+        time.sleep(0.6)
+
+    def __call__(self, texts):
+        return [1.0] * len(texts)

@@ -86,6 +86,20 @@ def test_greedy_figures(evaluated):
     ]
 
 
+def test_each_reward_has_its_mean_over_the_greedy_answers_it_valued(evaluated):
+    # judge: 1, 0, failed and abstained -> 1 of 2; digit: "1" and "7" are single digits, the words are not -> 2 of 4
+    result = evaluated(Scripted(["1", "7", "fail", "abstain"]))
+    judge, digit = (result.figures[f"reward/{label}"] for label in ("judge", "digit"))
+    assert (judge["value"], judge["n"], digit["value"], digit["n"]) == (1 / 2, 2, 2 / 4, 4)
+    assert digit["low"] < 2 / 4 < digit["high"]
+    assert result.values["reward/judge"] == [1.0, 0.0, None, None]
+
+
+def test_a_reward_that_valued_nothing_has_no_mean(evaluated):
+    found = evaluated(Scripted(["abstain"] * 4)).figures["reward/judge"]
+    assert (isnan(found["value"]), found["n"]) == (True, 0)
+
+
 def test_what_could_not_be_judged_is_left_out_and_counted(evaluated):
     # 1 right, 1 wrong, 1 failed, 1 abstained -> 1 of 2
     figures = evaluated(Scripted(["1", "7", "fail", "abstain"])).figures

@@ -4,7 +4,7 @@ from math import isnan
 
 import pytest
 
-from groupwise.train.intervals import bootstrap, majority, pass_at_k, shown, wilson
+from groupwise.train.intervals import bootstrap, calibration, majority, mcnemar, pass_at_k, shown, wilson
 from tests.close import close
 
 
@@ -81,3 +81,34 @@ def test_a_figure_is_shown_with_its_interval_or_as_nothing():
     assert shown(wilson(8, 10)._asdict()) == "80.0% (49.0% to 94.3%)"
     assert shown(wilson(0, 0)._asdict()) == "-"
     assert shown({"value": None, "low": None, "high": None}) == "-"  # as the record gives nan back
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "expected"),
+    [
+        (0, 0, 1.0),
+        (5, 0, 2 / 32),  # 2 * C(5, 0) / 2^5
+        (1, 5, 2 * 7 / 64),  # 2 * (1 + 6) / 2^6
+        (5, 1, 2 * 7 / 64),
+        (3, 3, 1.0),  # 2 * (1 + 6 + 15 + 20) / 64 is more than 1
+    ],
+)
+def test_mcnemars_exact_p_value(only_first, only_second, expected):
+    assert close(mcnemar(only_first, only_second), expected)
+
+
+def test_calibration_is_how_far_what_is_stated_lies_from_what_came_true():
+    # five bins from 1/2: 0.55 right (0.45 off), 0.65 wrong (0.65 off), 0.95 twice, both right (0.05 off each)
+    found = calibration([0.55, 0.65, 0.95, 0.95], [1, 0, 1, 1], low=0.5, bins=5)
+    close(found["value"], (0.45 + 0.65 + 2 * 0.05) / 4)
+    assert [b["n"] for b in found["bins"]] == [1, 1, 2]
+    close(found["bins"][2]["low"], 0.9)
+    close(found["bins"][2]["confidence"], 0.95)
+
+
+def test_who_is_sure_and_right_or_torn_and_half_right_is_calibrated():
+    found = calibration([1.0, 0.99, 0.5], [1, 0.99, 0.5], low=0.5, bins=10)
+    close(found["value"], 0.0)
+    assert [b["n"] for b in found["bins"]] == [1, 2]  # 1 belongs to the last bin
+    # ten bins from 0: 0.25 and 0.05 share none; 0.2 right of (0.25, 0.25, 0.25, 0.25, 0.25) is 0.05 off
+    close(calibration([0.25] * 5, [1, 0, 0, 0, 0], low=0.0, bins=10)["value"], 0.05)

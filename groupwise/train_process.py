@@ -1,4 +1,4 @@
-"""The runs of a comparison, one after the other, each `groupwise train` in a process of its own. Knows no figures.
+"""A run that a comparison or a pipeline wants: `groupwise train` in a process of its own. Knows no figures.
 
 A process of its own because the peak of memory is one of a process, and because a crash then ends one run alone.
 """
@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, Protocol
 
-from groupwise.compare.plan import FILE, Pair, Plan
-from groupwise.config import dump_recipe, recipe_from
+from groupwise.config import Recipe, dump_recipe, recipe_from
 from groupwise.errors import ConfigError, DataError
 from groupwise.recipe_file import changes, tree_of
 from groupwise.record import process
@@ -27,30 +26,31 @@ POLL_SECONDS = 0.5
 State = Literal["absent", "stopped", "running", "finished"]
 
 
-def check_folder(plan: Plan, *, resume: bool) -> None:
-    """Raises DataError or ConfigError if the comparison's folder holds something else, or a run that is in the way."""
-    where = f"--run {plan.folder}"
-    if plan.folder.exists() and not plan.folder.is_dir():
-        raise DataError(f"{where}: it is not a folder", hint="give another name")
-    ours = (FILE, f".{FILE}.partial")
-    held = [path.name for path in plan.folder.iterdir()] if plan.folder.exists() else []
-    if held and not any(name in ours for name in held):
-        raise DataError(f"{where}: it holds something that is no comparison", hint="give another name")
-    for pair in plan.pairs:
-        state, mark = _state(pair)
-        if state == "running" and (not resume or mark.get("host") != process.this_process()["host"]):
-            told = f"{pair.folder} is being written by process {mark['pid']} on {mark['host']}"
-            raise DataError(told, hint="end it, or wait until it has ended")
-        if state == "stopped" and not resume:
-            raise DataError(f"{pair.folder}: a run that did not finish is there", hint="add --resume to go on with it")
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{where}: {error.strerror}", hint="give another place") from None
+class Planned(Protocol):
+    """A run that is wanted: how its lines begin, its whole recipe, its run directory, and the recipe's file."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def recipe_file(self) -> Path: ...
 
 
-def is_finished(pair: Pair) -> bool:
-    return _state(pair)[0] == "finished"
+def check_place(run: Planned, *, resume: bool) -> None:
+    """Raises DataError or ConfigError if another run is in the way, or one that may not be taken up."""
+    state, mark = _state(run)
+    if state == "running" and (not resume or mark.get("host") != process.this_process()["host"]):
+        told = f"{run.folder} is being written by process {mark['pid']} on {mark['host']}"
+        raise DataError(told, hint="end it, or wait until it has ended")
+    if state == "stopped" and not resume:
+        raise DataError(f"{run.folder}: a run that did not finish is there", hint="add --resume to go on with it")
+
+
+def is_finished(run: Planned) -> bool:
+    return _state(run)[0] == "finished"
 
 
 class Signals:
@@ -87,25 +87,30 @@ class Signals:
             self._child.send_signal(number)
 
 
-def run_pair(pair: Pair, signals: Signals) -> str | None:
-    """Trains the pair, from its last checkpoint if it has begun, unless it is finished; why it failed, or None.
+def train_process(run: Planned, signals: Signals) -> str | None:
+    """Trains the run, from its last checkpoint if it has begun, unless it is finished; why it failed, or None.
 
     Raises KeyboardInterrupt once the run has ended, if it was asked to.
     """
-    state = _wait_for_other(pair, signals)
+    state = _wait_for_other(run, signals)
     if state == "finished":
-        print(f"{pair.label}  finished already", file=sys.stderr)
+        print(f"{run.label}  finished already", file=sys.stderr)
         return None
     if state == "absent":
-        for left in pair.folder.glob(f"{RECORD}*"):  # of a run that was killed while it made its record
+        for left in run.folder.glob(f"{RECORD}*"):  # of a run that was killed while it made its record
             left.unlink()
-    pair.folder.parent.mkdir(parents=True, exist_ok=True)
-    pair.recipe_file.write_text(dump_recipe(pair.recipe), encoding="utf-8")
-    words = ["train", str(pair.recipe_file), "--run", str(pair.folder), *(["--resume"] if state == "stopped" else [])]
-    code, last = run_process([sys.executable, "-P", "-m", "groupwise", *words], pair.label, signals)
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    run.recipe_file.write_text(dump_recipe(run.recipe), encoding="utf-8")
+    words = ["train", str(run.recipe_file), "--run", str(run.folder), *(["--resume"] if state == "stopped" else [])]
+    code, last = groupwise_process(words, run.label, signals)
     if signals.asked:
         raise KeyboardInterrupt
     return None if code == 0 else _reason(code, last)
+
+
+def groupwise_process(words: Sequence[str], label: str, signals: Signals) -> tuple[int, str]:
+    """`groupwise` with these words, as `run_process` does it."""
+    return run_process([sys.executable, "-P", "-m", "groupwise", *words], label, signals)
 
 
 def run_process(command: list[str], label: str, signals: Signals) -> tuple[int, str]:
@@ -164,14 +169,14 @@ def _reason(code: int, last: str) -> str:
     return last.removeprefix("error: ") or f"exit code {code}"
 
 
-def _wait_for_other(pair: Pair, signals: Signals) -> State:
-    """The pair's state once nobody else writes it: a comparison that was killed may have left its run behind."""
-    state, mark = _state(pair)
+def _wait_for_other(run: Planned, signals: Signals) -> State:
+    """The run's state once nobody else writes it: whoever wanted it may have been killed and have left it behind."""
+    state, mark = _state(run)
     if state == "running":
-        print(f"{pair.label}  waits for process {mark['pid']}, which still writes it", file=sys.stderr)
+        print(f"{run.label}  waits for process {mark['pid']}, which still writes it", file=sys.stderr)
     while state == "running":
         time.sleep(POLL_SECONDS)
-        state = _state(pair)[0]
+        state = _state(run)[0]
         if signals.asked:
             raise KeyboardInterrupt
     if signals.asked:
@@ -179,18 +184,18 @@ def _wait_for_other(pair: Pair, signals: Signals) -> State:
     return state
 
 
-def _state(pair: Pair) -> tuple[State, dict[str, str]]:
-    """What is in the pair's folder, and what its record knows. Raises if it is a run of another recipe, or no run."""
-    if not pair.folder.exists() or (pair.folder.is_dir() and not any(pair.folder.iterdir())):
+def _state(run: Planned) -> tuple[State, dict[str, str]]:
+    """What is in the run's folder, and what its record knows. Raises if it is a run of another recipe, or no run."""
+    if not run.folder.exists() or (run.folder.is_dir() and not any(run.folder.iterdir())):
         return "absent", {}
     try:
-        with closing(open_record(pair.folder)) as record:
+        with closing(open_record(run.folder)) as record:
             info = record.info()
     except DataError:
-        if _only_begun(pair.folder):
+        if _only_begun(run.folder):
             return "absent", {}
         raise
-    _check_recipe(pair, info["recipe"])
+    _check_recipe(run, info["recipe"])
     if info["state"] == "finished":
         return "finished", info
     return "running" if info["state"] == "running" and process.is_alive(info) else "stopped", info
@@ -201,11 +206,11 @@ def _only_begun(folder: Path) -> bool:
     return folder.is_dir() and all(path.name.startswith(RECORD) for path in folder.iterdir())
 
 
-def _check_recipe(pair: Pair, text: str) -> None:
-    """Raises ConfigError if the run was made by another recipe than the pair's."""
-    theirs = recipe_from(tree_of(text), where=f"{pair.folder}/{RECORD}").model_dump(mode="json")
-    for place, before, now in changes(theirs, pair.recipe.model_dump(mode="json")):
+def _check_recipe(run: Planned, text: str) -> None:
+    """Raises ConfigError if the run was made by another recipe than is wanted."""
+    theirs = recipe_from(tree_of(text), where=f"{run.folder}/{RECORD}").model_dump(mode="json")
+    for place, before, now in changes(theirs, run.recipe.model_dump(mode="json")):
         raise ConfigError(
-            f"{pair.folder}: the run there has {place} = {before!r}, this comparison {now!r}",
+            f"{run.folder}: the run there has {place} = {before!r}, wanted is {now!r}",
             hint="give --run another folder, or set it as it was",
         )

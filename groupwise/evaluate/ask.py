@@ -1,0 +1,35 @@
+"""What `groupwise sample` does: one question to one model."""
+
+from pathlib import Path
+from typing import Any
+
+from groupwise.config import ModelConfig, read_recipe
+from groupwise.data import Message, Sampling
+from groupwise.engines.base import Task, stream
+from groupwise.engines.local import LocalEngine
+from groupwise.errors import DataError
+from groupwise.evaluate.subject import trained
+from groupwise.model.policy import load_policy
+from groupwise.model.tokenizer import load_tokenizer
+
+
+def answers_to(
+    model: str, question: str, *, samples: int, max_new_tokens: int, temperature: float, seed: int
+) -> list[dict[str, Any]]:
+    """Answers of a model to one question; temperature 0 is greedy. Raises DataError for an empty question."""
+    if not question.strip():
+        raise DataError("the question is empty", hint="give some text")
+    recipe = Path(model) / "recipe.yaml"
+    config = trained(Path(model), read_recipe(recipe)).config if recipe.exists() else ModelConfig(path=model)
+    policy = load_policy(config, load_tokenizer(config))
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature or 1.0, greedy=temperature == 0)
+    tokens = policy.tokenizer.encode((Message("user", question),))
+    if len(tokens) + max_new_tokens > policy.tokenizer.context:
+        raise DataError(
+            f"the question's {len(tokens)} tokens and --max-new-tokens {max_new_tokens} are more than the model's "
+            f"context of {policy.tokenizer.context}",
+            hint="ask for fewer tokens",
+        )
+    task = Task(tuple(tokens), tuple(stream(seed, 0, "sample", number) for number in range(samples)))
+    [outputs] = LocalEngine(policy).generate([task], sampling)
+    return [{"text": o.text, "finish": o.finish, "tokens": len(o.tokens)} for o in outputs]

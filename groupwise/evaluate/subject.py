@@ -1,0 +1,119 @@
+"""What the words behind `groupwise eval` stand for: a recipe, the questions, the models. Loads no weights."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from groupwise import registry
+from groupwise.config import ModelConfig, Recipe, read_recipe
+from groupwise.data import Question
+from groupwise.envs.base import load_questions
+from groupwise.errors import ConfigError, DataError
+from groupwise.model.checkpoint import latest_checkpoint, load_state
+from groupwise.record.read import open_record
+from groupwise.record.schema import FILE
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is asked. run: the run that it comes from, with the steps it was trained for; None: no run."""
+
+    config: ModelConfig
+    run: Path | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions. source: where they come from; heldout: whether they were set aside from it."""
+
+    questions: tuple[Question, ...]
+    source: str
+    heldout: bool
+
+
+def is_run(word: str) -> bool:
+    return (Path(word) / "recipe.yaml").exists()
+
+
+def recipe_of(source: str, overrides: Sequence[str], *, questions: str | None) -> Recipe:
+    """The recipe in a file, or that of a run; with other questions, if some are named. Raises ConfigError."""
+    if Path(source).is_dir() and not is_run(source):
+        a_model = (Path(source) / "config.json").exists()
+        raise ConfigError(
+            f"{source}: neither a run directory nor a recipe",
+            hint=f"it is a model: give a recipe, and --model {source}" if a_model else "see `groupwise runs`",
+        )
+    file = Path(source) / "recipe.yaml" if is_run(source) else Path(source)
+    recipe = read_recipe(file, [*_asking(file, questions), *overrides])
+    if recipe.questions is None:
+        raise ConfigError("questions: missing; there is nothing to ask", hint="add questions and rewards to the recipe")
+    return recipe
+
+
+def trained(folder: Path, recipe: Recipe) -> Subject:
+    """A run's last checkpoint."""
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        raise ConfigError(f"{folder}: the run has no checkpoint yet", hint="give its recipe to evaluate the base model")
+    config = recipe.model.model_copy(update={"path": str(checkpoint)})
+    return Subject(config, run=folder, steps=load_state(checkpoint)["step"])
+
+
+def model_of(source: str, recipe: Recipe, *, model: str | None) -> Subject:
+    """What is asked: the model named, else the run's last checkpoint, else the recipe's model."""
+    if model is not None:
+        return named_model(model, recipe, option="--model")
+    return trained(Path(source), recipe) if is_run(source) else Subject(recipe.model)
+
+
+def named_model(word: str, recipe: Recipe, *, option: str) -> Subject:
+    """A run's last checkpoint, or the model of a folder or a name, with the recipe's other settings of a model."""
+    if Path(word).is_file():
+        raise ConfigError(
+            f"{option} {word}: a file is no model",
+            hint="give a run directory, a model folder or one of `groupwise list models`",
+        )
+    if "/" not in word and not Path(word).exists():
+        registry.check(registry.MODELS, word, option)
+    if is_run(word):
+        return trained(Path(word), read_recipe(Path(word) / "recipe.yaml"))
+    return Subject(recipe.model.model_copy(update={"path": word}))
+
+
+def questions_of(recipe: Recipe, *, named: str | None) -> Asked:
+    """The held-out questions of a recipe; or all of a file or an environment that was named."""
+    assert recipe.questions is not None
+    found = load_questions(recipe.questions, recipe.seed)
+    if named is not None:
+        return Asked((*found.train, *found.heldout), named, heldout=False)
+    if not found.heldout:
+        raise DataError(
+            "questions.heldout_size = 0: nothing to evaluate on",
+            hint="set it to 200, for example, or name questions with --questions",
+        )
+    return Asked(found.heldout, recipe.questions.heldout or recipe.questions.source, heldout=True)
+
+
+def seen_in_training(subject: Subject, questions: Sequence[Question]) -> int | None:
+    """How many of the questions the subject's run sampled in training, by its record; None: there is no record."""
+    if subject.run is None or not (subject.run / FILE).exists():
+        return None
+    with closing(open_record(subject.run)) as record:
+        prints = {question.fingerprint for question in record.questions("train")}
+    return sum(question.fingerprint in prints for question in questions)
+
+
+def _asking(file: Path, questions: str | None) -> list[str]:
+    """Overrides that make a recipe ask all of a file, or of an environment, framed as its own questions are."""
+    if questions is None:
+        return []
+    words = [f"questions.source={json.dumps(questions)}", "questions.heldout=null", "questions.heldout_size=0"]
+    if questions in registry.ENVS:
+        words += ["questions.prompt_column=null", "questions.answer_column=null"]
+    before = read_recipe(file).questions
+    if questions not in registry.ENVS or before is None or before.source != questions:
+        words += ["questions.params={}", "questions.size=null"]
+    return words

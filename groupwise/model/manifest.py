@@ -1,0 +1,67 @@
+"""The list of a checkpoint's files with their sums: what makes it whole. Knows no model."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from groupwise.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+DAMAGED = "not a whole checkpoint; resume from an earlier one"
+
+
+def write_manifest(folder: Path) -> None:
+    """Lists every file of a folder, with its bytes and its sum."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sums = {file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _sum(file)} for file in files}
+    (folder / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """{name: {bytes, sha256}} of a checkpoint's files. Raises CheckpointError."""
+    try:
+        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / MANIFEST}: not readable ({error})", hint=DAMAGED) from None
+
+
+def checked(folder: Path, name: str) -> Path:
+    """Path of a checkpoint's file, found to be what was saved."""
+    file = folder / name
+    expected = read_manifest(folder).get(name)
+    if expected is None:
+        raise CheckpointError(f"{file}: not part of this checkpoint", hint="saved without an optimizer, or by hand")
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing", hint=DAMAGED)
+    size = file.stat().st_size
+    if size != expected["bytes"]:
+        raise CheckpointError(f"{file}: {size:,} bytes, {expected['bytes']:,} were saved", hint=DAMAGED)
+    if _sum(file) != expected["sha256"]:
+        raise CheckpointError(f"{file}: its bytes are not those that were saved", hint=DAMAGED)
+    return file
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def forget(folder: Path, names: Sequence[str]) -> None:
+    """Takes files off the list, which is whole at any moment; what is not listed is no part of the checkpoint."""
+    kept = {name: sums for name, sums in read_manifest(folder).items() if name not in names}
+    partial = folder / f".{MANIFEST}.partial"
+    partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    sync(partial)
+    partial.rename(folder / MANIFEST)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file or a folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

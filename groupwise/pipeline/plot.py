@@ -1,0 +1,60 @@
+"""The picture of a pipeline: what the base and each stage came to, by each measure. Knows figures only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from groupwise.compare.plot import COLOURS, MARKS
+from groupwise.pipeline.plan import Plan
+from groupwise.pipeline.table import Row, columns, value_of
+
+
+def draw(plan: Plan, rows: Sequence[Row], file: Path) -> bool:
+    """Draws for each measure the shares (right with its interval) and the mean length, from stage to stage.
+
+    False, and no picture, without matplotlib or where nothing was measured.
+    """
+    measures = {name: [row for row in rows if name in row.measured] for name in plan.measures}
+    measures = {name: found for name, found in measures.items() if found}
+    if not measures:
+        return False
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")  # a file needs no screen
+    from matplotlib import pyplot
+    from matplotlib.ticker import PercentFormatter
+
+    size = (11, 3.8 * len(measures))
+    figure, grid = pyplot.subplots(len(measures), 2, figsize=size, layout="constrained", squeeze=False)
+    for (left, right), (measure, found) in zip(grid, measures.items(), strict=True):
+        _draw_shares(left, plan, measure, found)
+        left.yaxis.set_major_formatter(PercentFormatter(1))
+        left.set(title=f"measured by {measure}", ylim=(-0.02, 1.02))
+        right.bar([row.name for row in found], [row.measured[measure]["length"] for row in found], color="0.6")
+        right.set(title="mean length of an answer, tokens")
+        for axes in (left, right):
+            axes.tick_params(axis="x", labelrotation=20)
+            axes.grid(color="0.9", axis="y")
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{Path(plan.source).stem}, seed {plan.tree.get('seed', 0)}", fontsize=11)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    return True
+
+
+def _draw_shares(axes: Any, plan: Plan, measure: str, rows: Sequence[Row]) -> None:
+    shares = [column for column in columns(plan, measure) if column.share and column.key != "truncated"]
+    for number, column in enumerate(shares):
+        found = [(row.name, value) for row in rows if (value := value_of(row.measured[measure], column.key))]
+        places, values = [name for name, _ in found], [value for _, (value, _, _) in found]
+        mark, colour = MARKS[number % len(MARKS)], COLOURS[number % len(COLOURS)]
+        axes.plot(places, values, marker=mark, color=colour, label=column.heading, linewidth=1.6)
+        if column.key == "accuracy":
+            ends = [[value - (low or 0), (high or 0) - value] for _, (value, low, high) in found if low is not None]
+            if len(ends) == len(found):
+                below, above = zip(*ends, strict=True)
+                axes.errorbar(places, values, yerr=(below, above), color=colour, capsize=3, fmt="none")
+    axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,145 @@
+"""A pipeline from beginning to end: its stages one after the other, what each is measured by, and the table so far."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from groupwise.config import Recipe, dump_recipe
+from groupwise.errors import DataError, RunError
+from groupwise.model.checkpoint import drop_optimizer
+from groupwise.pipeline.apart import check_apart
+from groupwise.pipeline.plan import BASE, Plan, Stage
+from groupwise.pipeline.plot import draw
+from groupwise.pipeline.table import Row, content, markdown
+from groupwise.recipe_file import write_tree
+from groupwise.train.strict_json import write_json
+from groupwise.train_process import Signals, check_place, groupwise_process, is_finished, train_process
+
+FILE, VALUES, TEXT, PICTURE = "pipeline.yaml", "pipeline.json", "pipeline.md", "pipeline.png"
+MEASURED = "measured"
+"""Folder of the evaluations: measured/<stage>/<measure>."""
+_RESULT = "eval.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: as plain values, and as text."""
+
+    content: dict[str, Any]
+    text: str
+
+
+def run_pipeline(plan: Plan, *, resume: bool) -> Outcome:
+    """Does what is left to do of the plan's stages and writes the summary into its folder, anew after each.
+
+    Raises InputError before the first stage; RunError if a stage fails, since later ones begin with what it leaves;
+    KeyboardInterrupt if stopped.
+    """
+    _check_folder(plan, resume=resume)
+    check_apart(plan)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    (plan.folder / FILE).write_text(write_tree(plan.tree), encoding="utf-8")
+    if find_spec("matplotlib") is None:
+        print("there will be no picture: matplotlib is missing; pip install 'groupwise[plot]'", file=sys.stderr)
+    signals = Signals()
+    try:
+        with signals.listening():
+            _measure(plan, BASE, plan.base, tuple(plan.measures), signals)
+            for number, stage in enumerate(plan.stages, 1):
+                print(f"stage {number} of {len(plan.stages)}: {stage.folder}", file=sys.stderr)
+                reason = train_process(stage, signals)
+                if reason is not None:
+                    raise RunError(f"stage {stage.name!r}: {reason}", hint=f"mend it and {_go_on(plan)}")
+                if stage.leaves != "examples":
+                    drop_optimizer(stage.left)  # four times what a later stage begins with, and nobody goes on from it
+                _measure(plan, stage.name, str(stage.left), stage.measures, signals)
+                _written(plan)
+    except KeyboardInterrupt:
+        print(f"stopped; {_go_on(plan)}", file=sys.stderr)
+        raise
+    values, text = _written(plan)
+    return Outcome(values, "\n".join([text, "", *_places(plan)]))
+
+
+def _go_on(plan: Plan) -> str:
+    return f"go on with: groupwise pipeline --run {quote(str(plan.folder))} --resume"
+
+
+def _places(plan: Plan) -> list[str]:
+    files = [("table", TEXT), ("figures", VALUES), ("picture", PICTURE)]
+    told = [f"{name:<9}{plan.folder / file}" for name, file in files if (plan.folder / file).exists()]
+    last = next((stage for stage in reversed(plan.stages) if stage.leaves == "policy"), None)
+    return [*told, *([f"model    {last.left}"] if last else [])]
+
+
+def _check_folder(plan: Plan, *, resume: bool) -> None:
+    where = f"--run {plan.folder}"
+    if plan.folder.exists() and not plan.folder.is_dir():
+        raise DataError(f"{where}: it is not a folder", hint="give another name")
+    held = [path.name for path in plan.folder.iterdir()] if plan.folder.exists() else []
+    if held and FILE not in held:
+        raise DataError(f"{where}: it holds something that is no pipeline", hint="give another name")
+    if held and not resume:
+        raise DataError(f"{where}: a pipeline is there already", hint="add --resume to go on with it")
+    for stage in plan.stages:
+        check_place(stage, resume=resume)
+
+
+def _measure(plan: Plan, name: str, model: str, measures: tuple[str, ...], signals: Signals) -> None:
+    """Evaluates a model by each of the measures, unless it has been by the same; each in a process of its own."""
+    for measure in measures:
+        place = plan.folder / MEASURED / name / measure
+        recipe = _of_model(plan.measures[measure], model)
+        asked, text = place.with_name(f"{measure}.yaml"), dump_recipe(recipe)
+        if (place / _RESULT).exists() and asked.exists() and asked.read_text(encoding="utf-8") == text:
+            continue
+        place.mkdir(parents=True, exist_ok=True)
+        (place / _RESULT).unlink(missing_ok=True)
+        asked.write_text(text, encoding="utf-8")
+        words = ["eval", str(asked), "--samples", str(recipe.evaluate.samples), "--out", str(place)]
+        print(f"{name}  measured by {measure}", file=sys.stderr)
+        code, last = groupwise_process(words, name, signals)
+        if signals.asked:
+            raise KeyboardInterrupt
+        if code:
+            told = last.removeprefix("error: ") or f"exit code {code}"
+            raise RunError(f"{name}, measured by {measure!r}: {told}", hint=f"mend it and {_go_on(plan)}")
+
+
+def _of_model(recipe: Recipe, path: str) -> Recipe:
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": path})})
+
+
+def _written(plan: Plan) -> tuple[dict[str, Any], str]:
+    """The summary as it stands, put into the pipeline's folder: its values and its text."""
+    rows = _rows(plan)
+    drawn = draw(plan, rows, plan.folder / PICTURE)
+    values, text = content(plan, rows), markdown(plan, rows)
+    write_json(plan.folder / VALUES, values)
+    shown = f"\n\n![what each stage came to]({PICTURE})" if drawn else ""
+    (plan.folder / TEXT).write_text(f"# {Path(plan.source).stem}\n\n{text}{shown}\n", encoding="utf-8")
+    return values, text
+
+
+def _rows(plan: Plan) -> list[Row]:
+    """The base and every finished stage."""
+    rows = [Row(BASE, "", plan.base, {}, _measured(plan, BASE, tuple(plan.measures)))]
+    for stage in plan.stages:
+        if is_finished(stage):
+            row = Row(stage.name, stage.recipe.stage, stage.origin, _summary(stage), {})
+            rows.append(replace(row, measured=_measured(plan, stage.name, stage.measures)))
+    return rows
+
+
+def _summary(stage: Stage) -> dict[str, Any]:
+    return dict(json.loads((stage.folder / "summary.json").read_text(encoding="utf-8")))
+
+
+def _measured(plan: Plan, name: str, measures: tuple[str, ...]) -> Mapping[str, dict[str, Any]]:
+    files = {measure: plan.folder / MEASURED / name / measure / _RESULT for measure in measures}
+    return {measure: json.loads(file.read_text(encoding="utf-8")) for measure, file in files.items() if file.exists()}

@@ -1,0 +1,125 @@
+"""What a pipeline came to, as plain values for a program and as Markdown for a person. Runs and reads nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from groupwise.markdown import table
+from groupwise.pipeline.plan import Plan
+from groupwise.train.evaluate import correct_label, formed_label
+
+Measured = Mapping[str, dict[str, Any]]
+"""Figures of an evaluation by the measure's name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The base or a finished stage. summary: of its run, {} for the base."""
+
+    name: str
+    stage: str
+    origin: str
+    summary: dict[str, Any]
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of an evaluation: its heading, its key, and whether it is a share of 1."""
+
+    heading: str
+    key: str
+    share: bool = True
+
+
+def columns(plan: Plan, measure: str) -> list[Column]:
+    """The figures that a measure's table shows: right, well formed, each other reward, samples', length, cut."""
+    recipe = plan.measures[measure]
+    samples, known = recipe.evaluate.samples, (correct_label(recipe), formed_label(recipe))
+    found = [Column("right (95 %)", "accuracy")]
+    if known[1] is not None:
+        found.append(Column(known[1], "formed"))
+    found += [Column(r.label, f"reward/{r.label}") for r in recipe.rewards if r.label not in known]
+    if samples:
+        found += [Column(f"{name}@{samples}", f"{name}@{samples}") for name in ("mean", "maj", "pass")]
+    return [*found, Column("length, tokens", "length", share=False), Column("cut", "truncated")]
+
+
+def content(plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything that pipeline.json holds."""
+    return {
+        "pipeline": plan.source,
+        "folder": str(plan.folder),
+        "base": plan.base,
+        "seconds": sum(row.summary.get("seconds", 0.0) for row in rows),
+        "stages": [
+            {
+                "name": row.name,
+                "stage": row.stage,
+                "from": row.origin,
+                "summary": row.summary,
+                "measured": dict(row.measured),
+            }
+            for row in rows
+        ],
+        "to_do": [stage.name for stage in plan.stages if stage.name not in {row.name for row in rows}],
+    }
+
+
+def markdown(plan: Plan, rows: Sequence[Row]) -> str:
+    """A table of the stages, and one for each measure."""
+    parts = [_stages(plan, rows)]
+    for measure in plan.measures:
+        shown = [row for row in rows if measure in row.measured]
+        if shown:
+            parts.append(_measure(plan, measure, shown))
+    if plan.measures:
+        parts.append("right: held-out questions answered right, greedy; mean, maj, pass @k: of k sampled answers.")
+    return "\n\n".join(parts)
+
+
+def _stages(plan: Plan, rows: Sequence[Row]) -> str:
+    done = {row.name: row for row in rows}
+    cells = []
+    for stage in plan.stages:
+        summary = done[stage.name].summary if stage.name in done else None
+        cost = ["to do", "-", "-"] if summary is None else _cost(summary)
+        cells.append([stage.name, stage.recipe.stage, stage.origin, *cost])
+    return table(["stage", "kind", "from", "steps", "minutes", "tokens"], cells)
+
+
+def _cost(summary: Mapping[str, Any]) -> list[str]:
+    tokens = summary.get("tokens", 0)
+    return [
+        str(summary.get("steps", "-")),
+        f"{summary.get('seconds', 0.0) / 60:.1f}",
+        f"{tokens:,} {summary.get('tokens_are', 'sampled')}",
+    ]
+
+
+def _measure(plan: Plan, measure: str, rows: Sequence[Row]) -> str:
+    wanted = columns(plan, measure)
+    cells = [[row.name, *(_cell(row.measured[measure], column) for column in wanted)] for row in rows]
+    n = max(row.measured[measure].get("n", 0) for row in rows)
+    heads = ["after", *(column.heading for column in wanted)]
+    return f"Measured by {measure}, {n} held-out questions:\n\n{table(heads, cells)}"
+
+
+def _cell(figures: Mapping[str, Any], column: Column) -> str:
+    found = value_of(figures, column.key)
+    if found is None:
+        return "-"
+    value, low, high = found
+    form = "{:.1%}" if column.share else "{:.1f}"
+    ends = f" ({form.format(low)} to {form.format(high)})" if low is not None and column.key == "accuracy" else ""
+    return f"{form.format(value)}{ends}"
+
+
+def value_of(figures: Mapping[str, Any], key: str) -> tuple[float, float | None, float | None] | None:
+    """A figure and the ends of its interval, if it has one; None if it could not be measured."""
+    found = figures.get(key)
+    if key == "accuracy":
+        found = {"value": found, "low": figures.get("low"), "high": figures.get("high")}
+    if not isinstance(found, dict):
+        return None if found is None else (float(found), None, None)
+    return None if found["value"] is None else (found["value"], found.get("low"), found.get("high"))

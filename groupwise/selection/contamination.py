@@ -1,0 +1,82 @@
+"""Questions that are held out found again in what would be learned, by their words. Knows texts, no files.
+
+As in GPT-3's paper (arXiv:2005.14165, appendix C): n words in a row that two texts share, 13 as a rule, and words in a
+row that more than ten documents share are everybody's: the wording of a task, not the question.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from groupwise.data import Message
+from groupwise.selection.words import ngrams, words
+
+COMMON = 10
+"""Documents that may share some words before these count as the wording of a task."""
+INSIDE = 4
+"""Words that a question must have to be looked for inside a message; a shorter one must be the whole message."""
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """Held-out questions by their words, each with a name in words. n: words in a row that are too many.
+
+    grams: n words in a row -> names of the questions that have them. wholes: by their number of words, questions of
+    fewer -> names. common: n words in a row that are no sign. texts: of each name all the words.
+    """
+
+    n: int
+    grams: dict[str, list[str]]
+    wholes: dict[int, dict[str, str]]
+    common: frozenset[str]
+    texts: dict[str, str]
+
+    def question_in(self, messages: Iterable[str]) -> str | None:
+        """Name of a held-out question that one of the messages shares words with; None: they share too few."""
+        return next((found for text in messages if (found := self._in(words(text))) is not None), None)
+
+    def _in(self, said: Sequence[str]) -> str | None:
+        for length, wholes in self.wholes.items():
+            for whole in ngrams(said, length) if length >= INSIDE or length == len(said) else ():
+                if whole in wholes:
+                    return wholes[whole]
+        every = f" {' '.join(said)} "
+        for gram in ngrams(said, self.n):
+            for question in self.grams.get(gram, ()):
+                if gram not in self.common or f" {self.texts[question]} " in every:
+                    return question
+        return None
+
+
+def held_out(questions: Mapping[str, str], *, n: int, documents: Iterable[Sequence[str]]) -> Heldout:
+    """Held-out questions, by name what each asks, without a recipe's template around it.
+
+    documents: what may be learned, each as its messages; words in a row that many of them share are no sign.
+    """
+    texts = {name: words(text) for name, text in questions.items()}
+    grams: dict[str, list[str]] = {}
+    wholes: dict[int, dict[str, str]] = {}
+    for key, said in texts.items():
+        if 0 < len(said) < n:
+            wholes.setdefault(len(said), {}).setdefault(" ".join(said), key)
+        for gram in dict.fromkeys(ngrams(said, n)):
+            grams.setdefault(gram, []).append(key)
+    distinct = dict.fromkeys(tuple(document) for document in documents) if grams else {}
+    counts = Counter(
+        gram
+        for document in distinct
+        for gram in {gram for text in document for gram in ngrams(words(text), n)}
+        if gram in grams
+    )
+    common = frozenset(gram for gram, count in counts.items() if count > COMMON)
+    return Heldout(n, grams, wholes, common, {key: " ".join(said) for key, said in texts.items()})
+
+
+def asked(messages: Sequence[Message]) -> str:
+    """What is asked last: the turns before it, worked examples for one, are every question's."""
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")
+
+
+def contents(messages: Iterable[Message]) -> list[str]:
+    """The texts in which a question is looked for: a system prompt is no question."""
+    return [message.content for message in messages if message.role != "system"]

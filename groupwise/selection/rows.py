@@ -1,0 +1,74 @@
+"""The file of kept outputs: one JSON object a line, prompt, completion and where it comes from. Whole or absent."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from groupwise.data import Example, Message
+from groupwise.selection.select import Kept, drawn
+
+Row = dict[str, Any]
+
+
+def row_of_kept(kept: Kept, made: Mapping[str, Any]) -> Row:
+    """A kept output as `stage: sft` reads it: the question as it was asked, and the answer as it was said.
+
+    made: what sampled it (model, seed, policy).
+    """
+    candidate = kept.candidate
+    return {
+        "prompt": _turns(kept.question.messages),
+        "completion": _turns([Message("assistant", candidate.text)]),
+        "provenance": {
+            **made,
+            "step": candidate.step,
+            "question_id": candidate.question_id,
+            "sample": candidate.sample,
+            "tokens": candidate.tokens,
+            "reward": candidate.reward,
+            "rewards": dict(candidate.rewards),
+        },
+    }
+
+
+def row_of_example(example: Example, source: str) -> Row:
+    """Another example in the same columns: every turn of its assistant that is learned stands in the completion."""
+    start = example.prompt_messages or next(
+        index for index, message in enumerate(example.messages) if message.role == "assistant"
+    )
+    return {
+        "prompt": _turns(example.messages[:start]),
+        "completion": _turns(example.messages[start:]),
+        "provenance": {"source": source, "where": example.where},
+    }
+
+
+def lines(rows: Iterable[Row], *, seed: int) -> list[str]:
+    """The rows as JSON, in an order drawn by the seed from what they say, wherever that came from."""
+    ordered = sorted(rows, key=lambda row: drawn(seed, "order", _json([row["prompt"], row["completion"]])))
+    return [_json(row) for row in ordered]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def write_lines(path: Path, found: Sequence[str]) -> None:
+    """Writes a file as a whole or not at all: beside its place, onto the disk, then renamed."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in found)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]

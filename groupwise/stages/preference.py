@@ -1,0 +1,191 @@
+"""Preferences: raise the outputs that were judged better, without leaving the reference (DPO, IPO, KTO)."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from groupwise.batch import Rollouts, whole_groups
+from groupwise.config import Recipe, UpdateConfig
+from groupwise.model.policy import Policy
+from groupwise.objective.preference import agreement, reference_point
+from groupwise.train.examples import PLAIN
+from groupwise.train.figures import peak_memory
+from groupwise.train.intervals import bootstrap, wilson
+from groupwise.train.loop import Summary, record_step, run_steps
+from groupwise.train.make_batch import microbatch_tokens
+from groupwise.train.preferences import (
+    Method,
+    Preferences,
+    chosen_for,
+    liked_of,
+    load_preferences,
+    one_before,
+    rollouts_of,
+    summed_logprobs,
+)
+from groupwise.train.progress import Columns, Progress
+from groupwise.train.references import References, load_references
+from groupwise.train.run import Run, open_run
+from groupwise.train.stop import Stop
+from groupwise.train.tally import Tally
+from groupwise.train.unread import refuse_unread
+from groupwise.train.update import bounded_step, learning_rate, make_optimizer, resume_optimizer, set_rates
+
+COLUMNS: Columns = (
+    ("loss", "loss", 7, "{:.4f}"),
+    ("rightly", "preference/accuracy", 7, "{:.0%}"),
+    ("margin", "preference/margin", 7, "{:.3f}"),
+    ("chosen", "preference/chosen", 7, "{:.3f}"),
+    ("rejected", "preference/rejected", 8, "{:.3f}"),
+    ("grad", "grad_norm", 6, "{:.2f}"),
+    ("rate", "learning_rate", 8, "{:.1e}"),
+    ("s", "time/step", 6, "{:.1f}"),
+)
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
+    """Trains the recipe's model on its preferences, in a run directory, and says what became of it."""
+    refuse_unread(recipe)
+    method, config = Method.of(recipe), recipe.examples
+    assert config is not None
+    with open_run(
+        recipe,
+        folder,
+        resume=resume,
+        read=lambda tokenizer: load_preferences(config, tokenizer, method=method, seed=recipe.seed),
+    ) as run:
+        found: Preferences = run.read
+        references = load_references(run, method, tokens=microbatch_tokens(run.policy, recipe.update))
+        optimizer = make_optimizer(run.policy, recipe.update)
+        resume_optimizer(run, optimizer)
+        epochs = recipe.update.steps * config.per_step / len(found.train)
+        kind = "pairs" if method.of_pairs else "judged outputs"
+        plan = f"{method.name}: {len(found.train)} {kind}, {config.per_step} a step, {epochs:.1f} epochs in all"
+        return run_steps(
+            run,
+            optimizer,
+            lambda stop: preference_step(run, stop, method, references, optimizer),
+            progress=Progress(recipe, plan=plan, columns=COLUMNS, tokens_are="read"),
+            measure=lambda: measured(run, method, references),
+        )
+
+
+def preference_step(
+    run: Run, stop: Stop, method: Method, references: References, optimizer: torch.optim.Optimizer
+) -> dict[str, float]:
+    """One optimizer step on the mean loss of the step's pairs or outputs, each question once for its outputs."""
+    recipe, examples, policy = run.recipe, run.read.train, run.policy
+    indices = chosen_for(recipe, run.step, count=len(examples))
+    chosen = [examples[index] for index in indices]
+    with stop.guarded():
+        started = time.perf_counter()
+        rollouts, liked = rollouts_of(chosen, policy.device), liked_of(chosen, policy.device)
+        of_reference, z0 = references.of(indices), torch.zeros((), device=policy.device)
+        if method.reads_reference_point:
+            others = summed_logprobs(policy, one_before(chosen), tokens=microbatch_tokens(policy, recipe.update))
+            z0 = reference_point(others - references.mismatched[run.step])
+        tally = Tally()
+        set_rates(optimizer, recipe.update, None, step=run.step)
+        optimizer.zero_grad(set_to_none=False)
+        sums, loss = gradient(
+            policy,
+            method,
+            rollouts=rollouts,
+            liked=liked,
+            of_reference=of_reference,
+            z0=z0,
+            units=len(chosen),
+            config=recipe.update,
+        )
+        bounded_step(optimizer, recipe.update, tally, step=run.step, still=False)
+        read = sum(len(one.question) + sum(map(len, one.outputs)) for one in chosen)
+        metrics = {
+            "loss": loss,
+            **_figures(method, sums, sums - of_reference, liked, z0),
+            "tokens/read": float(read),
+            "grad_norm": tally.grad_norm,
+            "learning_rate": learning_rate(recipe.update, run.step),
+            "time/update": time.perf_counter() - started,
+            "time/step": time.perf_counter() - started,
+            "memory/peak": peak_memory(),
+        }
+        return record_step(run, [], advantages=[], metrics=metrics, updates=tally.updates, tokens=read)
+
+
+def gradient(
+    policy: Policy,
+    method: Method,
+    *,
+    rollouts: Rollouts,
+    liked: Tensor,
+    of_reference: Tensor,
+    z0: Tensor,
+    units: int,
+    config: UpdateConfig,
+) -> tuple[Tensor, float]:
+    """Adds the gradient of the step's mean loss to the weights'; returns log pi of each output [rows] and the loss.
+
+    liked, of_reference: [rows], the reference's sums in nats; z0: a scalar, of the whole step, so that neither the loss
+    nor its gradient depends on how the step is cut; units: pairs, or single outputs, of the step.
+    """
+    sums, loss = torch.zeros_like(of_reference), 0.0
+    tokens = microbatch_tokens(policy, config)
+    for rows in whole_groups(rollouts, tokens, question_once=policy.question_once):
+        piece = rollouts[rows]
+        share = _share(method, piece, liked=liked[rows], of_reference=of_reference[rows], z0=z0, units=units)
+        scored = policy.backward(
+            piece,
+            piece.output_mask,
+            sampling=PLAIN,
+            loss=lambda logprobs, _, share=share: share(logprobs),  # type: ignore[misc]
+            per_token=False,
+            recompute_layers=config.recompute_layers,
+        )
+        sums[rows] = scored.logprobs.sum(1)
+        loss += float(share(scored.logprobs))
+    return sums, loss
+
+
+def _share(
+    method: Method, piece: Rollouts, *, liked: Tensor, of_reference: Tensor, z0: Tensor, units: int
+) -> Callable[[Tensor], Tensor]:
+    """log pi [b, T] of a micro-batch -> its share of the step's mean loss."""
+    return lambda logprobs: method.losses(logprobs.sum(1) - of_reference, piece, liked, z0).sum() / units
+
+
+def measured(run: Run, method: Method, references: References) -> dict[str, Any]:
+    """Held-out loss and how many are preferred rightly, as the policy is, if examples are held out."""
+    heldout, policy = run.read.heldout, run.policy
+    if not heldout:
+        return {}
+    tokens = microbatch_tokens(policy, run.recipe.update)
+    liked, z0 = liked_of(heldout, policy.device), torch.zeros((), device=policy.device)
+    log_ratios = summed_logprobs(policy, heldout, tokens=tokens) - references.heldout
+    if method.reads_reference_point:
+        others = summed_logprobs(policy, one_before(heldout), tokens=tokens)
+        z0 = reference_point(others - references.heldout_mismatched)
+    rollouts = rollouts_of(heldout, policy.device)
+    loss = bootstrap(method.losses(log_ratios, rollouts, liked, z0).tolist())
+    right = agreement(method.margins(log_ratios, liked, z0))
+    unit = "a pair" if method.of_pairs else "an output"
+    return {
+        "loss": {"value": loss.value, "low": loss.low, "high": loss.high, "unit": unit},
+        "preferred": wilson(float(right.sum()), len(right))._asdict(),
+    }
+
+
+def _figures(method: Method, sums: Tensor, log_ratios: Tensor, liked: Tensor, z0: Tensor) -> dict[str, float]:
+    """What a step tells of the policy that it began with; a kind of output that it has none of is left out."""
+    beta, sides = method.settings["beta"], (("chosen", liked), ("rejected", ~liked))
+    found = {"preference/accuracy": float(agreement(method.margins(log_ratios, liked, z0)).mean())}
+    for name, mask in sides:
+        if bool(mask.any()):
+            found[f"preference/{name}"] = beta * float(log_ratios[mask].mean())
+            found[f"logprobs/{name}"] = float(sums[mask].mean())
+    if bool(liked.any()) and not bool(liked.all()):
+        found["preference/margin"] = found["preference/chosen"] - found["preference/rejected"]
+    return found | ({"preference/reference_point": float(z0)} if method.reads_reference_point else {})

@@ -1,0 +1,277 @@
+"""Rejection sampling: G outputs of each question from any checkpoint; the good ones become a file of examples.
+
+Sampled, rewarded and recorded step by step (groupwise.train.collect); selected at the end (groupwise.selection), from
+the record alone. The file is what `stage: sft` reads: for the same model (DeepSeek-R1's third stage) or a student.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from groupwise import registry
+from groupwise.config import Recipe, UpdateConfig
+from groupwise.data import Group, Message, Output, Reward
+from groupwise.envs.base import load_questions
+from groupwise.envs.turns import in_order
+from groupwise.errors import ConfigError, RewardLimitError, RunError
+from groupwise.record.read import Record, open_record
+from groupwise.selection.filters import PER_OUTPUT, REASONS
+from groupwise.selection.keeps import Candidate, reads_scores
+from groupwise.selection.material import Material, load_material
+from groupwise.selection.mixture import mixed_in
+from groupwise.selection.rows import lines, row_of_example, row_of_kept, write_lines
+from groupwise.selection.select import QUARTERS, Sampled, Selection, passing, select
+from groupwise.train.collect import Collection, collect, open_collection
+from groupwise.train.evaluate import RIGHT, correct_label, part_value
+from groupwise.train.progress import Columns, Progress
+from groupwise.train.report import print_report
+from groupwise.train.stop import Interrupted, Stop
+from groupwise.train.strict_json import write_json
+from groupwise.train.unread import refuse_unread
+
+FILE = "examples.jsonl"
+UNREAD = (
+    *("teacher", "objective", "rollout.refill_rounds", "evaluate.every", "evaluate.samples"),
+    *("run.checkpoint_every", "run.keep_checkpoints"),
+    *(f"update.{name}" for name in UpdateConfig.model_fields if name != "steps"),
+)
+"""Settings of a recipe that this stage does not read."""
+COLUMNS: Columns = (
+    ("reward", "reward/mean", 7, "{:.3f}"),
+    ("right", "accuracy", 6, "{:.0%}"),
+    ("formed", "formed", 6, "{:.0%}"),
+    ("length", "length/mean", 6, "{:.1f}"),
+    ("cut", "finish/length", 6, "{:.0%}"),
+    ("passed", "selection/passed", 6, "{:.0f}"),
+    ("tok/s", "tokens/per_second", 6, "{:.0f}"),
+    ("s", "time/step", 6, "{:.1f}"),
+)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a run came to. seconds: of sampling and rewarding; tokens: sampled; right: share of the judged outputs.
+
+    not_kept: outputs by reason (groupwise.selection.filters.REASONS). length: mean tokens of a kept output. quarters:
+    kept outputs by the quarter of their question's share right, 0 the hardest. mixed: for each entry of `rejection.mix`
+    its source, how many were put in, how many were wanted, and how many were left out as contaminated.
+    """
+
+    folder: Path
+    examples: Path
+    steps: int
+    seconds: float
+    tokens: int
+    questions: int
+    outputs: int
+    right: float | None
+    not_kept: dict[str, int]
+    kept: int
+    kept_questions: int
+    length: float
+    quarters: dict[int, int]
+    mixed: list[dict[str, Any]]
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Gathered:
+    """Samples what is not yet on record, selects, and writes the examples beside the record. Raises GroupwiseError."""
+    check(recipe)
+    assert recipe.rejection is not None
+    assert recipe.questions is not None
+    questions = load_questions(recipe.questions, recipe.seed)
+    for question in questions.train:
+        in_order((*question.messages, Message("assistant", "-")), f"question {question.id!r}")
+    material = load_material(recipe.rejection, recipe.questions, seed=recipe.seed)
+    stop = Stop()
+    with open_collection(recipe, folder, questions=questions, resume=resume) as run, stop.listening():
+        progress = _progress(run)
+        try:
+            collect(run, stop, progress=progress, measure=lambda groups: selection_metrics(recipe, groups, material))
+            gathered = gather(run, material)
+        except (Interrupted, RewardLimitError):
+            progress.stopped(folder, run.step, run.recorder.path if run.step else None)
+            raise
+        told = {**asdict(gathered), "folder": str(folder), "examples": str(gathered.examples)}
+        write_json(folder / "summary.json", told)
+        run.recorder.set_info("state", "finished")
+    return gathered
+
+
+def gather(run: Collection, material: Material) -> Gathered:
+    """Selects from the record and writes the file: a function of record, recipe and the files that it names.
+
+    Raises RunError if nothing is kept, which leaves no file.
+    """
+    recipe, config, target = run.recipe, run.recipe.rejection, run.folder / FILE
+    assert config is not None
+    with closing(open_record(run.folder)) as record:
+        sampled = sampled_of(record, recipe)
+        seconds, tokens = (_total(record, name) for name in ("time/step", "tokens/sampled"))
+    selection = select(sampled, config, seed=recipe.seed, contaminated=material.contaminated)
+    if not selection.kept:
+        target.unlink(missing_ok=True)
+        raise _nothing_kept(run.folder, selection)
+    said = [kept.fingerprint for kept in selection.kept]
+    mixed = mixed_in(material.sources, kept=len(said), said=said, seed=recipe.seed)
+    made = {"model": recipe.model.path, "policy": run.policy, "seed": recipe.seed}
+    rows = [row_of_kept(kept, made) for kept in selection.kept]
+    rows += [row_of_example(example, part.source) for part in mixed for example in part.examples]
+    write_lines(target, lines(rows, seed=recipe.seed))
+    candidates = [candidate for one in sampled for candidate in one.candidates]
+    judged = [candidate.right for candidate in candidates if candidate.right is not None]
+    quarters = Counter(kept.quarter for kept in selection.kept if kept.quarter is not None)
+    return Gathered(
+        folder=run.folder,
+        examples=target,
+        steps=run.steps,
+        seconds=seconds,
+        tokens=int(tokens),
+        questions=len(sampled),
+        outputs=len(candidates),
+        right=fmean(judged) if judged else None,
+        not_kept=selection.fallen,
+        kept=len(selection.kept),
+        kept_questions=len({kept.question.fingerprint for kept in selection.kept}),
+        length=fmean(kept.candidate.tokens for kept in selection.kept),
+        quarters={quarter: quarters[quarter] for quarter in range(QUARTERS)},
+        mixed=[
+            {
+                "source": part.source,
+                "mixed_in": len(part.examples),
+                "wanted": part.wanted,
+                "contaminated": part.contaminated,
+            }
+            for part in mixed
+        ],
+    )
+
+
+def sampled_of(record: Record, recipe: Recipe) -> list[Sampled]:
+    """The questions of a record with their outputs, in the order in which they were asked."""
+    questions = {question.id: question for question in record.questions("train")}
+    groups: dict[tuple[int, int], list[Candidate]] = {}
+    for found in record.outputs():
+        candidate = _candidate(
+            recipe,
+            found.question_id,
+            found.output,
+            found.reward,
+            step=found.step,
+            sample=found.sample,
+        )
+        groups.setdefault((found.step, found.group_index), []).append(candidate)
+    return [Sampled(questions[own[0].question_id], tuple(own)) for own in groups.values()]
+
+
+def selection_metrics(recipe: Recipe, groups: Sequence[Group], material: Material) -> dict[str, float]:
+    """Of a step's outputs how many pass the filters and the rule, and how many fall to which."""
+    config = recipe.rejection
+    assert config is not None
+    passed, fallen = 0, Counter[str]()
+    for group in groups:
+        candidates = tuple(
+            _candidate(recipe, group.question.id, sample.output, sample.reward, step=0, sample=number)
+            for number, sample in enumerate(group.samples)
+        )
+        taken, why = passing(Sampled(group.question, candidates), config, contaminated=material.contaminated)
+        passed, fallen = passed + len(taken), fallen + why
+    counted = {f"selection/{reason}": float(fallen[reason]) for reason in PER_OUTPUT}
+    return {"selection/passed": float(passed), **counted}
+
+
+def check(recipe: Recipe) -> None:
+    """Raises ConfigError for a setting that this stage does not read."""
+    refuse_unread(recipe, UNREAD)
+    if recipe.update.steps != 1:
+        raise ConfigError(
+            f"update.steps = {recipe.update.steps}: stage 'rejection' asks every question once and trains nothing",
+            hint="drop it; for fewer questions set questions.size",
+        )
+    config = recipe.rejection
+    assert config is not None
+    if config.by is not None and not reads_scores(registry.load(registry.KEEPS, config.keep)):
+        raise ConfigError(
+            f"rejection.by = {config.by!r}: the rule {config.keep!r} goes by no reward",
+            hint="set rejection.keep to best or best_right, or drop it",
+        )
+
+
+@print_report.register
+def print_gathered(gathered: Gathered, console: Console | None = None) -> None:
+    """The closing table: what became of every output."""
+    console = console or Console(highlight=False, markup=False)
+    right = "" if gathered.right is None else f", {gathered.right:.1%} of the judged right"
+    told = f"{gathered.questions} questions, {gathered.outputs} outputs sampled{right}"
+    table = Table(title=told, title_justify="left")
+    for heading in ("outputs", "number", "share"):
+        table.add_column(heading, justify="left" if heading == "outputs" else "right")
+    counts = {f"{reason}: {REASONS[reason]}": count for reason, count in gathered.not_kept.items()}
+    for name, count in {**counts, "kept": gathered.kept}.items():
+        table.add_row(name, str(count), f"{count / gathered.outputs:.1%}")
+    console.print(table)
+    hardness = ", ".join(str(count) for count in gathered.quarters.values())
+    for line in (
+        f"kept        {gathered.kept} outputs of {gathered.kept_questions} questions, {gathered.length:.1f} tokens on "
+        f"average; by the quarter of the share right, the hardest first: {hardness}",
+        *(_mixed_line(part) for part in gathered.mixed),
+        f"sampled     {gathered.tokens:,} tokens in {gathered.seconds:.0f} s",
+        f"examples    {gathered.examples}   (`stage: sft` reads it: examples.source)",
+        f"record      {gathered.folder}/record.sqlite   (every output, kept or not, with its rewards)",
+        f"figures     {gathered.folder}/summary.json",
+    ):
+        console.print(line, soft_wrap=True)  # a path is copied whole or not at all
+
+
+def _mixed_line(part: dict[str, Any]) -> str:
+    few = "" if part["mixed_in"] == part["wanted"] else f" of {part['wanted']} wanted: there are no more"
+    dirty = f"; {part['contaminated']} contaminated ones left out" if part["contaminated"] else ""
+    return f"mixed in    {part['mixed_in']} from {part['source']}{few}{dirty}"
+
+
+def _progress(run: Collection) -> Progress:
+    rollout = run.recipe.rollout
+    outputs = rollout.questions_per_step * rollout.group_size
+    plan = (
+        f"rejection: {rollout.questions_per_step} questions x {rollout.group_size} outputs = {outputs} outputs a step, "
+        "each question once"
+    )
+    counted = run.recipe.update.model_copy(update={"steps": run.steps})
+    return Progress(run.recipe.model_copy(update={"update": counted}), plan=plan, columns=COLUMNS)
+
+
+def _candidate(
+    recipe: Recipe, question_id: str, output: Output, reward: Reward, *, step: int, sample: int
+) -> Candidate:
+    value = part_value(reward, correct_label(recipe))
+    return Candidate(
+        question_id=question_id,
+        step=step,
+        sample=sample,
+        text=output.text,
+        finish=output.finish,
+        tokens=len(output.tokens),
+        rewards={label: part.value for label, part in reward.parts.items()},
+        reward=reward.value,
+        right=None if value is None else value >= RIGHT,
+        failed=reward.failed,
+    )
+
+
+def _nothing_kept(folder: Path, selection: Selection) -> RunError:
+    most = max(selection.fallen, key=lambda reason: selection.fallen[reason])
+    return RunError(
+        f"{folder}: none of {sum(selection.fallen.values())} outputs is kept; most, {selection.fallen[most]}, fell to "
+        f"{most!r}: {REASONS[most]}",
+        hint="they stay in the record: change rejection.* and add --resume to select again without sampling",
+    )
+
+
+def _total(record: Record, metric: str) -> float:
+    return sum(value or 0.0 for _, _, value in record.metrics(metric))
