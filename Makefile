@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test bench learn bench-gpu lint format clean
+.PHONY: help install demo tiny test bench learn reasoner bench-gpu lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ bench: $(STAMP)  ## time a step beside TRL and vLLM: hours (ARGS=--quick a quart
 
 learn: $(STAMP)  ## run every preset's recipe to its end, three seeds each: an hour (ARGS="--seeds 0 --only ppo")
 	@$(BIN)/python -m benchmarks.learning $(ARGS)
+
+reasoner: $(STAMP)  ## run the R1 pipelines, three seeds each: hours, taken up where they stopped (ARGS="--seeds 0")
+	@$(BIN)/python -m benchmarks.reasoner $(ARGS)
 
 bench-gpu: $(STAMP)  ## the same on an NVIDIA GPU, in bf16
 	@$(BIN)/python -m benchmarks.gpu $(ARGS)

@@ -114,9 +114,10 @@ def cell(values: list[float | None], key: str) -> str:
     present = [value for value in values if value is not None]
     if not present:
         return "-"
-    form = "{:.1f}" if key.endswith("length") else "{:.1%}"
-    ends = f" ({form.format(min(present))} to {form.format(max(present))})" if key.endswith("accuracy") else ""
-    return form.format(fmean(present)) + ends
+    form = ("{:.1f}" if key.endswith("length") else "{:.1%}").format
+    several = key.endswith("accuracy") and len(present) > 1
+    ends = f" ({form(min(present))} to {form(max(present))})" if several else ""
+    return form(fmean(present)) + ends
 
 
 def claims(rows: list[dict[str, Any]]) -> str:

@@ -58,6 +58,15 @@ class Example:
         """Hash of what it says: two examples with one fingerprint are the same up to their spacing."""
         return _fingerprint(self.messages, self.text)
 
+    @property
+    def asked(self) -> str:
+        """Hash of what stands before its first learned turn; of a text, whose every token is learned, all of it."""
+        if self.text is not None:
+            return self.fingerprint
+        turns = enumerate(self.messages)
+        learned = (index for index, turn in turns if index >= self.prompt_messages and turn.role == "assistant")
+        return _fingerprint(self.messages[: next(learned, None)])
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -74,6 +83,11 @@ class Pair:
         """Hash of what it says, up to spacing."""
         return _fingerprint((*self.prompt, Message("assistant", self.chosen), Message("assistant", self.rejected)))
 
+    @property
+    def asked(self) -> str:
+        """Hash of the prompt, up to spacing."""
+        return _fingerprint(self.prompt)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -88,6 +102,11 @@ class Judged:
     def fingerprint(self) -> str:
         """Hash of what it says, up to spacing; a judgement is no part of it."""
         return _fingerprint((*self.prompt, Message("assistant", self.completion)))
+
+    @property
+    def asked(self) -> str:
+        """Hash of the prompt, up to spacing."""
+        return _fingerprint(self.prompt)
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,11 @@ class Stepped:
     def fingerprint(self) -> str:
         """Hash of what it says, up to spacing; a judgement is no part of it."""
         return _fingerprint((*self.prompt, Message("assistant", " ".join((*self.steps, self.rest)))))
+
+    @property
+    def asked(self) -> str:
+        """Hash of the prompt, up to spacing."""
+        return _fingerprint(self.prompt)
 
 
 @dataclass(frozen=True)

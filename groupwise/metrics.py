@@ -81,8 +81,8 @@ _ENTRIES = (
     Metric(
         "preference/accuracy",
         "share",
-        "pairs whose chosen output has the higher implicit reward; single outputs on their side of the reference "
-        "point; ties count half; TRL rewards/accuracies",
+        "pairs whose chosen output has the higher implicit reward; of single outputs the mean of two shares, liked "
+        "ones above the reference point and disliked ones below; ties count half; TRL rewards/accuracies (pairs)",
         "up",
     ),
     Metric(

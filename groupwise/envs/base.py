@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -57,14 +57,28 @@ def load_questions(config: QuestionsConfig, seed: int) -> Questions:
     return Questions(train=tuple(train), heldout=tuple(heldout[: config.heldout_size]))
 
 
-def drawn_apart(items: Sequence[Item], size: int, seed: int) -> tuple[list[Item], list[Item]]:
-    """Train and held-out: `size` distinct ones drawn by the seed, and all their duplicates out of train."""
-    prints = [item.fingerprint for item in items]
-    distinct = list(dict.fromkeys(prints))
-    drawn = {distinct[index] for index in _permutation(len(distinct), seed, _HELDOUT)[:size]}
-    pairs = list(zip(items, prints, strict=True))
-    train = [item for item, fingerprint in pairs if fingerprint not in drawn]
-    return train, once_each([item for item, fingerprint in pairs if fingerprint in drawn])
+def drawn_apart(
+    items: Sequence[Item], size: int, *, seed: int, asked: Callable[[Item], str]
+) -> tuple[list[Item], list[Item]]:
+    """Train and held-out: `size` distinct items, and of no prompt rows on both sides. asked: hash of an item's prompt.
+
+    Prompts are drawn by the seed and all that is distinct of each is held out; of the last one only as many as are
+    still wanted, drawn too, whose others are in neither part. So each prompt has the same chance, however many rows.
+    """
+    prompts: dict[str, list[Item]] = {}
+    for item in once_each(items):
+        prompts.setdefault(asked(item), []).append(item)
+    names, drawn, held = list(prompts), set[str](), set[str]()
+    for index in map(int, _permutation(len(names), seed, _HELDOUT)):
+        if len(held) == size:
+            break
+        rows = prompts[names[index]]
+        drawn.add(names[index])
+        order = _permutation(len(rows), seed, _HELDOUT, index)[: size - len(held)]
+        held |= {rows[row].fingerprint for row in order}
+    # A conversation may be there twice, learned from different turns on: then its prompts differ.
+    train = [item for item in items if asked(item) not in drawn and item.fingerprint not in held]
+    return train, [item for item in once_each(items) if item.fingerprint in held]
 
 
 def once_each(items: Sequence[Item]) -> list[Item]:
@@ -224,7 +238,7 @@ def _set_aside(questions: list[Question], config: QuestionsConfig, seed: int) ->
             f"{distinct} of them distinct: none would be left to train on",
             hint="set a smaller questions.heldout_size (0: none), or give more questions",
         )
-    return drawn_apart(questions, config.heldout_size, seed)
+    return drawn_apart(questions, config.heldout_size, seed=seed, asked=lambda question: question.fingerprint)
 
 
 def _check_apart(train: Sequence[Question], heldout: Sequence[Question], config: QuestionsConfig) -> None:

@@ -42,3 +42,14 @@ def load_section(config: QuestionsConfig, seed: int, *, where: str) -> Questions
         message, count = _KEYS.subn(f"{where}.", error.message)
         hint = error.hint and _KEYS.sub(f"{where}.", error.hint)
         raise type(error)(message if count else f"{where}: {message}", hint=hint) from None
+
+
+def bare(config: QuestionsConfig) -> QuestionsConfig:
+    """The section without system prompt and template, also those of a mixture's parts."""
+    params = dict(config.params)
+    if config.source == "mixture" and isinstance(params.get("parts"), dict):
+        none = {"system": None, "template": None}
+        params["parts"] = {
+            name: {**part, **none} if isinstance(part, dict) else part for name, part in params["parts"].items()
+        }
+    return config.model_copy(update={"system": None, "template": None, "params": params})

@@ -7,7 +7,7 @@ from typing import Any
 from groupwise.data import Message, Pair, Stepped
 from groupwise.envs.files import Row, Wanted, excerpt, rows
 from groupwise.envs.pairs import read_pairs
-from groupwise.envs.turns import complete, filled, said
+from groupwise.envs.turns import complete, filled, in_order, said
 from groupwise.errors import DataError
 
 STEPPED = Wanted("examples", '{"prompt": ..., "completions": ["step", ...], "labels": [true, ...]}')
@@ -57,8 +57,7 @@ def _marked(row: Row) -> Stepped:
     ends: list[int] = []
     for index, end in enumerate(_list(row, ends_name, "of numbers, one a step")):
         before = ends[-1] if ends else 0
-        whole = isinstance(end, int | float) and not isinstance(end, bool) and end == int(end)
-        if not whole or not before < end <= len(text):
+        if not _whole(end) or not before < end <= len(text):
             raise DataError(
                 f"{row.where}: {ends_name}[{index}] = {excerpt(end)}: no whole number within {before + 1} and "
                 f"{len(text)}",
@@ -70,6 +69,13 @@ def _marked(row: Row) -> Stepped:
     return Stepped(row.where, _prompt(row), steps, right, rest=text[ends[-1] :], verbatim=True)
 
 
+def _whole(cell: Any) -> bool:
+    """True for 3 and 3.0, which a column with gaps makes of 3; JSON may hold NaN and 1e400 too."""
+    if isinstance(cell, float):
+        return cell.is_integer()  # neither nan nor an infinity is one
+    return isinstance(cell, int) and not isinstance(cell, bool)
+
+
 def _prompt(row: Row) -> tuple[Message, ...]:
     prompt = said("user", row.cells["prompt"], f"{row.where}: prompt")
     if prompt[-1].role == "assistant":
@@ -77,6 +83,7 @@ def _prompt(row: Row) -> tuple[Message, ...]:
             f"{row.where}: prompt ends with a turn of role 'assistant': {excerpt(prompt[-1].content)}",
             hint="put what the assistant says last into the steps",
         )
+    in_order((*prompt, Message("assistant", "-")), f"{row.where}: prompt")  # any answer would do
     return prompt
 
 

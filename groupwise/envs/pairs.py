@@ -24,8 +24,8 @@ def read_pairs(path: Path, limit: int | None = None) -> list[Pair]:
 
     prompt, chosen, rejected: each a string or a list of messages; a side that is the whole conversation begins with the
     prompt's messages. Without a prompt in the file both sides are whole conversations, alike up to their last turn,
-    and what they share is the prompt. margin: a number, by how much the chosen one is better; may be left out. Raises
-    DataError naming the file, the row, the value and the remedy.
+    and what they share is the prompt. margin: a number from 0 on, by how much the chosen one is better; may be left
+    out. Raises DataError naming the file, the row, the value and the remedy.
     """
     found = rows(path, limit, wanted=PAIRS)
     columns = list(dict.fromkeys(name for row in found for name in row.cells))
@@ -145,9 +145,10 @@ def _margin(row: Row) -> float | None:
         margin = math.nan if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError, OverflowError):
         margin = math.nan
-    if not math.isfinite(margin):
+    if not math.isfinite(margin) or margin < 0:
+        what = "below 0, so rejected would be the better side" if math.isfinite(margin) else "no finite number"
         raise DataError(
-            f"{row.where}: {_MARGIN} = {excerpt(cell)}: no finite number",
-            hint=f"give a number, or leave {_MARGIN!r} out",
+            f"{row.where}: {_MARGIN} = {excerpt(cell)}: {what}",
+            hint=f"give a number from 0 on, or leave {_MARGIN!r} out",
         )
     return margin

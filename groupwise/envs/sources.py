@@ -16,6 +16,8 @@ class Placed(Protocol):
     def where(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def asked(self) -> str: ...
 
 
 Item = TypeVar("Item", bound=Placed)
@@ -26,17 +28,18 @@ Reader = Callable[[Path, int | None], list[Item]]
 def load_apart(
     config: ExamplesConfig, *, seed: int, kind: type[Item], read: Reader[Item]
 ) -> tuple[list[Item], list[Item]]:
-    """Train and held-out examples of a recipe, which share no fingerprint.
+    """Train and held-out examples of a recipe, which share no prompt; texts, which have none, are not the same.
 
     Raises ConfigError for a wrong name or parameter, DataError for a wrong file, or if both would hold one example."""
     found = of_source(config.source, params=config.params, size=config.size, seed=seed, kind=kind, read=read)
     if config.heldout is None:
         return set_aside(found, size=config.heldout_size, seed=seed)
     heldout = read(Path(config.heldout), config.heldout_size)
-    said = {example.fingerprint for example in heldout}
-    both = next((example for example in found if example.fingerprint in said), None)
+    said, asked = {example.fingerprint for example in heldout}, {example.asked for example in heldout}
+    both = next((example for example in found if example.fingerprint in said or example.asked in asked), None)
     if both is not None:
-        raise DataError(f"{both.where}: held out in {config.heldout!r} too", hint="take it out of one of the two")
+        what = "held out" if both.fingerprint in said else "its prompt is held out"
+        raise DataError(f"{both.where}: {what} in {config.heldout!r} too", hint="take it out of one of the two")
     return found, heldout
 
 
@@ -74,17 +77,18 @@ def of_source(
 
 
 def set_aside(examples: Sequence[Item], *, size: int, seed: int) -> tuple[list[Item], list[Item]]:
-    """Train and held-out: `size` distinct examples drawn by the seed, and all their duplicates out of train.
+    """Train and held-out: `size` distinct examples of drawn prompts, and all others of these prompts out of train.
 
     Raises DataError if none would be left to train on.
     """
     if not size:
         return list(examples), []
-    distinct = len({example.fingerprint for example in examples})
-    if distinct <= size:
+    train, heldout = drawn_apart(examples, size, seed=seed, asked=lambda example: example.asked)
+    if not train:
+        distinct, prompts = len({example.fingerprint for example in examples}), len({one.asked for one in examples})
         raise DataError(
-            f"examples.heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct: "
-            "none would be left to train on",
+            f"examples.heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct, "
+            f"of {prompts} prompt(s): none would be left to train on",
             hint="set a smaller examples.heldout_size (0: none), or give more examples",
         )
-    return drawn_apart(examples, size, seed)
+    return train, heldout

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groupwise.atomic import write_whole
 from groupwise.data import Question, Sample
 from groupwise.errors import DataError, RunError
 from groupwise.evaluate.plot import draw
@@ -85,6 +86,4 @@ def _row(model: str, way: str, number: int, question: Question, sample: Sample) 
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", errors="surrogatepass")
-    partial.replace(path)
+    write_whole(path, text.encode("utf-8", "surrogatepass"))  # a lone surrogate is legal JSON

@@ -98,10 +98,15 @@ def questions_of(recipe: Recipe, *, named: str | None) -> Asked:
 
 
 def seen_in_training(subject: Subject, questions: Sequence[Question]) -> int | None:
-    """How many of the questions the subject's run sampled in training, by its record; None: there is no record."""
+    """How many of the questions the subject's run sampled in training, by its record.
+
+    None: there is no record, or the run learned from examples, of which its record has none.
+    """
     if subject.run is None or not (subject.run / FILE).exists():
         return None
     with closing(open_record(subject.run)) as record:
+        if record.info()["stage"] in registry.FROM_EXAMPLES:
+            return None
         prints = {question.fingerprint for question in record.questions("train")}
     return sum(question.fingerprint in prints for question in questions)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groupwise.atomic import write_whole
 from groupwise.errors import CheckpointError
 
 MANIFEST = "manifest.json"
@@ -52,10 +53,7 @@ def _sum(file: Path) -> str:
 def forget(folder: Path, names: Sequence[str]) -> None:
     """Takes files off the list, which is whole at any moment; what is not listed is no part of the checkpoint."""
     kept = {name: sums for name, sums in read_manifest(folder).items() if name not in names}
-    partial = folder / f".{MANIFEST}.partial"
-    partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-    sync(partial)
-    partial.rename(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(kept, indent=1))
 
 
 def sync(path: Path) -> None:

@@ -1,75 +1,102 @@
 """What a pipeline is measured on is learned from in none of its stages. Knows questions and examples, no model."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from groupwise import registry
-from groupwise.config import QuestionsConfig, Recipe
+from groupwise.config import Recipe
 from groupwise.data import Example, Question
 from groupwise.envs.base import load_questions
 from groupwise.envs.examples import read_examples
-from groupwise.envs.sources import load_apart
+from groupwise.envs.inner import bare
+from groupwise.envs.labelled_steps import read_judgements
+from groupwise.envs.pairs import read_judged, read_pairs
+from groupwise.envs.sources import load_apart, of_source
 from groupwise.errors import ConfigError, DataError
+from groupwise.objective.preference import of_pairs
 from groupwise.pipeline.plan import Plan, Stage
+from groupwise.selection.contamination import asked, contents, held_out
 
 HINT = (
     "with the same source, params, size, heldout_size and seed a stage never learns from what is held out; or give "
     "the measure a file of its own"
 )
+NGRAM = 13
+"""Words in a row that what is learned may not share with a held-out question, or that whole question, if shorter."""
+Said = tuple[str, list[str]]
+"""What is learned from: its place in words, and its texts."""
 
 
 def check_apart(plan: Plan) -> None:
     """Raises DataError if a stage learns from a question that a measure holds out, however it is framed.
 
-    A stage's questions and the examples that `sft` reads are looked at; what an earlier stage leaves is made of
-    questions that have been. Loads every stage's questions, so what is wrong with them is told before any stage runs.
+    Questions, examples of every kind and what `rejection.mix` adds are looked at; what an earlier stage leaves is made
+    of questions that have been. Loads every stage's questions, so what is wrong with them is told before any runs.
     """
-    held = {
-        text: (measure, question)
-        for measure, recipe in plan.measures.items()
-        for question in _questions(recipe)[1]
-        if (text := _plain(question.text))
-    }
+    questions: dict[str, Question] = {}
+    for measure, recipe in plan.measures.items():
+        for question in _questions(recipe)[1]:
+            questions[f"measure.{measure} holds out: {question.text[:60]!r}"] = question
+    texts = {name: asked(question.messages) for name, question in questions.items()}
     made = {str(stage.left) for stage in plan.stages}
     for stage in plan.stages:
         try:
-            learned = [*_asked(stage, made), *_shown(stage, made)]
+            learned = list(_learned(stage, made))
         except (ConfigError, DataError) as error:
-            raise type(error)(f"stage {stage.name!r}: {error.message}", hint=error.hint) from None
-        for where, said in learned:
-            for text, (measure, question) in held.items():
-                if text in said and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", said):
-                    told = f"which measure.{measure} holds out: {question.text[:60]!r}"
-                    raise DataError(f"stage {stage.name!r} learns from {where}, {told}", hint=HINT)
+            raise type(error)(f"{stage.where}: {error.message}", hint=error.hint) from None
+        heldout = held_out(texts, n=NGRAM, documents=[said for _, said in learned])
+        for place, said in learned:
+            found = heldout.question_in(said)
+            if found is not None:
+                raise DataError(f"{stage.where} learns from {place}, which {found}", hint=HINT)
 
 
-def _asked(stage: Stage, made: set[str]) -> Iterator[tuple[str, str]]:
-    """Each train question of a stage that learns from questions: its place in words, and its text."""
-    config = stage.recipe.questions
-    if config is None or config.source in made:
-        return
-    train, _ = _questions(stage.recipe)
-    if stage.recipe.stage not in registry.FROM_EXAMPLES:
-        for question in train:
-            yield f"question {question.id!r}", _plain(question.text)
+def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
+    """Everything that a stage learns from and no earlier stage has left."""
+    recipe = stage.recipe
+    if recipe.questions is not None and recipe.questions.source not in made:
+        train, _ = _questions(recipe)
+        if recipe.stage not in registry.FROM_EXAMPLES:
+            for question in train:
+                yield f"question {question.id!r} of {recipe.questions.source!r}", contents(question.messages)
+    if recipe.examples is not None and not {recipe.examples.source, recipe.examples.heldout} & made:
+        kind, read = _reader(recipe)
+        for example in load_apart(recipe.examples, seed=recipe.seed, kind=kind, read=read)[0]:
+            yield example.where, _said(example)
+    for index, entry in enumerate(recipe.rejection.mix if recipe.rejection is not None else ()):
+        if entry.source in made:
+            continue
+        found: list[Example] = of_source(
+            entry.source,
+            params=entry.params,
+            size=None,
+            seed=recipe.seed,
+            kind=Example,
+            read=read_examples,
+            section=f"rejection.mix.{index}",
+        )
+        for example in found:
+            yield example.where, _said(example)
 
 
-def _shown(stage: Stage, made: set[str]) -> Iterator[tuple[str, str]]:
-    """Each train example of the stage `sft`: its place in words, and what is asked in it."""
-    config = stage.recipe.examples
-    if config is None or stage.recipe.stage != "sft" or {config.source, config.heldout} & made:
-        return
-    for example in load_apart(config, seed=stage.recipe.seed, kind=Example, read=read_examples)[0]:
-        yield example.where, _plain("\n".join(m.content for m in example.messages if m.role == "user"))
+def _said(example: Any) -> list[str]:
+    """The texts of an example; of one whose answers are judged those of its prompt."""
+    if isinstance(example, Example):
+        return [*contents(example.messages), *([] if example.text is None else [example.text])]
+    return contents(example.prompt)
+
+
+def _reader(recipe: Recipe) -> tuple[type[Any], Callable[[Path, int | None], list[Any]]]:
+    """The kind of example that a stage learns from, and what reads a file of them."""
+    if recipe.preference is not None:
+        loss = registry.load(registry.PREFERENCES, recipe.preference.loss)
+        return object, read_pairs if of_pairs(loss) else read_judged
+    return (object, read_judgements) if recipe.reward_model is not None else (Example, read_examples)
 
 
 def _questions(recipe: Recipe) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
     """Train and held-out questions of a recipe without what is put around them."""
     assert recipe.questions is not None
-    config: QuestionsConfig = recipe.questions.model_copy(update={"template": None, "system": None})
-    found = load_questions(config, recipe.seed)
+    found = load_questions(bare(recipe.questions), recipe.seed)
     return found.train, found.heldout
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())

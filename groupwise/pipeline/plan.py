@@ -24,7 +24,7 @@ Left = Literal["policy", "reward_model", "examples"]
 BASE = "base"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _POLICY_PLACES = {("model", "path"), ("teacher", "path"), ("critic", "path")}
-_EXAMPLE_PLACES = {("examples", "source"), ("examples", "heldout"), ("questions", "source"), ("rejection", "mix")}
+_EXAMPLE_PLACES = {("examples", "source"), ("examples", "heldout"), ("rejection", "mix"), ("rejection", "against")}
 
 
 class PipelineFile(Section):
@@ -46,10 +46,15 @@ class PipelineFile(Section):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name, which is a folder's too, the recipe of its run, and the measures that it is put to."""
+    """One stage: its name, which is a folder's too, the recipe of its run, and the measures that it is put to.
+
+    where: its place in words. reads: names of the stages whose leavings it begins with.
+    """
 
     name: str
+    where: str
     origin: str
+    reads: frozenset[str]
     recipe: Recipe
     folder: Path
     measures: tuple[str, ...]
@@ -113,7 +118,8 @@ def make_plan(source: str, overrides: Sequence[str], *, folder: Callable[[Pipeli
 
 def _tree(path: Path, overrides: Sequence[str]) -> Tree:
     """The file with the overrides applied, in which a stage may be called by its name: `stages.sft.update.steps=9`."""
-    names = [stage.get("name") for stage in read_tree(path).get("stages") or [] if isinstance(stage, dict)]
+    listed = read_tree(path).get("stages")
+    names = [stage.get("name") for stage in (listed if isinstance(listed, list) else []) if isinstance(stage, dict)]
     words = []
     for override in overrides:
         first, _, rest = override.partition(".")
@@ -162,13 +168,15 @@ def _stage(
     if origin is not None:
         tree["model"]["path"] = file.model.path if origin == BASE else origin
     left = {stage.name: stage for stage in before}
-    recipe = recipe_from(_resolved(tree, left, where, names=names), where=where)
+    resolved, reads = _resolved(tree, left, where, names=names)
+    recipe = recipe_from(resolved, where=where)
     if left_by(kind) == "policy" and kind not in registry.FROM_EXAMPLES:
         try:
             resolve_recipe(recipe)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
-    return Stage(name, origin or recipe.model.path, recipe, folder / name, _measures(file, entry, kind, where))
+    measures = _measures(file, entry, kind, where)
+    return Stage(name, where, origin or recipe.model.path, frozenset(reads), recipe, folder / name, measures)
 
 
 def _run(file: PipelineFile, kind: str) -> Tree:
@@ -213,31 +221,49 @@ def _measures(file: PipelineFile, entry: Tree, kind: str, where: str) -> tuple[s
     return tuple(wanted)
 
 
-def _resolved(tree: Tree, left: Mapping[str, Stage], where: str, *, names: Sequence[str]) -> Tree:
-    """The tree with each `@name` replaced by what that stage leaves, which is of the kind that its place reads."""
+def _resolved(tree: Tree, left: Mapping[str, Stage], where: str, *, names: Sequence[str]) -> tuple[Tree, set[str]]:
+    """The tree with each `@name` replaced by what that stage leaves, and the names.
+
+    Raises ConfigError if the name is no earlier stage's, or what is left is not of the kind that its place reads."""
+    reads: set[str] = set()
 
     def resolved(node: Any, place: tuple[str, ...]) -> Any:
         if isinstance(node, dict):
             return {key: resolved(value, (*place, str(key))) for key, value in node.items()}
         if isinstance(node, list | tuple):
             return [resolved(value, place) for value in node]
-        if not (isinstance(node, str) and node.startswith("@") and _NAME.fullmatch(node[1:])):
+        name = named_stage(node)
+        if name is None:
             return node
-        stage = left.get(node[1:])
+        stage = left.get(name)
         if stage is None:
-            raise _unknown(node[1:], where, names, list(left))
-        at, wanted = ".".join(place), _wanted(place)
-        if wanted is not None and stage.leaves != wanted:
-            told = "from" if place == ("model", "path") else at
-            raise ConfigError(
-                f"{where}: {told} = {node!r}: stage {stage.name!r} leaves {_ARTICLES[stage.leaves]}, wanted is "
-                f"{_ARTICLES[wanted]}",
-                hint=f"name a stage that leaves one: {', '.join(_of(wanted, left)) or 'there is none before it'}",
-            )
+            raise _unknown(name, where, names, list(left))
+        _check_fits(stage, place, where, left, kind=str(tree.get("stage")))
+        reads.add(name)
         return str(stage.left)
 
-    found: Tree = resolved(tree, ())
-    return found
+    return resolved(tree, ()), reads
+
+
+def named_stage(node: Any) -> str | None:
+    """The stage that a value stands for: `@name`."""
+    is_name = isinstance(node, str) and node.startswith("@") and _NAME.fullmatch(node[1:])
+    return node[1:] if is_name else None
+
+
+def _check_fits(stage: Stage, place: tuple[str, ...], where: str, left: Mapping[str, Stage], *, kind: str) -> None:
+    wanted, told = _wanted(place), "from" if place == ("model", "path") else ".".join(place)
+    if wanted is not None and stage.leaves != wanted:
+        raise ConfigError(
+            f"{where}: {told} = '@{stage.name}': stage {stage.name!r} leaves {_ARTICLES[stage.leaves]}, wanted is "
+            f"{_ARTICLES[wanted]}",
+            hint=f"name a stage that leaves one: {', '.join(_of(wanted, left)) or 'there is none before it'}",
+        )
+    if place[0] == "examples" and kind != "sft":
+        raise ConfigError(
+            f"{where}: {told} = '@{stage.name}': what is kept there is for stage sft, not {kind}",
+            hint="give a file of what this stage learns from",
+        )
 
 
 _ARTICLES: dict[Left, str] = {"policy": "a policy", "reward_model": "a reward model", "examples": "a file of examples"}
@@ -246,6 +272,8 @@ _ARTICLES: dict[Left, str] = {"policy": "a policy", "reward_model": "a reward mo
 def _wanted(place: tuple[str, ...]) -> Left | None:
     if place[:2] in _POLICY_PLACES:
         return "policy"
+    if place == ("rewards", "params", "path"):
+        return "reward_model"
     return "examples" if place[:2] in _EXAMPLE_PLACES else None
 
 
@@ -274,5 +302,17 @@ def _measure(file: PipelineFile, name: str, fragment: Tree, source: str) -> Reci
     wrong = next((key for key in fragment if key not in allowed), None)
     if wrong is not None:
         raise ConfigError(f"{where}.{wrong}: unknown key", hint=registry.nearest(wrong, allowed))
+    if (stage := next((found for found in _values(fragment) if named_stage(found) is not None), None)) is not None:
+        hint = "give the path of a model that is there, since the base is measured before any stage"
+        raise ConfigError(f"{where}: {stage!r}: a measure names no stage", hint=hint)
     tree = {"seed": file.seed, "model": file.model.model_dump(), "update": {"steps": 1}, **fragment}
     return recipe_from(tree, where=where)
+
+
+def _values(node: Any) -> Iterator[Any]:
+    """Every plain value in a tree."""
+    if isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from _values(inner)
+    else:
+        yield node

@@ -6,7 +6,7 @@ from typing import Any
 
 from groupwise.compare.plot import COLOURS, MARKS
 from groupwise.pipeline.plan import Plan
-from groupwise.pipeline.table import Row, columns, value_of
+from groupwise.pipeline.table import Column, Row, columns, value_of
 
 
 def draw(plan: Plan, rows: Sequence[Row], file: Path) -> bool:
@@ -46,7 +46,7 @@ def draw(plan: Plan, rows: Sequence[Row], file: Path) -> bool:
 
 
 def _draw_shares(axes: Any, plan: Plan, measure: str, rows: Sequence[Row]) -> None:
-    shares = [column for column in columns(plan, measure) if column.share and column.key != "truncated"]
+    shares = [column for column in columns(plan, measure) if _is_share(column, measure, rows)]
     for number, column in enumerate(shares):
         found = [(row.name, value) for row in rows if (value := value_of(row.measured[measure], column.key))]
         places, values = [name for name, _ in found], [value for _, (value, _, _) in found]
@@ -58,3 +58,9 @@ def _draw_shares(axes: Any, plan: Plan, measure: str, rows: Sequence[Row]) -> No
                 below, above = zip(*ends, strict=True)
                 axes.errorbar(places, values, yerr=(below, above), color=colour, capsize=3, fmt="none")
     axes.legend(frameon=False, fontsize=8)
+
+
+def _is_share(column: Column, measure: str, rows: Sequence[Row]) -> bool:
+    """True if every value is from 0 to 1, as a reward model's need not be."""
+    values = [found[0] for row in rows if (found := value_of(row.measured[measure], column.key))]
+    return column.key not in ("length", "truncated") and bool(values) and all(0 <= value <= 1 for value in values)

@@ -1,6 +1,8 @@
 """A pipeline from beginning to end: its stages one after the other, what each is measured by, and the table so far."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from groupwise.atomic import write_whole
 from groupwise.config import Recipe, dump_recipe
 from groupwise.errors import DataError, RunError
 from groupwise.model.checkpoint import drop_optimizer
@@ -16,6 +19,7 @@ from groupwise.pipeline.apart import check_apart
 from groupwise.pipeline.plan import BASE, Plan, Stage
 from groupwise.pipeline.plot import draw
 from groupwise.pipeline.table import Row, content, markdown
+from groupwise.pipeline.vocabulary import check_vocabularies
 from groupwise.recipe_file import write_tree
 from groupwise.train.strict_json import write_json
 from groupwise.train_process import Signals, check_place, groupwise_process, is_finished, train_process
@@ -41,9 +45,10 @@ def run_pipeline(plan: Plan, *, resume: bool) -> Outcome:
     KeyboardInterrupt if stopped.
     """
     _check_folder(plan, resume=resume)
+    check_vocabularies(plan)
     check_apart(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    (plan.folder / FILE).write_text(write_tree(plan.tree), encoding="utf-8")
+    write_whole(plan.folder / FILE, write_tree(plan.tree))
     if find_spec("matplotlib") is None:
         print("there will be no picture: matplotlib is missing; pip install 'groupwise[plot]'", file=sys.stderr)
     signals = Signals()
@@ -52,6 +57,8 @@ def run_pipeline(plan: Plan, *, resume: bool) -> Outcome:
             _measure(plan, BASE, plan.base, tuple(plan.measures), signals)
             for number, stage in enumerate(plan.stages, 1):
                 print(f"stage {number} of {len(plan.stages)}: {stage.folder}", file=sys.stderr)
+                if not is_finished(stage):  # what was measured there was another model
+                    shutil.rmtree(plan.folder / MEASURED / stage.name, ignore_errors=True)
                 reason = train_process(stage, signals)
                 if reason is not None:
                     raise RunError(f"stage {stage.name!r}: {reason}", hint=f"mend it and {_go_on(plan)}")
@@ -88,6 +95,13 @@ def _check_folder(plan: Plan, *, resume: bool) -> None:
         raise DataError(f"{where}: a pipeline is there already", hint="add --resume to go on with it")
     for stage in plan.stages:
         check_place(stage, resume=resume)
+    undone = {stage.name for stage in plan.stages if not is_finished(stage)}
+    for stage in plan.stages:
+        if stage.folder.exists() and any(stage.folder.iterdir()) and (gone := sorted(stage.reads & undone)):
+            raise DataError(
+                f"{stage.folder}: made from what stage {gone[0]!r} left, which is to be done again",
+                hint=f"remove {stage.folder} too",
+            )
 
 
 def _measure(plan: Plan, name: str, model: str, measures: tuple[str, ...], signals: Signals) -> None:
@@ -98,10 +112,12 @@ def _measure(plan: Plan, name: str, model: str, measures: tuple[str, ...], signa
         asked, text = place.with_name(f"{measure}.yaml"), dump_recipe(recipe)
         if (place / _RESULT).exists() and asked.exists() and asked.read_text(encoding="utf-8") == text:
             continue
-        place.mkdir(parents=True, exist_ok=True)
-        (place / _RESULT).unlink(missing_ok=True)
-        asked.write_text(text, encoding="utf-8")
-        words = ["eval", str(asked), "--samples", str(recipe.evaluate.samples), "--out", str(place)]
+        # In a folder of its own: the evaluation of a pipeline that was killed may still go on.
+        partial = place.with_name(f".{measure}-{os.getpid()}")
+        shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(asked, text)
+        words = ["eval", str(asked), "--samples", str(recipe.evaluate.samples), "--out", str(partial)]
         print(f"{name}  measured by {measure}", file=sys.stderr)
         code, last = groupwise_process(words, name, signals)
         if signals.asked:
@@ -109,6 +125,7 @@ def _measure(plan: Plan, name: str, model: str, measures: tuple[str, ...], signa
         if code:
             told = last.removeprefix("error: ") or f"exit code {code}"
             raise RunError(f"{name}, measured by {measure!r}: {told}", hint=f"mend it and {_go_on(plan)}")
+        partial.rename(place)
 
 
 def _of_model(recipe: Recipe, path: str) -> Recipe:
@@ -122,7 +139,7 @@ def _written(plan: Plan) -> tuple[dict[str, Any], str]:
     values, text = content(plan, rows), markdown(plan, rows)
     write_json(plan.folder / VALUES, values)
     shown = f"\n\n![what each stage came to]({PICTURE})" if drawn else ""
-    (plan.folder / TEXT).write_text(f"# {Path(plan.source).stem}\n\n{text}{shown}\n", encoding="utf-8")
+    write_whole(plan.folder / TEXT, f"# {Path(plan.source).stem}\n\n{text}{shown}\n")
     return values, text
 
 

@@ -25,11 +25,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of an evaluation: its heading, its key, and whether it is a share of 1."""
+    """A figure of an evaluation: its heading, its key, and how it is written."""
 
     heading: str
     key: str
-    share: bool = True
+    form: str = "{:.1%}"
 
 
 def columns(plan: Plan, measure: str) -> list[Column]:
@@ -39,10 +39,10 @@ def columns(plan: Plan, measure: str) -> list[Column]:
     found = [Column("right (95 %)", "accuracy")]
     if known[1] is not None:
         found.append(Column(known[1], "formed"))
-    found += [Column(r.label, f"reward/{r.label}") for r in recipe.rewards if r.label not in known]
+    found += [Column(r.label, f"reward/{r.label}", "{:.2f}") for r in recipe.rewards if r.label not in known]
     if samples:
         found += [Column(f"{name}@{samples}", f"{name}@{samples}") for name in ("mean", "maj", "pass")]
-    return [*found, Column("length, tokens", "length", share=False), Column("cut", "truncated")]
+    return [*found, Column("length, tokens", "length", "{:.1f}"), Column("cut", "truncated")]
 
 
 def content(plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
@@ -110,9 +110,9 @@ def _cell(figures: Mapping[str, Any], column: Column) -> str:
     if found is None:
         return "-"
     value, low, high = found
-    form = "{:.1%}" if column.share else "{:.1f}"
-    ends = f" ({form.format(low)} to {form.format(high)})" if low is not None and column.key == "accuracy" else ""
-    return f"{form.format(value)}{ends}"
+    form = column.form.format
+    ends = f" ({form(low)} to {form(high)})" if low is not None and column.key == "accuracy" else ""
+    return f"{form(value)}{ends}"
 
 
 def value_of(figures: Mapping[str, Any], key: str) -> tuple[float, float | None, float | None] | None:

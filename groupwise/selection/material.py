@@ -8,6 +8,7 @@ from groupwise.config import QuestionsConfig, RejectionConfig
 from groupwise.data import Message, Question
 from groupwise.envs.base import load_questions
 from groupwise.envs.dataset import read_questions
+from groupwise.envs.inner import bare
 from groupwise.selection.contamination import Heldout, asked, contents, held_out
 from groupwise.selection.mixture import Source, clean, read_sources
 
@@ -31,11 +32,11 @@ def load_material(config: RejectionConfig, questions: QuestionsConfig, *, seed: 
     Raises ConfigError or DataError for a file that is not there or wrong, or an example of `mix` that is contaminated.
     """
     # Without system prompt and template: their words are in every question, and say nothing of any.
-    bare = load_questions(questions.model_copy(update={"system": None, "template": None}), seed)
+    found = load_questions(bare(questions), seed)
     sources = read_sources(config, seed=seed)
-    texts = {question.id: contents(question.messages) for question in bare.train}
+    texts = {question.id: contents(question.messages) for question in found.train}
     said = [contents(example.messages) for source in sources for example in source.examples]
-    heldout = held_out(dict(_evaluated_on(config, bare.heldout)), n=config.ngram, documents=[*texts.values(), *said])
+    heldout = held_out(dict(_evaluated_on(config, found.heldout)), n=config.ngram, documents=[*texts.values(), *said])
     return Material(heldout, texts, tuple(clean(source, heldout, config) for source in sources))
 
 

@@ -1,11 +1,11 @@
 """The file of kept outputs: one JSON object a line, prompt, completion and where it comes from. Whole or absent."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from groupwise.atomic import write_whole
 from groupwise.data import Example, Message
 from groupwise.selection.select import Kept, drawn
 
@@ -56,18 +56,8 @@ def _json(value: Any) -> str:
 
 
 def write_lines(path: Path, found: Sequence[str]) -> None:
-    """Writes a file as a whole or not at all: beside its place, onto the disk, then renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in found)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Writes a file of lines as a whole or not at all."""
+    write_whole(path, "".join(f"{line}\n" for line in found))
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:

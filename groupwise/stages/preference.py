@@ -14,7 +14,7 @@ from groupwise.model.policy import Policy
 from groupwise.objective.preference import agreement, reference_point
 from groupwise.train.examples import PLAIN
 from groupwise.train.figures import peak_memory
-from groupwise.train.intervals import bootstrap, wilson
+from groupwise.train.intervals import balanced, bootstrap, wilson
 from groupwise.train.loop import Summary, record_step, run_steps
 from groupwise.train.make_batch import microbatch_tokens
 from groupwise.train.preferences import (
@@ -105,7 +105,7 @@ def preference_step(
         read = sum(len(one.question) + sum(map(len, one.outputs)) for one in chosen)
         metrics = {
             "loss": loss,
-            **_figures(method, sums, sums - of_reference, liked, z0),
+            **figures_of_step(method, sums, sums - of_reference, liked, z0),
             "tokens/read": float(read),
             "grad_norm": tally.grad_norm,
             "learning_rate": learning_rate(recipe.update, run.step),
@@ -171,17 +171,25 @@ def measured(run: Run, method: Method, references: References) -> dict[str, Any]
     rollouts = rollouts_of(heldout, policy.device)
     loss = bootstrap(method.losses(log_ratios, rollouts, liked, z0).tolist())
     right = agreement(method.margins(log_ratios, liked, z0))
-    unit = "a pair" if method.of_pairs else "an output"
+    if method.of_pairs:
+        unit, preferred = "a pair", wilson(float(right.sum()), len(right))
+    else:
+        unit, preferred = "an output", balanced(right.tolist(), liked.tolist(), [one.question for one in heldout])
     return {
         "loss": {"value": loss.value, "low": loss.low, "high": loss.high, "unit": unit},
-        "preferred": wilson(float(right.sum()), len(right))._asdict(),
+        "preferred": preferred._asdict(),
     }
 
 
-def _figures(method: Method, sums: Tensor, log_ratios: Tensor, liked: Tensor, z0: Tensor) -> dict[str, float]:
+def figures_of_step(method: Method, sums: Tensor, log_ratios: Tensor, liked: Tensor, z0: Tensor) -> dict[str, float]:
     """What a step tells of the policy that it began with; a kind of output that it has none of is left out."""
     beta, sides = method.settings["beta"], (("chosen", liked), ("rejected", ~liked))
-    found = {"preference/accuracy": float(agreement(method.margins(log_ratios, liked, z0)).mean())}
+    right, found = agreement(method.margins(log_ratios, liked, z0)), {}
+    if method.of_pairs:
+        found["preference/accuracy"] = float(right.mean())
+    elif bool(liked.any()) and not bool(liked.all()):
+        # The mean over all would call a policy that lowers every output right wherever most were disliked.
+        found["preference/accuracy"] = 0.5 * float(right[liked].mean() + right[~liked].mean())
     for name, mask in sides:
         if bool(mask.any()):
             found[f"preference/{name}"] = beta * float(log_ratios[mask].mean())

@@ -40,12 +40,17 @@ def load_examples(config: ExamplesConfig, tokenizer: ChatTokenizer, *, seed: int
     """The examples that a recipe asks for, as token ids. Raises DataError or ConfigError with file and line."""
     train, heldout = load_apart(config, seed=seed, kind=Example, read=read_examples)
     found = Examples(*(tuple(_encoded(part, config, tokenizer)) for part in (train, heldout)))
-    if len(found.train) < config.per_step:
-        raise ConfigError(
-            f"examples.per_step = {config.per_step}, but there are {len(found.train)} examples to learn from",
-            hint=f"set it to {len(found.train)} or less, or give more examples",
-        )
+    check_enough(found.train, config)
     return found
+
+
+def check_enough(train: Sequence[object], config: ExamplesConfig, *, what: str = "examples") -> None:
+    """Raises ConfigError if a step wants more of what is learned from than there is, once the long ones are gone."""
+    if len(train) < config.per_step:
+        raise ConfigError(
+            f"examples.per_step = {config.per_step}, but there are {len(train)} {what} to learn from",
+            hint=f"set it to {len(train)} or less, or give more examples",
+        )
 
 
 def _encoded(examples: Sequence[Example], config: ExamplesConfig, tokenizer: ChatTokenizer) -> list[Encoded]:

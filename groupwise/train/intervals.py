@@ -1,7 +1,6 @@
 """Figures over held-out questions with their 95 % intervals. Knows numbers only."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import comb, isnan, sqrt
 from typing import Any, NamedTuple
 
@@ -50,6 +49,27 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Figure:
     return Figure(float(array.mean()), float(low), float(high), len(array))
 
 
+def balanced(right: Sequence[float], kinds: Sequence[bool], questions: Sequence[Hashable], *, seed: int = 0) -> Figure:
+    """0.5 (share right of the one kind + share right of the other): 1/2 for who says the same of all.
+
+    right: 1, 0, or 1/2 for a tie; kinds and questions: of each answer. The interval is the percentile bootstrap over
+    questions, since answers to one stand or fall together; a resample without one of the kinds is left out. nan without
+    both kinds. n: answers.
+    """
+    if len(set(kinds)) < 2:
+        return Figure(float("nan"), float("nan"), float("nan"), len(right))
+    row_of = {question: row for row, question in enumerate(dict.fromkeys(questions))}
+    sums, counts = np.zeros((len(row_of), 2)), np.zeros((len(row_of), 2))
+    for value, kind, question in zip(right, kinds, questions, strict=True):
+        sums[row_of[question], int(kind)] += value
+        counts[row_of[question], int(kind)] += 1
+    draws = np.random.default_rng(seed).integers(0, len(row_of), (RESAMPLES, len(row_of)))
+    met, held = sums[draws].sum(1), counts[draws].sum(1)
+    both = (held > 0).all(1)
+    low, high = np.quantile((met[both] / held[both]).mean(1), (0.025, 0.975))
+    return Figure(float((sums.sum(0) / counts.sum(0)).mean()), float(low), float(high), len(right))
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """Two-sided p-value of McNemar's exact test (1947): would so uneven a split of the n changed questions be chance?
 
@@ -94,11 +114,14 @@ def pass_at_k(right: int, n: int, k: int) -> float:
 def majority(answers: Sequence[str], right: Sequence[bool]) -> float:
     """1 if the most frequent answer is right, 0 if not; among equally frequent ones their mean (cons@k, maj@k).
 
-    answers: the final answer of each output, as extracted; one that is empty has no vote.
+    answers: the final answer of each output, as extracted; one that is empty has no vote. An answer that was judged
+    both ways, as where a reward reads more than it, counts by the share of its outputs that were called right.
     """
-    votes = Counter(answer for answer in answers if answer)
-    if not votes:
+    verdicts: dict[str, list[bool]] = {}
+    for answer, verdict in zip(answers, right, strict=True):
+        if answer:
+            verdicts.setdefault(answer, []).append(verdict)
+    if not verdicts:
         return 0.0
-    most = max(votes.values())
-    verdict = dict(zip(answers, right, strict=True))
-    return float(np.mean([verdict[answer] for answer, count in votes.items() if count == most]))
+    most = max(map(len, verdicts.values()))
+    return float(np.mean([np.mean(found) for found in verdicts.values() if len(found) == most]))

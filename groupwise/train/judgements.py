@@ -18,6 +18,7 @@ from groupwise.model.reading import Reading, by_steps, padding_of, whole
 from groupwise.model.reward_model import SEQUENCES, TOKENS, Kind, values
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.objective.reward_loss import bradley_terry, centring, step_cross_entropy, two_classes
+from groupwise.train.examples import check_enough
 from groupwise.train.intervals import bootstrap, calibration, wilson
 
 BINS = 10
@@ -87,11 +88,7 @@ def load_judgements(
     found = Judgements(
         lesson, *(tuple(_cases(part, lesson, config, tokenizer, reward_model.separator)) for part in (train, heldout))
     )
-    if len(found.train) < config.per_step:
-        raise ConfigError(
-            f"examples.per_step = {config.per_step}, but there are {len(found.train)} examples to learn from",
-            hint=f"set it to {len(found.train)} or less, or give more examples",
-        )
+    check_enough(found.train, config)
     return found
 
 

@@ -19,7 +19,7 @@ from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.objective.preference import PreferenceLoss, of_pairs
 from groupwise.objective.surrogate import called, reads
-from groupwise.train.examples import PLAIN
+from groupwise.train.examples import PLAIN, check_enough
 
 AT_ONCE = 256
 """Questions made into one tensor where log-probabilities of a whole file are wanted."""
@@ -112,7 +112,9 @@ def load_preferences(config: ExamplesConfig, tokenizer: ChatTokenizer, *, method
     else:
         judged = load_apart(config, seed=seed, kind=Judged, read=read_judged)
         found = Preferences(*(tuple(_fitting(map(_of_judged, part), config, tokenizer)) for part in judged))
-    _check_enough(found, config, method)
+    check_enough(found.train, config, what="pairs" if method.of_pairs else "judged answers")
+    if method.reads_reference_point:
+        _check_other_questions(found, config, method)
     return found
 
 
@@ -142,9 +144,16 @@ def liked_of(compared: Sequence[Compared], device: torch.device) -> Tensor:
 
 
 def one_before(compared: Sequence[Compared]) -> list[Compared]:
-    """Each question with the output of the one before it, the first with the last's: as TRL, for KTO's z0."""
-    others = [*compared[-1:], *compared[:-1]]
-    return [replace(one, outputs=other.outputs, liked=other.liked) for one, other in zip(compared, others, strict=True)]
+    """Each with the output of the last one before it, going round, that is to another question: for KTO's z0.
+
+    TRL takes the one before, which in a file is often to the same question. So does this where all are to one.
+    """
+    found = []
+    for index, one in enumerate(compared):
+        before = (compared[index - back] for back in range(1, len(compared)))  # an index below 0 goes round
+        other = next((other for other in before if other.question != one.question), compared[index - 1])
+        found.append(replace(one, outputs=other.outputs, liked=other.liked))
+    return found
 
 
 def chosen_for(recipe: Recipe, step: int, *, count: int) -> list[int]:
@@ -217,16 +226,12 @@ def _encoded(
     return tokens[:start], tokens[start : start + sum(learned)]
 
 
-def _check_enough(found: Preferences, config: ExamplesConfig, method: Method) -> None:
-    what = "pairs" if method.of_pairs else "judged answers"
-    if len(found.train) < config.per_step:
+def _check_other_questions(found: Preferences, config: ExamplesConfig, method: Method) -> None:
+    what = f"the loss {method.name!r} compares with outputs to other questions"
+    if config.per_step < 2:
+        raise ConfigError(f"examples.per_step = {config.per_step}: {what}", hint="set it to 2 or more")
+    if len({one.question for one in found.heldout}) == 1:
         raise ConfigError(
-            f"examples.per_step = {config.per_step}, but there are {len(found.train)} {what} to learn from",
-            hint=f"set it to {len(found.train)} or less, or give more examples",
-        )
-    if method.reads_reference_point and (config.per_step < 2 or len(found.heldout) == 1):
-        name, value = ("per_step", config.per_step) if config.per_step < 2 else ("heldout_size", 1)
-        raise ConfigError(
-            f"examples.{name} = {value}: the loss {method.name!r} compares with outputs to other questions",
-            hint="set it to 2 or more",
+            f"examples.heldout_size = {config.heldout_size}: {what}, and all that are held out are to one",
+            hint="set it to more, or to 0",
         )

@@ -5,7 +5,6 @@ about this model and these examples, the reference is loaded from `model.path`, 
 """
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from groupwise.atomic import write_whole
 from groupwise.errors import CheckpointError, ModelError
 from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import other_model
@@ -94,13 +94,9 @@ def _kept(run: Run, parts: Parts, *, tokens: int) -> dict[str, Tensor]:
 
 def _write(path: Path, sums: dict[str, Tensor], told: dict[str, str]) -> None:
     """The file whole, or the one before it."""
-    partial = path.with_name(f".partial-{path.name}")
     try:
-        save_file(sums, partial, metadata=told)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
+        write_whole(path, save(sums, metadata=told))
+    except OSError as error:
         raise CheckpointError(f"{path}: not written: {error}", hint="make room or repair the disk") from None
 
 

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from groupwise.atomic import write_whole
+
 
 def json_text(content: Any) -> str:
     """The content as indented JSON; nan and infinities as null."""
@@ -18,9 +20,7 @@ def json_line(content: Any) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a file as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json_text(content) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json_text(content) + "\n")
 
 
 def _plain(content: Any) -> Any:

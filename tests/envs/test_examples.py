@@ -189,6 +189,7 @@ def test_an_example_is_told_apart_by_what_it_says():
 def test_too_few_distinct_examples_to_set_aside_are_refused_with_the_numbers():
     examples = [Example(str(number), text=text) for number, text in enumerate("aab")]
     with pytest.raises(
-        DataError, match=r"heldout_size = 2, but there are 3 examples, 2 of them distinct: none .*; set a"
+        DataError,
+        match=r"heldout_size = 2, but there are 3 examples, 2 of them distinct, of 2 prompt\(s\): none .*; set",
     ):
         set_aside(examples, size=2, seed=0)

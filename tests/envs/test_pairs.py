@@ -46,7 +46,7 @@ def test_pairs_are_read_in_trls_forms(tmp_path, row, prompt):
     assert read_pairs(path) == [Pair(f"{path}:1", prompt, "a", "b")]
 
 
-@pytest.mark.parametrize(("cell", "margin"), [(2, 2.0), (-0.5, -0.5), ("1.5", 1.5), (" ", None)])
+@pytest.mark.parametrize(("cell", "margin"), [(2, 2.0), (0, 0.0), ("1.5", 1.5), (" ", None)])
 def test_a_margin_is_a_number_or_left_out(tmp_path, cell, margin):
     (pair,) = read_pairs(jsonl(tmp_path, {"prompt": "q", "chosen": "a", "rejected": "b", "margin": cell}))
     assert pair.margin == margin
@@ -87,6 +87,8 @@ def test_rows_past_the_limit_are_not_looked_at(tmp_path):
         ({"chosen": [ASKED], "rejected": "b"}, "prompt and chosen: turn 2 of role 'user' behind a turn of role 'user'"),
         ({"chosen": [ASKED | {"content": "other"}, said("a")], "rejected": "b"}, "chosen has 2 turns behind the pr"),
         ({"chosen": "a", "rejected": "b", "margin": math.nan}, r"p\.jsonl:1: margin = nan: no finite number; give"),
+        ({"chosen": "a", "rejected": "b", "margin": -0.5}, r"jsonl:1: margin = -0\.5: below 0, .*; give .* from 0"),
+        ({"chosen": "a", "rejected": "b", "margin": -math.inf}, "margin = -inf: no finite number"),
         ({"chosen": "a", "rejected": "b", "margin": "far"}, "margin = 'far': no finite number"),
         ({"chosen": "a", "rejected": "b", "margin": True}, "margin = True: no finite number"),
         ({"chosen": "a", "rejected": "b", "margin": 10**400}, "margin = 1000.*: no finite number"),

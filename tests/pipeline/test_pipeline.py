@@ -2,14 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from groupwise.config import read_recipe
+from groupwise.errors import DataError
+from groupwise.pipeline.plan import make_plan
+from groupwise.pipeline.run import run_pipeline
+from groupwise.train_process import is_finished
 from tests.command import groupwise
 from tests.project.sources import ROOT
 
@@ -91,6 +98,24 @@ def test_a_pipeline_killed_in_a_stage_goes_on_there_and_ends_as_one_that_was_not
     for name, measured in figures[0].items():
         for measure, found in measured.items():
             assert found["accuracy"] == figures[1][name][measure]["accuracy"]
+
+
+def test_what_was_made_from_a_stage_that_is_done_again_is_in_the_way(finished, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(finished[0], folder)  # its runs name the first folder, so it is told by what is there alone
+    made = replace_folder(folder)
+    for stage in made.stages:
+        assert is_finished(stage)
+    shutil.rmtree(folder / "reasoning")
+    with pytest.raises(DataError, match=r"collected: made from what stage 'reasoning' left, which is to be done again"):
+        run_pipeline(made, resume=True)
+
+
+def replace_folder(folder):
+    """The plan of the pipeline in a folder, its stages' recipes as they were run."""
+    made = make_plan(RECIPE, SHORT, folder=lambda file: folder)
+    stages = [replace(stage, recipe=read_recipe(stage.folder / "recipe.yaml")) for stage in made.stages]
+    return replace(made, stages=tuple(stages))
 
 
 def test_a_stage_that_fails_ends_the_pipeline_and_says_how_to_go_on(tmp_path):

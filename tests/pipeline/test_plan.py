@@ -1,13 +1,15 @@
 """A pipeline's file: what each stage begins with, and every way in which that can be wrong."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 
-from groupwise.errors import ConfigError, DataError
+from groupwise.errors import ConfigError, DataError, ModelError
 from groupwise.pipeline.apart import check_apart
 from groupwise.pipeline.plan import make_plan
+from groupwise.pipeline.vocabulary import check_vocabularies
 from tests.project.sources import ROOT
 
 RECIPE = ROOT / "recipes" / "pipeline.yaml"
@@ -70,6 +72,20 @@ def test_an_override_may_call_a_stage_by_its_name_and_the_seed_is_every_stages()
             lambda t: t["stages"][3]["examples"].update({"source": "@reasoning"}),
             r"examples\.source = '@reasoning': stage 'reasoning' leaves a policy, wanted is a file of examples",
         ),
+        (
+            lambda t: t["stages"][1]["rewards"].append({"function": "model", "params": {"path": "@cold_start"}}),
+            r"rewards\.params\.path = '@cold_start': stage 'cold_start' leaves a policy, wanted is a reward model",
+        ),
+        (
+            lambda t: t["stages"][3].update({"stage": "preference"}),
+            r"examples\.source = '@collected': what is kept there is for stage sft, not preference",
+        ),
+        (lambda t: t["stages"][2]["rejection"].update({"against": ["@cold_start"]}), r"against = '@cold_start'"),
+        (
+            lambda t: t["measure"]["digits"]["rewards"].append({"function": "model", "params": {"path": "@taught"}}),
+            r"measure\.digits: '@taught': a measure names no stage",
+        ),
+        (lambda t: t.update({"stages": 5}), r"stages = 5: give a list"),
         (lambda t: t["stages"][1]["update"].update({"stepps": 1}), r"stage 'reasoning': update\.stepps: unknown key"),
         (lambda t: t["stages"][1].update({"measure": ["digit"]}), r"measure = 'digit': no such name; did you mean 'di"),
         (lambda t: t["measure"]["digits"].pop("rewards"), r"measure\.digits: rewards = \[\]: a run needs"),
@@ -109,22 +125,65 @@ def test_an_override_that_reaches_no_stage_is_refused(override, said):
         plan(RECIPE, override)
 
 
+HELD = {"source": "words", "heldout_size": 60}
+
+
+def pairs_on_words(tree):
+    tree["measure"]["words"] = {"questions": HELD, "rewards": [{"function": "exact"}]}
+    questions = {"questions": {**HELD, "heldout_size": 0}}
+    tree["stages"][0] = {
+        "name": "cold_start",
+        "stage": "preference",
+        "from": "base",
+        "examples": {"source": "helpful_pairs", "params": questions, "per_step": 4, "heldout_size": 0},
+        "update": {"steps": 1},
+    }
+
+
+def mixed_words(tree):
+    tree["measure"]["words"] = {"questions": HELD, "rewards": [{"function": "exact"}]}
+    params = {"questions": {**HELD, "heldout_size": 0}}
+    tree["stages"][2]["rejection"]["mix"] = [{"source": "answered", "params": params, "weight": 1.0}]
+
+
+def mixture(tree):
+    digits = {**tree["measure"]["digits"]["questions"], "template": "{question}!", "heldout_size": 0}
+    tree["stages"][1]["questions"] = {"source": "mixture", "params": {"parts": {"d": digits}}, "heldout_size": 0}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (
             lambda t: t["stages"][1]["questions"].update({"heldout_size": 0}),
-            r"stage 'reasoning' learns from question 'successor-\d-\d+', which measure\.digits holds out: '\d+>';",
+            r"p\.yaml:\d+: stage 'reasoning' learns from question 'successor-\d-\d+' of 'arithmetic', which measure\.d",
         ),
         (
             lambda t: t["stages"][0].update(
                 {"examples": {"source": "recipes/example_completions.jsonl", "heldout_size": 5}}
             ),
-            r"stage 'cold_start' learns from .*example_completions\.jsonl:\d+, which measure\.digits holds out",
+            r"stage 'cold_start' learns from .*example_completions\.jsonl:\d+, which measure\.digits holds out: '\d+>'",
         ),
+        (mixture, r"stage 'reasoning' learns from question 'd/successor"),
+        (pairs_on_words, r"stage 'cold_start' learns from .*which measure\.words holds out"),
+        (mixed_words, r"stage 'collected' learns from .*which measure\.words holds out"),
     ],
 )
 def test_what_is_measured_on_is_learned_from_in_no_stage(tmp_path, monkeypatch, change, said):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=said) as error:
         check_apart(plan(written(tmp_path, change)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_teacher_of_another_vocabulary_is_refused_before_any_stage_runs(tmp_path, tiny_folder):
+    def change(tree):
+        tree["stages"][1] |= {"objective": {"preset": "distill"}, "teacher": {"path": str(other)}}
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["é"] = 1 + max(tokenizer["model"]["vocab"].values())
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match=r"p\.yaml:\d+: stage 'reasoning': teacher\.path = .* is not the policy's"):
+        check_vocabularies(plan(written(tmp_path, change)))

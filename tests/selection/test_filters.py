@@ -52,6 +52,48 @@ def test_repetition_is_one_less_the_distinct_share():
 def test_words_keep_numbers_and_operators_and_lose_case_and_punctuation():
     assert words("What is 6 + 7? **It's** (13.5)!") == ["what", "is", "6", "+", "7", "it's", "13.5"]
     assert words("6 - 7 * 2 — so") == ["6", "-", "7", "*", "2", "so"]
-    assert words("６＋７は？ 答え") == ["6+7", "は", "答", "え"]
+    assert words("６＋７は？ 答え") == ["6", "+", "7", "は", "答", "え"]
+    assert words("<answer>13</answer> <b>5</b>") == ["<answer>13</answer>", "<b>5</b>"]
     assert ngrams(["a", "b", "c"], 2) == ["a b", "b c"]
     assert ngrams(["a"], 2) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("6+7", "6 + 7"),
+        ("12 – 5", "12 - 5"),  # an en dash, as word processors write it
+        ("12−5", "12 - 5"),  # a minus sign
+        ("x – 5", "x - 5"),
+        ("3*4 = 12", "3 * 4=12"),
+        ("2**3", "2 ** 3"),
+        ("3*-4", "3 * -4"),
+        ("3<=5, 3<-5, 5->6", "3 <= 5, 3 < -5, 5 -> 6"),
+        ("( 3 + 4 )*2", "(3 + 4) * 2"),
+        ("**6 + 7** is *13*", "6 + 7 is 13"),  # Markdown at one number is no product
+        ("(kindly) 5 (12) [3]", "kindly 5 12 3"),
+        ("about ...5 of 3.14, 1,000.", "about 5 of 3.14 1,000"),  # an ellipsis is no decimal point
+        ("well-known", "(well-known)"),
+        ("有（12）个", "有 12 个"),
+    ],
+)
+def test_texts_of_the_same_words(one, other):
+    assert words(one) == words(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("(3 + 4) * 2", "3 + (4 * 2)"),
+        ("(x + 1) * 2", "x + (1 * 2)"),
+        ("((1 + 2) * 3) - 4", "(1 + 2) * (3 - 4)"),
+        (".5 + 2", "5 + 2"),
+        ("(.5 + 2)", "(5 + 2)"),
+        ("2(3)", "2 3"),
+        ("6+7", "6-7"),
+        ("6+7", "6 7"),
+        ("a–b", "a - b"),  # a hyphen
+    ],
+)
+def test_texts_of_other_words(one, other):
+    assert words(one) != words(other)

@@ -98,12 +98,3 @@ def test_the_order_does_not_depend_on_where_the_rows_come_from():
         rows = [{"prompt": str(number), "completion": "", "provenance": {"model": model}} for number in range(8)]
         orders.append([json.loads(line)["prompt"] for line in lines(rows, seed=0)])
     assert orders[0] == orders[1]
-
-
-def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "examples.jsonl"
-    write_lines(path, ["old"])
-    monkeypatch.setattr("os.fsync", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_lines(path, ["new"])
-    assert path.read_text() == "old\n"

@@ -14,7 +14,7 @@ from groupwise.config import ExamplesConfig, ModelConfig, UpdateConfig
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.record import open_record
-from groupwise.stages.preference import gradient
+from groupwise.stages.preference import figures_of_step, gradient
 from groupwise.train.preferences import (
     Compared,
     Method,
@@ -145,6 +145,38 @@ def test_sums_behind_other_questions_are_those_of_plain_transformers(tmp_path, t
     close(summed_logprobs(policy, others, tokens=20), plain_sums(policy.model, others))
 
 
+def test_behind_a_question_stands_the_last_output_before_it_to_another_question():
+    # two outputs to each of a and b, one to c: in a file outputs to one question stand together
+    items = [Compared("", (ord(name),), ((number,),), (True,)) for number, name in enumerate("aabbc")]
+    assert [one.outputs[0][0] for one in one_before(items)] == [4, 4, 1, 1, 3]
+    assert [one.outputs[0][0] for one in one_before(items[:2])] == [1, 0]  # all to one: the one before
+    assert one_before([]) == []
+
+
+def test_what_is_told_of_single_outputs_counts_both_kinds_alike():
+    # of four outputs one was liked; each is lowered, so the three are right and the one is not: 0.5 (0 + 1)
+    liked, ratios = torch.tensor([True, False, False, False]), torch.tensor([-1.0, -1.0, -2.0, -3.0])
+    told = figures_of_step(METHODS["kto"], ratios, ratios, liked, torch.tensor(0.0))
+    assert told["preference/accuracy"] == 0.5
+    # the liked one raised, and one of three not lowered: 0.5 (1 + 2 / 3)
+    ratios = torch.tensor([1.0, 1.0, -2.0, -3.0])
+    told = figures_of_step(METHODS["kto"], ratios, ratios, liked, torch.tensor(0.0))
+    assert told["preference/accuracy"] == pytest.approx(5 / 6)
+    assert "preference/accuracy" not in figures_of_step(
+        METHODS["kto"], ratios[1:], ratios[1:], liked[1:], torch.tensor(0.0)
+    )
+    told = figures_of_step(METHODS["dpo"], ratios[:2], ratios[:2], liked[:2], torch.tensor(0.0))
+    assert told["preference/accuracy"] == 0.5  # a pair with a tie
+
+
+def test_a_model_that_lowers_every_output_is_no_better_than_the_reference(tmp_path, tiny_folder, at_root):
+    # nothing is learned from the liked: their weight is next to nothing, and three of four were disliked
+    own = ("preference.desirable_weight=0.001", "update.steps=15", "examples.per_step=32", "evaluate.every=0")
+    done = groupwise("train", KTO, f"model.path={tiny_folder}", *own, "--run", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["after"]["preferred"]["value"] < 0.6
+
+
 def test_a_model_comes_to_prefer_what_was_chosen(tmp_path, tiny_folder, at_root):
     done = groupwise("train", DPO, f"model.path={tiny_folder}", "--run", tmp_path / "run")
     assert done.code == 0, done.err
@@ -163,9 +195,9 @@ def test_a_model_comes_to_prefer_what_was_chosen(tmp_path, tiny_folder, at_root)
     assert "preferred rightly, of 50 held out: 50.0%" in done.out
 
 
-@pytest.mark.parametrize(("recipe", "loss"), [(DPO, "ipo"), (KTO, "kto")])
-def test_the_other_losses_part_the_better_from_the_worse(tmp_path, tiny_folder, at_root, recipe, loss):
-    own = (f"preference.loss={loss}", "update.steps=25", "examples.per_step=32")
+@pytest.mark.parametrize(("recipe", "loss", "steps"), [(DPO, "ipo", 25), (KTO, "kto", 40)])
+def test_the_other_losses_part_the_better_from_the_worse(tmp_path, tiny_folder, at_root, recipe, loss, steps):
+    own = (f"preference.loss={loss}", f"update.steps={steps}", "examples.per_step=32")
     done = groupwise("train", recipe, f"model.path={tiny_folder}", *own, "--run", tmp_path / "run")
     assert done.code == 0, done.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -301,8 +333,11 @@ def test_kto_needs_other_questions_to_compare_with(tmp_path, tiny_folder):
     rows = [{"prompt": f"{n}>", "completion": "2", "label": n % 2} for n in range(4)]
     with pytest.raises(ConfigError, match=r"examples\.per_step = 1: the loss 'kto' compares with outputs to other"):
         preferences_of(tmp_path, tiny_folder, rows, name="kto")
-    with pytest.raises(ConfigError, match=r"examples\.heldout_size = 1: the loss 'kto'"):
+    with pytest.raises(ConfigError, match=r"examples\.heldout_size = 1: the loss 'kto' .* held out are to one; set it"):
         preferences_of(tmp_path, tiny_folder, rows, name="kto", per_step=2, heldout_size=1)
+    more = [{"prompt": f"{n // 3}>", "completion": f"{n}", "label": n % 2} for n in range(9)]
+    with pytest.raises(ConfigError, match=r"examples\.heldout_size = 3: the loss 'kto'"):
+        preferences_of(tmp_path, tiny_folder, more, name="kto", per_step=2, heldout_size=3)
     assert len(preferences_of(tmp_path, tiny_folder, rows, name="kto", per_step=2)) == 4
 
 

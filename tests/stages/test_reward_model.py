@@ -40,9 +40,13 @@ def rows(path, *examples):
     return path
 
 
+PROMPTS = ["".join(letters) for letters in itertools.product("abcdefghijklmn", repeat=2)]
+"""196 of them: what is held out is whole prompts."""
+
+
 def larger_digits(path):
     """Of two digits the larger one is preferred, whatever is asked."""
-    pairs = itertools.product("abcd", itertools.combinations(range(10), 2))
+    pairs = zip(PROMPTS, [*itertools.combinations(range(10), 2)] * 4, strict=False)
     return rows(path, *({"prompt": asked, "chosen": str(b), "rejected": str(a)} for asked, (a, b) in pairs))
 
 
@@ -52,7 +56,10 @@ def falling_steps(path):
     answers = [(a, b) for shift in (37, 53) for a, b in zip(steps, [*steps[shift:], *steps[:shift]], strict=True)]
     return rows(
         path,
-        *({"prompt": "ab", "completions": list(said), "labels": [s[0] > s[2] for s in said]} for said in answers),
+        *(
+            {"prompt": asked, "completions": list(said), "labels": [s[0] > s[2] for s in said]}
+            for asked, said in zip(PROMPTS, answers, strict=False)
+        ),
     )
 
 

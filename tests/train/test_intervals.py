@@ -4,7 +4,7 @@ from math import isnan
 
 import pytest
 
-from groupwise.train.intervals import bootstrap, calibration, majority, mcnemar, pass_at_k, shown, wilson
+from groupwise.train.intervals import balanced, bootstrap, calibration, majority, mcnemar, pass_at_k, shown, wilson
 from tests.close import close
 
 
@@ -51,6 +51,43 @@ def test_the_majority_is_right_or_wrong():
 def test_equally_frequent_answers_share_the_vote():
     assert majority(["4", "5"], [True, False]) == 0.5
     assert close(majority(["4", "5", "6"], [True, False, False]), 1 / 3)
+
+
+def test_an_answer_judged_both_ways_counts_by_its_share_whatever_the_order():
+    # "4" twice right and once wrong: 2/3, and "5" not as frequent; with "5" three times, wrong: (2/3 + 0) / 2
+    for right in ([True, True, False], [False, True, True]):
+        assert close(majority(["4", "4", "4", "5"], [*right, True]), 2 / 3)
+        assert close(majority(["4", "4", "4", "5", "5", "5"], [*right, False, False, False]), 1 / 3)
+
+
+def test_who_says_the_same_of_all_is_right_in_half_of_the_kinds():
+    # 1 of 4 liked: who calls all disliked is right 3 times of 4, and balanced 0.5 (0 / 1 + 3 / 3)
+    kinds, questions = [True, False, False, False] * 10, [n // 4 for n in range(40)]
+    for said in (False, True):
+        right = [float(kind == said) for kind in kinds]
+        assert balanced(right, kinds, questions) == (0.5, 0.5, 0.5, 40)
+    # 9 of 10 liked ones right, of 30 others 15: 0.5 (0.9 + 0.5)
+    right = [float(n != 0) if kind else float(n % 2) for n, kind in enumerate(kinds)]
+    right[1::4], right[2::4], right[3::4] = [1.0] * 10, [0.0] * 10, [0.5] * 10
+    figure = balanced(right, kinds, questions)
+    assert close(figure.value, 0.7)
+    assert figure.low < 0.7 < figure.high
+    assert figure == balanced(right, kinds, questions)
+
+
+def test_answers_to_one_question_are_drawn_together():
+    # two questions, one all right and one all wrong: a resample has 0, 1/2 or 1, and 0 and 1 in a quarter each
+    kinds, right = [True, False] * 10, [1.0] * 10 + [0.0] * 10
+    assert balanced(right, kinds, [0] * 10 + [1] * 10) == (0.5, 0.0, 1.0, 20)
+    assert balanced(right, kinds, range(20)).low > 0.2
+
+
+def test_of_one_kind_alone_there_is_no_balanced_share():
+    assert all(isnan(value) for value in balanced([1.0, 0.0], [True, True], [0, 1])[:3])
+    assert balanced([], [], []).n == 0
+    # one liked answer in six: every sixth or so resample without it, and none of them a nan
+    figure = balanced([1.0] * 6, [True, *[False] * 5], range(6))
+    assert figure == (1.0, 1.0, 1.0, 6)
 
 
 def test_an_empty_answer_has_no_vote():
