@@ -27,6 +27,9 @@ SECTIONS = {
 FROM_EXAMPLES = ("sft", "reward_model", "preference")
 """Stages that learn from examples; theirs is the section `examples`, and questions are for measuring alone."""
 
+WITH_LORA = ("grpo", "ppo", "sft", "preference")
+"""Stages that can train adapters in place of all weights."""
+
 WITHOUT_UPDATE = ("rejection",)
 """Stages that change no weights."""
 

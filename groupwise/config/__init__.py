@@ -3,6 +3,7 @@
 from groupwise.config.recipe import Recipe, dump_recipe, read_recipe, recipe_from
 from groupwise.config.sections import (
     EvaluateConfig,
+    LoraConfig,
     ModelConfig,
     QuestionsConfig,
     RewardConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "CriticConfig",
     "EvaluateConfig",
     "ExamplesConfig",
+    "LoraConfig",
     "MixConfig",
     "ModelConfig",
     "ObjectiveConfig",

@@ -87,6 +87,17 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _adapters_can_be_trained(self) -> "Recipe":
+        if self.model.lora is None or self.stage not in registry.STAGES:
+            return self
+        if self.stage not in registry.WITH_LORA:
+            able = ", ".join(registry.WITH_LORA)
+            raise ValueError(f"model.lora: stage {self.stage!r} trains no adapters ({able} do); drop it")
+        if self.critic is not None and self.critic.trunk == "shared":
+            raise ValueError("model.lora: adapters of the policy are no trunk for a critic; set critic.trunk to own")
+        return self
+
+    @model_validator(mode="after")
     def _has_what_it_learns_from(self) -> "Recipe":
         if self.stage in registry.FROM_EXAMPLES:
             if self.examples is None:

@@ -11,6 +11,22 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class LoraConfig(Section):
+    """Low-rank adaptation (arXiv:2106.09685): W + alpha / rank B A, of which A and B alone are trained."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rows of A and columns of B."""
+    alpha: float = Field(default=32.0, gt=0)
+    """alpha / rank scales what the adapters add."""
+    targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
+    """Names of linear layers, or ends of them (q_proj); all-linear: all of the decoder, without the last layer."""
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, targets: Any) -> Any:
+        return [targets] if isinstance(targets, str) else targets
+
+
 class ModelConfig(Section):
     """The policy pi_theta, and how it is held in memory."""
 
@@ -24,6 +40,8 @@ class ModelConfig(Section):
     """Library of the fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's own."""
     chat_template: str | None = None
     """A file with a Jinja chat template, in place of the tokenizer's own."""
+    lora: LoraConfig | None = None
+    """Train adapters and freeze the model's own weights; None: train all weights."""
 
 
 class QuestionsConfig(Section):

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 from groupwise.errors import CheckpointError
+from groupwise.model.lora import FOLDER, is_adapted, merged_weights, write_adapters
 from groupwise.model.manifest import MANIFEST, checked, forget, read_manifest, sync, write_manifest
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def save_checkpoint(
             require_space(parent, needed)
             partial.mkdir()
             _write_model(partial, model)
+            if is_adapted(model):
+                write_adapters(partial / FOLDER, model)
             tokenizer.save_pretrained(partial)
             for name, module in beside.items():
                 save_model(module, str(partial / f"{name}.safetensors"))
@@ -200,19 +203,20 @@ def _free(path: Path) -> int:
 
 
 def _write_model(folder: Path, model: "PreTrainedModel") -> None:
-    """Weights and configs; the generation config goes down as it is.
+    """Weights, adapters merged into them, and configs; the generation config goes down as it is.
 
     transformers refuses to save one with sampling flags but without do_sample, which many published models have.
     """
     from transformers import GenerationConfig
 
+    merged: dict[str, Any] = {"state_dict": merged_weights(model)} if is_adapted(model) else {}
     generation = getattr(model, "generation_config", None)  # a classifier has none
     if generation is None:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **merged)
         return
     model.generation_config = GenerationConfig()
     try:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **merged)
     finally:
         model.generation_config = generation
     generation.to_json_file(folder / "generation_config.json", use_diff=True)

@@ -178,10 +178,16 @@ class Policy:
         return torch.autocast(self.device.type, dtype=self.precision)
 
 
-def load_policy(config: ModelConfig, tokenizer: ChatTokenizer, *, section: str = "model") -> Policy:
+def load_policy(
+    config: ModelConfig,
+    tokenizer: ChatTokenizer,
+    *,
+    section: str = "model",
+    adapt: Callable[[Any], None] = lambda _: None,
+) -> Policy:
     """The weights behind a tokenizer, in memory. Raises ModelError with what is wrong and what to do.
 
-    section: of the recipe, in which the model is named.
+    section: of the recipe, in which the model is named. adapt: changes the model before the fast ways are tried on it.
     """
     from transformers import AutoModelForCausalLM
 
@@ -192,6 +198,7 @@ def load_policy(config: ModelConfig, tokenizer: ChatTokenizer, *, section: str =
             f"{section}.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
             hint="give the folder of a whole causal language model",
         )
+    adapt(model)
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
     products_in = torch.bfloat16 if precision == "bf16" else torch.float32

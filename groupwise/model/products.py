@@ -126,7 +126,9 @@ class _Packed:
 class _LinearProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        # a frozen weight asks for no input later, which may then be forgotten
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        ctx.shape = x.shape
         ctx.has_bias = bias is not None
         result = _product(x, weight, bias)
         return result.clone() if result._is_view() else result  # what comes out may be written over
@@ -134,8 +136,8 @@ class _LinearProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        slope, rows = _filled(slopes[0]), x.numel() // x.shape[-1]
-        by_input = _onednn(slope, weight.t(), None)[:rows].view(x.shape) if ctx.needs_input_grad[0] else None
+        slope, rows = _filled(slopes[0]), ctx.shape[:-1].numel()
+        by_input = _onednn(slope, weight.t(), None)[:rows].view(ctx.shape) if ctx.needs_input_grad[0] else None
         by_weight = _onednn(slope.t(), _filled(x).t(), None) if ctx.needs_input_grad[1] else None
         by_bias = slope.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return by_input, by_weight, by_bias

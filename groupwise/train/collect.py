@@ -24,7 +24,8 @@ from groupwise.rewards.base import RewardSet, check_failures, first_failure
 from groupwise.train.figures import rollout_metrics
 from groupwise.train.progress import Progress
 from groupwise.train.rollout import check_lengths, sample_groups
-from groupwise.train.run import check_changes, check_place, check_rewards, recorder_of, require_memory_to_sample
+from groupwise.train.room import require_memory_to_sample
+from groupwise.train.run import check_changes, check_place, check_rewards, recorder_of
 from groupwise.train.stop import Stop
 
 FIXED = ("stage", "seed", "model.path", "model.chat_template", "questions", "rewards", "rollout")

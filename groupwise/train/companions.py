@@ -8,6 +8,7 @@ from torch import nn
 from groupwise.config import CriticConfig, Recipe
 from groupwise.model.checkpoint import load_beside
 from groupwise.model.critic import Critic, load_critic
+from groupwise.model.lora import merged_weights
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import other_model
 from groupwise.objective.surrogate import Objective
@@ -51,8 +52,9 @@ def reference_is_due(recipe: Recipe, *, step: int) -> bool:
 @torch.no_grad()
 def renew_reference(reference: nn.Module, policy: nn.Module, *, mix: float) -> None:
     """ref <- mix policy + (1 - mix) ref, weight by weight (DeepSeekMath, Algorithm 1, line 3, with mix 1)."""
-    for old, new in zip(reference.parameters(), policy.parameters(), strict=True):
-        old.lerp_(new, mix)
+    new = merged_weights(policy)
+    for name, old in reference.named_parameters():
+        old.lerp_(new[name], mix)
 
 
 def frozen_policy(run: Run, path: str, section: str) -> Policy:

@@ -13,6 +13,7 @@ from groupwise.batch import Batch
 from groupwise.data import Group
 from groupwise.errors import RewardLimitError, StoppedEarly
 from groupwise.model.checkpoint import checkpoint_folder, latest_checkpoint
+from groupwise.model.lora import described, is_adapted
 from groupwise.objective.surrogate import Objective
 from groupwise.record.read import open_record
 from groupwise.rewards.base import check_failures, first_failure
@@ -65,6 +66,8 @@ def run_steps(
             before = _recorded(run, "before") or evaluated("before")
             if run.step < recipe.update.steps:
                 progress.begin(run.folder, done=run.step)
+                if is_adapted(run.policy.model):
+                    print(described(run.policy.model), file=sys.stderr)
             begun = run.step
             for number in range(begun, recipe.update.steps):
                 if _due(recipe.evaluate.every, number) and not (number == begun and _recorded(run, f"step-{number}")):

@@ -16,11 +16,12 @@ from groupwise.config import ModelConfig, Recipe, dump_recipe
 from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
 from groupwise.envs.base import Questions, batch, load_questions
-from groupwise.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
+from groupwise.errors import ConfigError, DataError
 from groupwise.model import checkpoint as checkpoints
-from groupwise.model.policy import Policy, load_policy, pick_device
+from groupwise.model.lora import load_adapted
+from groupwise.model.policy import Policy, load_policy
 from groupwise.model.template import Template, audit
-from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer, other_model
+from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.objective.surrogate import Objective, reads
 from groupwise.recipe_file import changes, tree_of
 from groupwise.record.read import open_record
@@ -28,11 +29,10 @@ from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, first_scored
 from groupwise.train.rollout import check_lengths
+from groupwise.train.room import require_room
 
-TRAINED = 4
-"""Model-sized fp32 tensors that training holds: weights, gradients and AdamW's two moments."""
 FIXED = (
-    *("stage", "seed", "model.path", "model.chat_template", "questions", "examples", "teacher"),
+    *("stage", "seed", "model.path", "model.chat_template", "model.lora", "questions", "examples", "teacher"),
     *("objective.reference_every", "critic.trunk", "critic.path", "preference.loss", "reward_model.separator"),
 )
 """What a resumed run must have as it began: with another value its earlier steps would mean something else."""
@@ -103,7 +103,7 @@ def open_run(
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
         require_room(recipe, tokenizer, folder, objective)
-        policy = load(model, tokenizer, material)
+        policy = _adapted(recipe, tokenizer, latest) or load(model, tokenizer, material)
         engine = _engine(recipe, policy)
         recorder = recorder_of(recipe, folder, first_step=state.get("step", 0) if resume else None)
         try:
@@ -128,6 +128,13 @@ def open_run(
             )
         finally:
             recorder.close()
+
+
+def _adapted(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None) -> Policy | None:
+    """The policy with the adapters that the recipe asks for, as the last checkpoint left them; None: without."""
+    if recipe.model.lora is None:
+        return None
+    return load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest)
 
 
 def _engine(recipe: Recipe, policy: Policy) -> Any:
@@ -160,78 +167,6 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
     )
     checkpoints.prune(run.folder, run.recipe.run.keep_checkpoints)
     return target
-
-
-def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objective: Objective | None) -> None:
-    """Raises if the disk cannot hold the checkpoints, or the memory the models of this run; loads no weights."""
-    policy = _empty(tokenizer)
-    critic = recipe.critic
-    own_trunk = (
-        [] if critic is None or critic.trunk == "shared" else [_other(critic.path, tokenizer, recipe.seed, "critic")]
-    )
-    reference = [policy] * (objective is not None and objective.kl_coef > 0)
-    teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
-    trained = [policy, *own_trunk]
-    # One more than is kept: the old one goes only when the new one is whole.
-    one = checkpoints.bytes_needed(*trained, with_optimizer=True)
-    one += sum(model_bytes(model) for model in reference if recipe.objective.reference_every)
-    try:
-        checkpoints.require_space(folder, one * (recipe.run.keep_checkpoints + 1))
-    except CheckpointError as error:  # nothing has failed yet: the input asks for more than there is
-        raise InputError(error.message, hint=error.hint) from None
-    _require_memory(
-        recipe,
-        TRAINED * sum(map(model_bytes, trained)) + sum(map(model_bytes, [*reference, *teacher])),
-        what="training",
-        hint="use a smaller model"
-        + ", or set objective.kl_coef=0: no reference" * bool(reference)
-        + ", or critic.trunk=shared: no second model" * bool(own_trunk),
-    )
-
-
-def require_memory_to_sample(recipe: Recipe, tokenizer: ChatTokenizer) -> None:
-    """Raises ModelError if the memory cannot hold the weights of a run that trains nothing."""
-    _require_memory(recipe, model_bytes(_empty(tokenizer)), what="sampling from", hint="use a smaller model")
-
-
-def _require_memory(recipe: Recipe, needed: int, *, what: str, hint: str) -> None:
-    device = pick_device(recipe.model.device)
-    free = _free_memory(device)
-    if free is not None and free < needed:
-        raise ModelError(
-            f"not enough memory on {device}: {what} {recipe.model.path} holds {needed:,} bytes before the first "
-            f"output, {free:,} are free",
-            hint=hint,
-        )
-
-
-def model_bytes(model: torch.nn.Module) -> int:
-    """Bytes of a model's weights in memory, tied ones once."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
-
-
-def _other(path: str | None, tokenizer: ChatTokenizer, seed: int, section: str) -> torch.nn.Module:
-    """The model behind a path without its weights; None: the policy's."""
-    return _empty(tokenizer if path is None else other_model(tokenizer, path, seed=seed, section=section))
-
-
-def _empty(tokenizer: ChatTokenizer) -> torch.nn.Module:
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model: torch.nn.Module = AutoModelForCausalLM.from_config(tokenizer.config, dtype=torch.float32)
-    return model
-
-
-def _free_memory(device: torch.device) -> int | None:
-    """Bytes free on a device; None where the system does not tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
 def check_place(folder: Path, *, resume: bool) -> None:

@@ -152,3 +152,21 @@ def test_what_a_layer_gives_may_be_written_over():
     y = linear(x)  # 57 rows are filled up to 64
     y.sub_(1.0).sum().backward()
     assert torch.allclose(linear.bias.grad, torch.full((19,), 57.0))
+
+
+def test_a_frozen_weight_keeps_no_input_and_has_no_product_of_its_own():
+    linear = layer(bias=True)
+    use_products(nn.Sequential(linear), "onednn")
+    x = torch.randn(64, 33, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    kept, slopes = [], []
+    for frozen in (False, True):
+        linear.weight.requires_grad_(not frozen)
+        shapes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=shapes: (s.append(tuple(t.shape)), t)[1], lambda t: t
+        ):
+            y = linear(x)
+        kept.append(shapes)
+        slopes.append(torch.autograd.grad(y.sum(), x)[0])
+    assert kept == [[(64, 33), (19, 33)], [(19, 33)]]
+    assert torch.equal(*slopes)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
-    0: ("errors", "data", "config", "recipe_file", "registry", "metrics", "markdown"),
+    0: ("errors", "data", "config", "recipe_file", "atomic", "registry", "metrics", "markdown"),
     1: ("objective", "rewards", "envs", "sandbox", "record"),
     2: ("batch", "model", "engines", "selection"),
     3: ("train",),
@@ -18,7 +18,7 @@ TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads to
 # "": groupwise itself
 TORCH_FREE = {"", *LAYERS[0], "rewards", "envs", "sandbox", "record", "selection", "dashboard", "cli"}
 TORCH_ALLOWED = {"groupwise.rewards.model"}
-IN_ONE_FILE = ("ray", "vllm", "torch.distributed")
+IN_ONE_FILE = ("ray", "vllm", "peft", "torch.distributed")
 
 
 def violations(sources: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 import typer
 import yaml
+from pydantic import BaseModel
 
 from groupwise.cli import app
 from groupwise.config import Recipe, RewardConfig, recipe_from
@@ -119,9 +120,9 @@ def test_files_and_names_in_a_document_exist(document):
 
 @pytest.mark.parametrize("document", RUN)
 def test_keys_of_a_recipe_in_a_document_exist(document):
-    keys = re.findall(rf"`((?:rewards\.0|{'|'.join(SECTIONS)})\.\w+)(?::[^`]*|=[^`]*)?`", text_of(document))
+    keys = re.findall(rf"`((?:rewards\.0|{'|'.join(SECTIONS)})(?:\.\w+)+)(?::[^`]*|=[^`]*)?`", text_of(document))
     for key in keys:
-        assert key.rpartition(".")[2] in section(key).model_fields, key
+        assert is_key(key), key
 
 
 def test_every_key_of_a_recipe_is_in_the_reference_with_its_default():
@@ -133,8 +134,7 @@ def test_every_key_of_a_recipe_is_in_the_reference_with_its_default():
             expected[name] = field.default
             continue
         inner = "rewards.0" if name == "rewards" else name
-        for key, item in section(f"{inner}.x").model_fields.items():
-            expected[f"{inner}.{key}"] = "needed" if item.is_required() else item.get_default(call_default_factory=True)
+        expected |= defaults(inner, section(name))
     assert list(rows) == list(expected)
     for key, told in rows.items():
         default = expected[key]
@@ -215,11 +215,37 @@ def on_the_tiny_model(words: list[str]) -> list[str]:
     return [*words[:2], "model.path=tiny", *words[2:]]
 
 
-def section(key: str) -> type:
-    name = key.partition(".")[0]
-    if name == "rewards":
-        return RewardConfig
-    kind = Recipe.model_fields[name].annotation
-    kind = next((part for part in get_args(kind) if part is not type(None)), kind)  # a section or none
-    assert isinstance(kind, type)
+def is_key(key: str) -> bool:
+    """True if a recipe has this key; what is inside a value that is no section belongs to the value."""
+    name, *places = key.replace("rewards.0", "rewards").split(".")
+    kind: type[BaseModel] | None = section(name)
+    for place in places:
+        if kind is None:
+            break
+        if place not in kind.model_fields:
+            return False
+        kind = inside(kind.model_fields[place].annotation)
+    return True
+
+
+def section(name: str) -> type[BaseModel]:
+    kind = RewardConfig if name == "rewards" else inside(Recipe.model_fields[name].annotation)
+    assert kind is not None
     return kind
+
+
+def inside(kind: object) -> type[BaseModel] | None:
+    """The section that a field's type is, or may be where it is not none."""
+    kinds = (kind, *get_args(kind))
+    return next((part for part in kinds if isinstance(part, type) and issubclass(part, BaseModel)), None)
+
+
+def defaults(name: str, kind: type[BaseModel]) -> dict[str, object]:
+    """Every key of a section with its default; behind one that may be a section, the keys of that."""
+    found: dict[str, object] = {}
+    for key, item in kind.model_fields.items():
+        default = "needed" if item.is_required() else item.get_default(call_default_factory=True)
+        found[f"{name}.{key}"] = default
+        below = inside(item.annotation) if default is None else None
+        found |= defaults(f"{name}.{key}", below) if below else {}
+    return found

@@ -26,6 +26,11 @@ COMBINATIONS = {
     "steered_coefficients": (RECIPE, STEERED),
     "dynamic_sampling": (RECIPE, ("rollout.refill_rounds=2", "objective.kl_coef=0")),
     "teacher": (PRESETS / "distill.yaml", ()),
+    "adapters": (
+        RECIPE,
+        ("model.lora.rank=4", "objective.kl_coef=0.5", "objective.reference_every=1", "objective.reference_mix=0.5"),
+    ),
+    "adapters_and_a_critic": (PRESETS / "ppo.yaml", ("model.lora.rank=4", "critic.warmup_steps=1")),
 }
 
 
@@ -46,7 +51,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(name, tmp_path, tiny_folder):
     assert done.code == 0, done.err
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
     ends = [tmp_path / folder / "checkpoints" / "step-000004" for folder in ("whole", "cut")]
-    files = [sorted(path.name for path in end.glob("*.safetensors")) for end in ends]
+    files = [sorted(path.relative_to(end) for path in end.rglob("*.safetensors")) for end in ends]
     assert files[0] == files[1]
     for file in files[0]:
         whole, cut = (load_file(end / file) for end in ends)

@@ -58,8 +58,22 @@ def test_a_model_learns_its_examples_and_answers_questions_by_them(tmp_path, tin
     assert "tokens learned" in done.out
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, tiny_folder, at_root):
-    words = ("train", RECIPE, f"model.path={tiny_folder}", *FAST, "update.schedule=constant", "--run")
+def test_adapters_learn_examples_and_what_is_left_is_a_whole_model(tmp_path, tiny_folder, at_root):
+    done = groupwise("train", RECIPE, f"model.path={tiny_folder}", "model.lora.rank=16", "--run", tmp_path / "run")
+    assert done.code == 0, done.err
+    # 16 (in + out) of each layer, which are 1024 in each of the two (tests/model/test_lora.py)
+    assert "adapters beside 14 layers: 32,768 weights are trained, 77,312 stay as they are" in done.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["before"]["accuracy"] == 0.0
+    assert summary["after"]["accuracy"] > 0.9
+    # asked as a folder of which nothing else is known, it answers as the adapted model did
+    done = groupwise("eval", RECIPE, "--model", summary["checkpoint"], "--json")
+    assert json.loads(done.out)["accuracy"] == summary["after"]["accuracy"]
+
+
+@pytest.mark.parametrize("own", [(), ("model.lora.rank=4",)], ids=["all weights", "adapters"])
+def test_a_resumed_run_is_the_uninterrupted_one(own, tmp_path, tiny_folder, at_root):
+    words = ("train", RECIPE, f"model.path={tiny_folder}", *FAST, *own, "update.schedule=constant", "--run")
     for folder, steps in (("whole", 8), ("cut", 3)):
         assert groupwise(*words, tmp_path / folder, f"update.steps={steps}").code == 0
     assert groupwise("train", "--run", tmp_path / "cut", "--resume", "update.steps=8").code == 0

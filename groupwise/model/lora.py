@@ -1,0 +1,195 @@
+"""Low-rank adaptation (arXiv:2106.09685): beside each linear layer a product of two thin ones, and only these learn.
+
+h = W x + (alpha / rank) B A x, with A: [rank, in] drawn at random, B: [out, rank] zero at first, W as it was. The one
+file that knows peft; the model keeps its class, so its decoder and attention are found as in any other.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from groupwise import registry
+from groupwise.config import ModelConfig
+from groupwise.errors import CheckpointError, ConfigError, ModelError
+from groupwise.model.manifest import checked
+from groupwise.model.policy import Policy, load_policy
+from groupwise.model.tokenizer import ChatTokenizer, other_model
+
+FOLDER = "adapter"
+"""Where a checkpoint has the adapters by themselves, in peft's own format."""
+ALL_LINEAR = "all-linear"
+_WEIGHTS = "adapter_model.safetensors"
+_NAME = "default"  # peft's, of an adapter that is given none
+
+
+def load_adapted(config: ModelConfig, tokenizer: ChatTokenizer, *, seed: int, resumed_from: Path | None) -> Policy:
+    """A policy with adapters, which alone require a gradient, on the weights behind `config.path`.
+
+    seed: A is drawn from it. resumed_from: a checkpoint with the adapters' weights. Raises ModelError, ConfigError, and
+    CheckpointError if the checkpoint's adapters are not those of the recipe.
+    """
+    base = tokenizer if resumed_from is None else other_model(tokenizer, config.path, seed=seed, section="model")
+
+    def adapt(model: nn.Module) -> None:
+        add_adapters(model, config, seed=seed)
+        if resumed_from is not None:
+            _check_base(resumed_from, model, path=config.path)
+            load_adapters(resumed_from, model)
+
+    return load_policy(config, base, adapt=adapt)
+
+
+def add_adapters(model: Any, config: ModelConfig, *, seed: int) -> None:
+    """Puts adapters on linear layers of a model's decoder, and freezes all other weights.
+
+    Raises ModelError if peft is missing, ConfigError if the recipe names a layer that the model does not have.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    try:
+        import peft
+    except ModuleNotFoundError as error:
+        if error.name != "peft":
+            raise
+        raise ModelError(
+            "model.lora: the package peft is not installed", hint="pip install 'groupwise[lora]'"
+        ) from None
+    lora = config.lora
+    assert lora is not None
+    layers = _linear_layers(model)
+    names = _targets(list(layers), lora.targets)
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a fraction is as good
+        target_modules=names,
+        fan_in_fan_out=all(isinstance(layers[name], Conv1D) for name in names),
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=config.path,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(settings, model, adapter_name=_NAME)
+
+
+def is_adapted(model: nn.Module) -> bool:
+    return any(map(_has_adapter, model.modules()))
+
+
+def described(model: nn.Module) -> str:
+    """How many weights are trained beside how many that are not, in words."""
+    sizes = [(weight.requires_grad, weight.numel()) for weight in model.parameters()]
+    layers, learning = sum(map(_has_adapter, model.modules())), sum(size for trained, size in sizes if trained)
+    frozen = sum(size for _, size in sizes) - learning
+    return f"adapters beside {layers} layers: {learning:,} weights are trained, {frozen:,} stay as they are"
+
+
+def adapted_bytes(model: nn.Module) -> int:
+    """Bytes of the weights that have an adapter: what `merged_weights` takes besides the model."""
+    layers: list[Any] = [layer for layer in model.modules() if _has_adapter(layer)]
+    weights = [layer.base_layer.weight for layer in layers]
+    return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+@torch.no_grad()
+def merged_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights by the names they have without adapters: copies W + (alpha / rank) B A where there is one,
+    elsewhere the model's own memory."""
+    layers: dict[str, Any] = {name: layer for name, layer in model.named_modules() if _has_adapter(layer)}
+    found: dict[str, Tensor] = {}
+    for key, tensor in model.state_dict().items():
+        owner, inside, last = key.partition(".base_layer.")
+        if inside:
+            merged = tensor + layers[owner].get_delta_weight(_NAME) if last == "weight" else tensor
+            found[f"{owner}.{last}"] = merged
+        elif key.rpartition(".lora_")[0] not in layers:
+            found[key] = tensor
+    return found
+
+
+def write_adapters(folder: Path, model: Any) -> None:
+    """The adapters alone as a folder that peft loads onto the model they were begun with."""
+    folder.mkdir()
+    weights = {_outside(name): weight.detach().contiguous() for name, weight in _adapter_weights(model).items()}
+    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    model.peft_config[_NAME].save_pretrained(folder)
+
+
+def load_adapters(checkpoint: Path, model: nn.Module) -> None:
+    """Puts a checkpoint's adapters into those of a model. Raises CheckpointError if they are missing or others."""
+    file = checked(checkpoint, f"{FOLDER}/{_WEIGHTS}")
+    saved, weights = load_file(file), _adapter_weights(model)
+    shapes = {_outside(name): weight.shape for name, weight in weights.items()}
+    apart = sorted(shapes.items() ^ {name: tensor.shape for name, tensor in saved.items()}.items())
+    if apart:
+        raise CheckpointError(
+            f"{file}: not the adapters of model.lora: {apart[0][0]} for one",
+            hint="resume with the model and the settings that the run was started with",
+        )
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(saved[_outside(name)])
+
+
+def _check_base(checkpoint: Path, model: nn.Module, *, path: str) -> None:
+    """Raises CheckpointError unless the weights without adapters are those of the checkpoint, which never moved."""
+    kept = {name: weight for name, weight in model.state_dict().items() if ".base_layer." not in name}
+    for file in sorted(checkpoint.glob("model*.safetensors")):
+        with safe_open(file, framework="pt") as saved:
+            names = saved.keys()  # the file itself is no mapping
+            for name in (name for name in names if name in kept):
+                if not saved.get_tensor(name).equal(kept[name].cpu()):
+                    raise CheckpointError(
+                        f"{checkpoint}: model.path = {path!r} is not the model that the run began with: {name} differs",
+                        hint="put it back, or begin a new run",
+                    )
+
+
+def _has_adapter(layer: Any) -> bool:
+    """Told without peft, which a run of all weights does not need."""
+    return hasattr(layer, "lora_A") and hasattr(layer, "base_layer")
+
+
+def _adapter_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    owners = {name for name, layer in model.named_modules() if _has_adapter(layer)}
+    named = model.named_parameters()
+    return {name: weight for name, weight in named if name.rpartition(".lora_")[0] in owners}
+
+
+def _outside(name: str) -> str:
+    """The name that peft gives a weight in a file."""
+    return f"base_model.model.{name.replace(f'.{_NAME}.', '.')}"
+
+
+def _linear_layers(model: Any) -> dict[str, nn.Module]:
+    """Linear layers of the decoder by their names in the model, without the last one, which scores the vocabulary.
+
+    One of a kind of its own, as the router of some mixtures of experts, gives something else than W x and is left out.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    inside, last = set(model.get_decoder().modules()), model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if module in inside and type(module) in (nn.Linear, Conv1D) and module is not last
+    }
+
+
+def _targets(layers: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The layers whose names are, or end in, one of those wanted. Raises ConfigError for one that is no layer's."""
+    found: dict[str, None] = {}
+    for target in wanted:
+        matching = [name for name in layers if target == ALL_LINEAR or f".{name}".endswith(f".{target}")]
+        if not matching:
+            known = [ALL_LINEAR, *dict.fromkeys(name.rpartition(".")[2] for name in layers)]
+            raise ConfigError(
+                f"model.lora.targets: no linear layer of this model's decoder is called {target!r}",
+                hint=registry.nearest(target, known),
+            )
+        found |= dict.fromkeys(matching)
+    return list(found)
