@@ -53,7 +53,11 @@ def _draw_shares(axes: Any, plan: Plan, measure: str, rows: Sequence[Row]) -> No
         mark, colour = MARKS[number % len(MARKS)], COLOURS[number % len(COLOURS)]
         axes.plot(places, values, marker=mark, color=colour, label=column.heading, linewidth=1.6)
         if column.key == "accuracy":
-            ends = [[value - (low or 0), (high or 0) - value] for _, (value, low, high) in found if low is not None]
+            ends = [
+                (max(0.0, value - low), max(0.0, high - value))  # 1 may lie a rounding above the interval of it
+                for _, (value, low, high) in found
+                if low is not None and high is not None
+            ]
             if len(ends) == len(found):
                 below, above = zip(*ends, strict=True)
                 axes.errorbar(places, values, yerr=(below, above), color=colour, capsize=3, fmt="none")
