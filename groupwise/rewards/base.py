@@ -71,6 +71,11 @@ class RewardSet:
         said = dict(zip(own, self._children[label].verdicts([samples[i] for i in own], step=step), strict=True))
         return [said.get(i, Verdict(Part("abstained"))) for i in range(len(samples))]
 
+    def halt(self) -> None:
+        """For another thread: a `score` that is under way there gives up and raises RewardError; then call `close`."""
+        for child in self._children.values():
+            child.halt()
+
     def close(self) -> None:
         """Ends the processes; `score` may still be called, and starts them again."""
         for child in self._children.values():

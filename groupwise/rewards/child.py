@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from groupwise.data import Part
@@ -38,11 +39,12 @@ class Child:
         self._folder = os.getcwd()
         self._process: subprocess.Popen[bytes] | None = None
         self._per_batch = False
+        self._halted = False
         self._unread = bytearray()
 
     def start(self) -> None:
         """Starts the process; it imports the function while we go on."""
-        self.close()
+        self._end()
         request_read, self._requests = os.pipe()
         self._replies, reply_write = os.pipe()
         try:
@@ -78,13 +80,13 @@ class Child:
             self._write(packed(self._job))
             reply = self._read(time.monotonic() + START_SECONDS)
         except _Lost as lost:
-            self.close()
+            self._end()
             raise RewardError(f"reward {spec!r}: while it was imported {lost}", hint="import it by hand") from None
         except BaseException:
-            self.close()
+            self._end()
             raise
         if reply[0] == "refused":
-            self.close()
+            self._end()
             raise RewardError(reply[1], hint=reply[2])
         self._per_batch = reply[1]
 
@@ -95,6 +97,8 @@ class Child:
         a new process."""
         done: list[Verdict] = []
         while len(done) < len(samples):
+            if self._halted:
+                raise RewardError(f"reward {self._job[0]!r}: stopped while it scored")
             rest = samples[len(done) :]
             begun = False
             try:
@@ -106,15 +110,29 @@ class Child:
                 while len(done) < len(samples):
                     done += self._read(time.monotonic() + self._job[2])[1]
             except (_Lost, RewardError) as lost:
-                self.close()
+                self._end()
                 failed = 1 if begun and not self._per_batch else len(samples) - len(done)
                 done += [Verdict(Part("failed", None, str(lost)))] * failed
             except BaseException:
-                self.close()  # Ctrl-C: half an answer may be in the pipe
+                self._end()  # Ctrl-C: half an answer may be in the pipe
                 raise
         return done
 
-    def close(self) -> int:
+    def halt(self) -> None:
+        """For another thread: `verdicts` gives up within moments and raises RewardError, until `close` was called.
+
+        It ends the process and nothing else, so that the pipes have one owner."""
+        self._halted = True
+        if (process := self._process) is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kills the process and those it started; `verdicts` may be called again, and starts another."""
+        self._end()
+        self._halted = False
+
+    def _end(self) -> int:
         """Kills the process and those it started; returns its exit code, 0 if there is none."""
         if self._process is None:
             return 0
@@ -123,10 +141,10 @@ class Child:
         except (ProcessLookupError, PermissionError):
             self._process.kill()  # it has ended and its group with it
         code = self._process.wait()
+        self._process = None  # before the pipes: a signal in here must not have them closed twice
+        self._unread.clear()
         os.close(self._requests)
         os.close(self._replies)
-        self._process = None
-        self._unread.clear()
         return code
 
     def _write(self, data: bytes) -> None:
@@ -156,7 +174,7 @@ class Child:
             self._unread += chunk
 
     def _death(self) -> str:
-        code = self.close()
+        code = self._end()
         if code >= 0:
             return f"its process ended by itself (exit code {code})"
         name = signal.Signals(-code).name

@@ -66,8 +66,11 @@ def sample_groups(
         engine.generate(tasks, sampling, policy_version=policy_version, finished=finished)
         sampled = time.perf_counter()
         groups = [Group(question, scored[task].result()) for task, question in enumerate(questions)]
+    except BaseException:
+        rewards.halt()  # nobody waits for what they would say
+        raise
     finally:
-        scorer.shutdown(wait=False, cancel_futures=True)
+        scorer.shutdown(cancel_futures=True)
     return Rollout(
         groups=groups,
         sample_seconds=sampled - started,
