@@ -62,6 +62,37 @@ class Rollouts:
             step_rewards=_step_rewards(samples, shape, device),
         )
 
+    @classmethod
+    def of_rows(
+        cls,
+        rows: Sequence[Sequence[int]],
+        *,
+        masks: Sequence[Sequence[bool]] | None = None,
+        question_lengths: Sequence[int],
+        group: Sequence[int],
+        device: torch.device | str = "cpu",
+        behind: int = 0,
+    ) -> "Rollouts":
+        """Token ids that no policy drew, without rewards. masks: of each row's `output_mask`; None: nowhere True.
+
+        behind: columns behind the longest row."""
+        lengths = [len(row) for row in rows]
+        tokens = np.zeros((len(rows), max(lengths) + behind), np.int64)
+        mask = np.zeros(tokens.shape, bool)
+        for number, row in enumerate(rows):
+            tokens[number, : lengths[number]] = row
+            if masks is not None:
+                mask[number, : lengths[number]] = masks[number]
+        return cls(
+            tokens=torch.from_numpy(tokens).to(device),
+            question_lengths=torch.tensor(question_lengths, device=device),
+            lengths=torch.tensor(lengths, device=device),
+            output_mask=torch.from_numpy(mask).to(device),
+            sampled_logprobs=torch.zeros(tokens.shape, device=device),
+            rewards=torch.zeros(len(rows), device=device),
+            group=torch.tensor(group, device=device),
+        )
+
     def __getitem__(self, rows: Tensor) -> Self:
         """The chosen rows, cut to the longest of them."""
         return type(self)(**_chosen(self, rows, int(self.lengths[rows].max())))

@@ -71,19 +71,9 @@ def train(
     """Train the recipe's model by the recipe's stage."""
     from groupwise.config import read_recipe
 
-    words = list(overrides or [])
-    if resume and run is None:
-        raise ConfigError("--resume without --run: which run?", hint="see `groupwise runs`")
-    if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
-        words, recipe = [recipe, *words], None
-    if recipe is None:
-        if not resume or run is None:
-            raise ConfigError("train: no recipe given", hint="for example recipes/tiny.yaml, or --run DIR --resume")
-        recipe = str(run / "recipe.yaml")
-        if not Path(recipe).is_file():
-            raise ConfigError(f"--run {run}: no run there to resume", hint="see `groupwise runs`")
-    settings = read_recipe(recipe, words)
-    folder = run or _new_folder(Path(settings.run.root), Path(recipe).stem)
+    source, words = _source(recipe, overrides, run, resume=resume, own="recipe.yaml", verb="train", what="run")
+    settings = read_recipe(source, words)
+    folder = run or _new_folder(Path(settings.run.root), Path(source).stem)
     stage = registry.load(registry.STAGES, settings.stage, "stage")
     summary = stage(settings, folder, resume=resume)
     from groupwise.train.report import print_report
@@ -136,19 +126,8 @@ def pipeline(
     from groupwise.pipeline.run import FILE, run_pipeline
     from groupwise.train.strict_json import json_text
 
-    words = list(overrides or [])
-    if resume and run is None:
-        raise ConfigError("--resume without --run: which pipeline?", hint="give its folder")
-    if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
-        words, recipe = [recipe, *words], None
-    if recipe is None:
-        if run is None or not resume:
-            raise ConfigError("pipeline: no recipe given", hint="for example recipes/pipeline.yaml")
-        recipe = str(run / FILE)
-        if not Path(recipe).is_file():
-            raise ConfigError(f"--run {run}: no pipeline there to resume", hint="see `groupwise runs`")
-    source = Path(recipe)
-    plan = make_plan(recipe, words, folder=lambda file: run or _new_folder(Path(file.run.root), source.stem))
+    source, words = _source(recipe, overrides, run, resume=resume, own=FILE, verb="pipeline", what="pipeline")
+    plan = make_plan(source, words, folder=lambda file: run or _new_folder(Path(file.run.root), Path(source).stem))
     found = run_pipeline(plan, resume=resume)
     print(json_text(found.content) if as_json else found.text)
 
@@ -267,6 +246,24 @@ def _first_doc_line(table: str, name: str) -> str:
             told = [words[key].value for key in ("equation", "source") if isinstance(words.get(key), ast.Constant)]
             return " · ".join(str(text) for text in told)
     return ""
+
+
+def _source(
+    recipe: str | None, overrides: list[str] | None, run: Path | None, *, resume: bool, own: str, verb: str, what: str
+) -> tuple[str, list[str]]:
+    """The recipe that a command means, the folder's own (a file of that name) if it was left out, and the overrides."""
+    words = list(overrides or [])
+    if resume and run is None:
+        raise ConfigError(f"--resume without --run: which {what}?", hint="see `groupwise runs`")
+    if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
+        words, recipe = [recipe, *words], None
+    if recipe is not None:
+        return recipe, words
+    if not resume or run is None:
+        raise ConfigError(f"{verb}: no recipe given", hint=f"see `groupwise {verb} --help`, or add --run DIR --resume")
+    if not (run / own).is_file():
+        raise ConfigError(f"--run {run}: no {what} there to resume", hint="see `groupwise runs`")
+    return str(run / own), words
 
 
 def _new_folder(root: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from groupwise.errors import ConfigError
@@ -194,6 +195,12 @@ def check(table: Mapping[str, str], name: str, where: str) -> None:
         close = nearest(name, table)
         known = f"; known: {', '.join(sorted(table))}" if close.startswith("did") else ""
         raise ConfigError(f"{where} = {name!r}: no such name", hint=close + known)
+
+
+def check_source(table: Mapping[str, str], source: str, where: str) -> None:
+    """As `check`, unless the source is a path: with a slash or an ending, or of something that is there."""
+    if "/" not in source and not Path(source).suffix and not Path(source).exists():
+        check(table, source, where)
 
 
 def load(table: Mapping[str, str], name: str, where: str = "name") -> Any:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol
@@ -21,6 +21,7 @@ from groupwise.recipe_file import changes, tree_of
 from groupwise.record import process
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE as RECORD
+from groupwise.train.stop import handled_by
 
 POLL_SECONDS = 0.5
 State = Literal["absent", "stopped", "running", "finished"]
@@ -37,6 +38,17 @@ class Planned(Protocol):
     def folder(self) -> Path: ...
     @property
     def recipe_file(self) -> Path: ...
+
+
+def check_holder(folder: Path, files: Sequence[str], *, what: str) -> list[str]:
+    """Names in a folder that is to hold runs. Raises DataError unless it has none, or one of the files."""
+    where = f"--run {folder}"
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{where}: it is not a folder", hint="give another name")
+    held = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if held and not set(held) & set(files):
+        raise DataError(f"{where}: it holds something that is no {what}", hint="give another name")
+    return held
 
 
 def check_place(run: Planned, *, resume: bool) -> None:
@@ -60,15 +72,9 @@ class Signals:
         self.asked = False
         self._child: subprocess.Popen[bytes] | None = None
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Handles the signals inside the block, as before after it."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return handled_by(self._handle)
 
     @contextmanager
     def handed_to(self, child: subprocess.Popen[bytes]) -> Iterator[None]:

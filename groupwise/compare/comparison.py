@@ -13,7 +13,7 @@ from groupwise.compare.plot import draw
 from groupwise.compare.table import content, markdown
 from groupwise.errors import DataError, RunError
 from groupwise.train.strict_json import write_json
-from groupwise.train_process import Signals, check_place, is_finished, train_process
+from groupwise.train_process import Signals, check_holder, check_place, is_finished, train_process
 
 TEXT, PICTURE = "compare.md", "compare.png"
 REASON_CHARACTERS = 200
@@ -66,19 +66,13 @@ def compare(plan: Plan, *, resume: bool) -> Comparison:
 
 def check_folder(plan: Plan, *, resume: bool) -> None:
     """Raises DataError or ConfigError if the comparison's folder holds something else, or a run that is in the way."""
-    where = f"--run {plan.folder}"
-    if plan.folder.exists() and not plan.folder.is_dir():
-        raise DataError(f"{where}: it is not a folder", hint="give another name")
-    ours = (FILE, f".{FILE}.partial")
-    held = [path.name for path in plan.folder.iterdir()] if plan.folder.exists() else []
-    if held and not any(name in ours for name in held):
-        raise DataError(f"{where}: it holds something that is no comparison", hint="give another name")
+    check_holder(plan.folder, (FILE, f".{FILE}.partial"), what="comparison")
     for pair in plan.pairs:
         check_place(pair, resume=resume)
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{where}: {error.strerror}", hint="give another place") from None
+        raise DataError(f"--run {plan.folder}: {error.strerror}", hint="give another place") from None
 
 
 def _written(

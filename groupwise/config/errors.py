@@ -1,6 +1,5 @@
 """What is wrong with a recipe, in one line: what pydantic finds, in our words, and names that no table has."""
 
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -83,9 +82,7 @@ def check_names(recipe: Any) -> None:
         registry.check(registry.PREFERENCES, recipe.preference.loss, "preference.loss")
     if recipe.questions is None:
         return
-    source = recipe.questions.source
-    if "/" not in source and not Path(source).suffix and not Path(source).exists():
-        registry.check(registry.ENVS, source, "questions.source")
+    registry.check_source(registry.ENVS, recipe.questions.source, "questions.source")
 
 
 def _check_rejection(recipe: Any) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,9 +25,7 @@ def section(tree: Any, *, where: str, **defaults: Any) -> QuestionsConfig:
         found = QuestionsConfig.model_validate({**defaults, **tree})
     except ValidationError as error:
         raise ConfigError("; ".join(f"{where}.{told(item, QuestionsConfig)}" for item in error.errors())) from None
-    source = found.source
-    if "/" not in source and not Path(source).suffix and not Path(source).exists():
-        registry.check(registry.ENVS, source, f"{where}.source")
+    registry.check_source(registry.ENVS, found.source, f"{where}.source")
     return found
 
 

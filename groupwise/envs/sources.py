@@ -57,8 +57,7 @@ def of_source(
 
     section: of the recipe, in which it is named."""
     if source not in registry.EXAMPLES:
-        if "/" not in source and not Path(source).suffix and not Path(source).exists():
-            registry.check(registry.EXAMPLES, source, f"{section}.source")
+        registry.check_source(registry.EXAMPLES, source, f"{section}.source")
         if params:
             raise ConfigError(
                 f"{section}.params = {dict(params)}: {source!r} is a file and takes none",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from groupwise.markdown import table
-from groupwise.train.intervals import shown
+from groupwise.train.intervals import figure_in, shown
 
 Content = Mapping[str, Any]
 Cell = Callable[[Mapping[str, Any]], str]
@@ -38,13 +38,13 @@ def _name(content: Content) -> str:
 def _figures(content: Content) -> str:
     other = content["against"]
     if not other:
-        return table(["figure", "value"], [[name, cell(_figure(content, key))] for name, key, cell in _rows(content)])
+        return table(["figure", "value"], [[name, cell(figure_in(content, key))] for name, key, cell in _rows(content)])
     rows = []
     for name, key, cell in _rows(content):
         difference = other["differences"].get(key)
         points = _number if cell is _number else _points
         apart = points(difference) if difference else "-"
-        rows.append([name, cell(_figure(content, key)), cell(_figure(other["figures"], key)), apart])
+        rows.append([name, cell(figure_in(content, key)), cell(figure_in(other["figures"], key)), apart])
     return table(["figure", "A", "B", "A - B, same questions"], rows)
 
 
@@ -62,13 +62,6 @@ def _sampled_name(key: str, content: Content) -> str:
     if key.startswith("maj@"):
         return f"{key} = cons@{key.partition('@')[2]} (majority vote)"
     return f"{key} by {content['best_of']}" if key.startswith("best@") else key
-
-
-def _figure(figures: Content, key: str) -> Mapping[str, Any]:
-    if key == "accuracy":
-        return {"value": figures["accuracy"], "low": figures["low"], "high": figures["high"]}
-    found = figures.get(key)
-    return found if isinstance(found, Mapping) else {"value": found}
 
 
 def _changes(found: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from groupwise.errors import ModelError
 
@@ -75,9 +76,8 @@ def _made_once(name: str, write: Callable[[Path], None]) -> Path:
 
 
 def _write_tiny(folder: Path, seed: int) -> None:
-    import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
 
     special = ["<unk>", "<pad>", _END, "<system>", "<user>", "<assistant>"]
     vocabulary = {token: index for index, token in enumerate([*special, *TINY_CHARACTERS])}
@@ -106,16 +106,11 @@ def _write_tiny(folder: Path, seed: int) -> None:
         eos_token_id=vocabulary[_END],
         pad_token_id=vocabulary["<pad>"],
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    wrapped.save_pretrained(folder)
+    _write_random(folder, config, wrapped, seed=seed)
 
 
 def _write_small(folder: Path, source: Path, seed: int) -> None:
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaConfig
 
     tokenizer = AutoTokenizer.from_pretrained(source)
     config = LlamaConfig(
@@ -131,6 +126,14 @@ def _write_small(folder: Path, source: Path, seed: int) -> None:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    _write_random(folder, config, tokenizer, seed=seed)
+
+
+def _write_random(folder: Path, config: Any, tokenizer: Any, *, seed: int) -> None:
+    """A Llama of that shape with weights drawn from the seed, and its tokenizer."""
+    import torch
+    from transformers import LlamaForCausalLM
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)

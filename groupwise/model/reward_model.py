@@ -140,22 +140,13 @@ def rollouts_of(groups: Sequence[Readings], device: torch.device) -> Rollouts:
 
     tokens: [B, T + 1], one column behind the longest: a state is asked for by the place of the token behind it.
     """
-    readings = [reading for group in groups for reading in group]
-    lengths = [len(reading.tokens) for reading in readings]
-    tokens = torch.zeros(len(readings), max(lengths) + 1, dtype=torch.long)
-    for row, reading in enumerate(readings):
-        tokens[row, : lengths[row]] = torch.tensor(reading.tokens)
     shared = [_shared(group) for group in groups]
-    return Rollouts(
-        tokens=tokens.to(device),
-        question_lengths=torch.tensor(
-            [length for length, group in zip(shared, groups, strict=True) for _ in group], device=device
-        ),
-        lengths=torch.tensor(lengths, device=device),
-        output_mask=torch.zeros(tokens.shape, dtype=torch.bool, device=device),
-        sampled_logprobs=torch.zeros(tokens.shape, device=device),
-        rewards=torch.zeros(len(readings), device=device),
-        group=torch.tensor([number for number, group in enumerate(groups) for _ in group], device=device),
+    return Rollouts.of_rows(
+        [reading.tokens for group in groups for reading in group],
+        question_lengths=[length for length, group in zip(shared, groups, strict=True) for _ in group],
+        group=[number for number, group in enumerate(groups) for _ in group],
+        device=device,
+        behind=1,
     )
 
 

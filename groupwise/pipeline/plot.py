@@ -6,7 +6,8 @@ from typing import Any
 
 from groupwise.compare.plot import COLOURS, MARKS
 from groupwise.pipeline.plan import Plan
-from groupwise.pipeline.table import Column, Row, columns, value_of
+from groupwise.pipeline.table import Column, Row, columns
+from groupwise.train.intervals import figure_in
 
 
 def draw(plan: Plan, rows: Sequence[Row], file: Path) -> bool:
@@ -48,23 +49,18 @@ def draw(plan: Plan, rows: Sequence[Row], file: Path) -> bool:
 def _draw_shares(axes: Any, plan: Plan, measure: str, rows: Sequence[Row]) -> None:
     shares = [column for column in columns(plan, measure) if _is_share(column, measure, rows)]
     for number, column in enumerate(shares):
-        found = [(row.name, value) for row in rows if (value := value_of(row.measured[measure], column.key))]
-        places, values = [name for name, _ in found], [value for _, (value, _, _) in found]
+        found = [(row.name, figure_in(row.measured[measure], column.key)) for row in rows]
+        found = [(name, figure) for name, figure in found if figure["value"] is not None]
+        places, values = [name for name, _ in found], [figure["value"] for _, figure in found]
         mark, colour = MARKS[number % len(MARKS)], COLOURS[number % len(COLOURS)]
         axes.plot(places, values, marker=mark, color=colour, label=column.heading, linewidth=1.6)
         if column.key == "accuracy":
-            ends = [
-                (max(0.0, value - low), max(0.0, high - value))  # 1 may lie a rounding above the interval of it
-                for _, (value, low, high) in found
-                if low is not None and high is not None
-            ]
-            if len(ends) == len(found):
-                below, above = zip(*ends, strict=True)
-                axes.errorbar(places, values, yerr=(below, above), color=colour, capsize=3, fmt="none")
+            lows, highs = ([figure[end] for _, figure in found] for end in ("low", "high"))
+            axes.vlines(places, lows, highs, color=colour, alpha=0.5)
     axes.legend(frameon=False, fontsize=8)
 
 
 def _is_share(column: Column, measure: str, rows: Sequence[Row]) -> bool:
     """True if every value is from 0 to 1, as a reward model's need not be."""
-    values = [found[0] for row in rows if (found := value_of(row.measured[measure], column.key))]
+    values = [value for row in rows if (value := figure_in(row.measured[measure], column.key)["value"]) is not None]
     return column.key not in ("length", "truncated") and bool(values) and all(0 <= value <= 1 for value in values)

@@ -22,7 +22,7 @@ from groupwise.pipeline.table import Row, content, markdown
 from groupwise.pipeline.vocabulary import check_vocabularies
 from groupwise.recipe_file import write_tree
 from groupwise.train.strict_json import write_json
-from groupwise.train_process import Signals, check_place, groupwise_process, is_finished, train_process
+from groupwise.train_process import Signals, check_holder, check_place, groupwise_process, is_finished, train_process
 
 FILE, VALUES, TEXT, PICTURE = "pipeline.yaml", "pipeline.json", "pipeline.md", "pipeline.png"
 MEASURED = "measured"
@@ -47,7 +47,10 @@ def run_pipeline(plan: Plan, *, resume: bool) -> Outcome:
     _check_folder(plan, resume=resume)
     check_vocabularies(plan)
     check_apart(plan)
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--run {plan.folder}: {error.strerror}", hint="give another place") from None
     write_whole(plan.folder / FILE, write_tree(plan.tree))
     if find_spec("matplotlib") is None:
         print("there will be no picture: matplotlib is missing; pip install 'groupwise[plot]'", file=sys.stderr)
@@ -85,14 +88,9 @@ def _places(plan: Plan) -> list[str]:
 
 
 def _check_folder(plan: Plan, *, resume: bool) -> None:
-    where = f"--run {plan.folder}"
-    if plan.folder.exists() and not plan.folder.is_dir():
-        raise DataError(f"{where}: it is not a folder", hint="give another name")
-    held = [path.name for path in plan.folder.iterdir()] if plan.folder.exists() else []
-    if held and FILE not in held:
-        raise DataError(f"{where}: it holds something that is no pipeline", hint="give another name")
+    held = check_holder(plan.folder, (FILE, f".{FILE}.partial"), what="pipeline")
     if held and not resume:
-        raise DataError(f"{where}: a pipeline is there already", hint="add --resume to go on with it")
+        raise DataError(f"--run {plan.folder}: a pipeline is there already", hint="add --resume to go on with it")
     for stage in plan.stages:
         check_place(stage, resume=resume)
     undone = {stage.name for stage in plan.stages if not is_finished(stage)}

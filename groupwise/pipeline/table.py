@@ -7,6 +7,7 @@ from typing import Any
 from groupwise.markdown import table
 from groupwise.pipeline.plan import Plan
 from groupwise.train.evaluate import correct_label, formed_label
+from groupwise.train.intervals import figure_in
 
 Measured = Mapping[str, dict[str, Any]]
 """Figures of an evaluation by the measure's name."""
@@ -106,20 +107,8 @@ def _measure(plan: Plan, measure: str, rows: Sequence[Row]) -> str:
 
 
 def _cell(figures: Mapping[str, Any], column: Column) -> str:
-    found = value_of(figures, column.key)
-    if found is None:
+    found, form = figure_in(figures, column.key), column.form.format
+    if found["value"] is None:
         return "-"
-    value, low, high = found
-    form = column.form.format
-    ends = f" ({form(low)} to {form(high)})" if low is not None and column.key == "accuracy" else ""
-    return f"{form(value)}{ends}"
-
-
-def value_of(figures: Mapping[str, Any], key: str) -> tuple[float, float | None, float | None] | None:
-    """A figure and the ends of its interval, if it has one; None if it could not be measured."""
-    found = figures.get(key)
-    if key == "accuracy":
-        found = {"value": found, "low": figures.get("low"), "high": figures.get("high")}
-    if not isinstance(found, dict):
-        return None if found is None else (float(found), None, None)
-    return None if found["value"] is None else (found["value"], found.get("low"), found.get("high"))
+    ends = f" ({form(found['low'])} to {form(found['high'])})" if column.key == "accuracy" else ""
+    return f"{form(found['value'])}{ends}"

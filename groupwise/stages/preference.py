@@ -13,9 +13,8 @@ from groupwise.config import Recipe, UpdateConfig
 from groupwise.model.policy import Policy
 from groupwise.objective.preference import agreement, reference_point
 from groupwise.train.examples import PLAIN
-from groupwise.train.figures import peak_memory
 from groupwise.train.intervals import balanced, bootstrap, wilson
-from groupwise.train.loop import Summary, record_step, run_steps
+from groupwise.train.loop import Summary, finish_example_step, run_steps
 from groupwise.train.make_batch import microbatch_tokens
 from groupwise.train.preferences import (
     Method,
@@ -27,13 +26,13 @@ from groupwise.train.preferences import (
     rollouts_of,
     summed_logprobs,
 )
-from groupwise.train.progress import Columns, Progress
+from groupwise.train.progress import Columns, of_examples
 from groupwise.train.references import References, load_references
 from groupwise.train.run import Run, open_run
 from groupwise.train.stop import Stop
 from groupwise.train.tally import Tally
 from groupwise.train.unread import refuse_unread
-from groupwise.train.update import bounded_step, learning_rate, make_optimizer, resume_optimizer, set_rates
+from groupwise.train.update import bounded_step, make_optimizer, resume_optimizer, set_rates
 
 COLUMNS: Columns = (
     ("loss", "loss", 7, "{:.4f}"),
@@ -41,9 +40,6 @@ COLUMNS: Columns = (
     ("margin", "preference/margin", 7, "{:.3f}"),
     ("chosen", "preference/chosen", 7, "{:.3f}"),
     ("rejected", "preference/rejected", 8, "{:.3f}"),
-    ("grad", "grad_norm", 6, "{:.2f}"),
-    ("rate", "learning_rate", 8, "{:.1e}"),
-    ("s", "time/step", 6, "{:.1f}"),
 )
 
 
@@ -62,14 +58,13 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
         references = load_references(run, method, tokens=microbatch_tokens(run.policy, recipe.update))
         optimizer = make_optimizer(run.policy, recipe.update)
         resume_optimizer(run, optimizer)
-        epochs = recipe.update.steps * config.per_step / len(found.train)
-        kind = "pairs" if method.of_pairs else "judged outputs"
-        plan = f"{method.name}: {len(found.train)} {kind}, {config.per_step} a step, {epochs:.1f} epochs in all"
+        count = len(found.train)
+        what = f"{method.name}: {count} {'pairs' if method.of_pairs else 'judged outputs'}"
         return run_steps(
             run,
             optimizer,
             lambda stop: preference_step(run, stop, method, references, optimizer),
-            progress=Progress(recipe, plan=plan, columns=COLUMNS, tokens_are="read"),
+            progress=of_examples(recipe, what, count=count, columns=COLUMNS, tokens_are="read"),
             measure=lambda: measured(run, method, references),
         )
 
@@ -107,13 +102,8 @@ def preference_step(
             "loss": loss,
             **figures_of_step(method, sums, sums - of_reference, liked, z0),
             "tokens/read": float(read),
-            "grad_norm": tally.grad_norm,
-            "learning_rate": learning_rate(recipe.update, run.step),
-            "time/update": time.perf_counter() - started,
-            "time/step": time.perf_counter() - started,
-            "memory/peak": peak_memory(),
         }
-        return record_step(run, [], advantages=[], metrics=metrics, updates=tally.updates, tokens=read)
+        return finish_example_step(run, tally, metrics, started=started, tokens=read)
 
 
 def gradient(

@@ -10,25 +10,21 @@ from groupwise.config import Recipe
 from groupwise.envs.base import following
 from groupwise.model.reward_model import load_classifier, logits, pieces
 from groupwise.model.template import audit_for_reading
-from groupwise.train.figures import peak_memory
 from groupwise.train.judgements import Judgements, heldout_figures, load_judgements
-from groupwise.train.loop import Summary, record_step, run_steps
+from groupwise.train.loop import Summary, finish_example_step, run_steps
 from groupwise.train.make_batch import microbatch_tokens
-from groupwise.train.progress import Columns, Progress
+from groupwise.train.progress import Columns, of_examples
 from groupwise.train.run import Run, open_run
 from groupwise.train.stop import Stop
 from groupwise.train.tally import Tally
 from groupwise.train.unread import BY_EXAMPLES, refuse_unread
-from groupwise.train.update import bounded_step, learning_rate, make_optimizer, resume_optimizer, set_rates
+from groupwise.train.update import bounded_step, make_optimizer, resume_optimizer, set_rates
 
 COLUMNS: Columns = (
     ("loss", "loss", 7, "{:.4f}"),
     ("rightly", "reward_model/accuracy", 7, "{:.0%}"),
     ("margin", "reward_model/margin", 7, "{:.3f}"),
     ("read", "tokens/read", 8, "{:.0f}"),
-    ("grad", "grad_norm", 6, "{:.2f}"),
-    ("rate", "learning_rate", 8, "{:.1e}"),
-    ("s", "time/step", 6, "{:.1f}"),
 )
 UNREAD = (*BY_EXAMPLES, "questions", "rollout", "evaluate.samples", "evaluate.correct", "evaluate.formed")
 
@@ -52,14 +48,13 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
         judgements: Judgements = run.read
         optimizer = make_optimizer(run.policy, recipe.update)
         resume_optimizer(run, optimizer)
-        epochs = recipe.update.steps * config.per_step / len(judgements.train)
-        kind = f"{judgements.lesson.kind.told} from {len(judgements.train)} examples"
-        plan = f"reward_model: {kind}, {config.per_step} a step, {epochs:.1f} epochs in all"
+        count = len(judgements.train)
+        what = f"reward_model: {judgements.lesson.kind.told} from {count} examples"
         return run_steps(
             run,
             optimizer,
             lambda stop: reward_step(run, stop, optimizer),
-            progress=Progress(recipe, plan=plan, columns=COLUMNS, tokens_are="read"),
+            progress=of_examples(recipe, what, count=count, columns=COLUMNS, tokens_are="read"),
             measure=lambda: heldout_figures(
                 run.policy, judgements, tokens=microbatch_tokens(run.policy, recipe.update)
             ),
@@ -96,10 +91,5 @@ def reward_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[
             "loss": loss,
             **lesson.metrics(torch.cat([made[row] for row in range(len(chosen))]), chosen),
             "tokens/read": float(read),
-            "grad_norm": tally.grad_norm,
-            "learning_rate": learning_rate(update, run.step),
-            "time/update": time.perf_counter() - started,
-            "time/step": time.perf_counter() - started,
-            "memory/peak": peak_memory(),
         }
-        return record_step(run, [], advantages=[], metrics=metrics, updates=tally.updates, tokens=read)
+        return finish_example_step(run, tally, metrics, started=started, tokens=read)

@@ -17,23 +17,19 @@ from groupwise.train.examples import (
     negative_log_likelihood,
     rollouts_of,
 )
-from groupwise.train.figures import peak_memory
-from groupwise.train.loop import Summary, record_step, run_steps
+from groupwise.train.loop import Summary, finish_example_step, run_steps
 from groupwise.train.make_batch import microbatch_tokens
-from groupwise.train.progress import Columns, Progress
+from groupwise.train.progress import Columns, of_examples
 from groupwise.train.run import Run, open_run
 from groupwise.train.stop import Stop
 from groupwise.train.tally import Tally
 from groupwise.train.unread import refuse_unread
-from groupwise.train.update import bounded_step, learning_rate, make_optimizer, resume_optimizer, set_rates
+from groupwise.train.update import bounded_step, make_optimizer, resume_optimizer, set_rates
 
 COLUMNS: Columns = (
     ("loss", "loss", 7, "{:.4f}"),
     ("learned", "tokens/learned", 8, "{:.0f}"),
     ("read", "tokens/read", 8, "{:.0f}"),
-    ("grad", "grad_norm", 6, "{:.2f}"),
-    ("rate", "learning_rate", 8, "{:.1e}"),
-    ("s", "time/step", 6, "{:.1f}"),
 )
 
 
@@ -48,13 +44,12 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
         examples: Examples = run.read
         optimizer = make_optimizer(run.policy, recipe.update)
         resume_optimizer(run, optimizer)
-        epochs = recipe.update.steps * config.per_step / len(examples.train)
-        plan = f"sft: {len(examples.train)} examples, {config.per_step} a step, {epochs:.1f} epochs in all"
+        count = len(examples.train)
         return run_steps(
             run,
             optimizer,
             lambda stop: sft_step(run, stop, optimizer),
-            progress=Progress(recipe, plan=plan, columns=COLUMNS, tokens_are="learned"),
+            progress=of_examples(recipe, f"sft: {count} examples", count=count, columns=COLUMNS, tokens_are="learned"),
             measure=lambda: measured(run),
         )
 
@@ -89,13 +84,8 @@ def sft_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str
             "loss": loss,
             "tokens/learned": float(learned),
             "tokens/read": float(rollouts.lengths.sum()),
-            "grad_norm": tally.grad_norm,
-            "learning_rate": learning_rate(update, run.step),
-            "time/update": time.perf_counter() - started,
-            "time/step": time.perf_counter() - started,
-            "memory/peak": peak_memory(),
         }
-        return record_step(run, [], advantages=[], metrics=metrics, updates=tally.updates, tokens=learned)
+        return finish_example_step(run, tally, metrics, started=started, tokens=learned)
 
 
 def measured(run: Run) -> dict[str, Any]:

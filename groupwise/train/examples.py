@@ -73,20 +73,12 @@ def _encoded(examples: Sequence[Example], config: ExamplesConfig, tokenizer: Cha
 
 def rollouts_of(examples: Sequence[Encoded], device: torch.device) -> Rollouts:
     """Examples as rows of their own, without rewards; `output_mask` is what is learned."""
-    lengths = [len(example.tokens) for example in examples]
-    tokens = torch.zeros(len(examples), max(lengths), dtype=torch.long)
-    learned = torch.zeros(tokens.shape, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        tokens[row, : lengths[row]] = torch.tensor(example.tokens)
-        learned[row, : lengths[row]] = torch.tensor(example.learned)
-    return Rollouts(
-        tokens=tokens.to(device),
-        question_lengths=torch.ones(len(examples), dtype=torch.long, device=device),
-        lengths=torch.tensor(lengths, device=device),
-        output_mask=learned.to(device),
-        sampled_logprobs=torch.zeros(tokens.shape, device=device),
-        rewards=torch.zeros(len(examples), device=device),
-        group=torch.arange(len(examples), device=device),
+    return Rollouts.of_rows(
+        [example.tokens for example in examples],
+        masks=[example.learned for example in examples],
+        question_lengths=[1] * len(examples),
+        group=range(len(examples)),
+        device=device,
     )
 
 

@@ -26,6 +26,14 @@ def shown(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
 
 
+def figure_in(figures: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A figure of an evaluation as {value, low, high}, of a plain number the value alone; value None: not measured."""
+    if key == "accuracy":  # its interval stands beside it
+        return {"value": figures.get(key), "low": figures.get("low"), "high": figures.get("high")}
+    found = figures.get(key)
+    return found if isinstance(found, Mapping) else {"value": found}
+
+
 def wilson(right: float, n: int) -> Figure:
     """Share of right answers with Wilson's score interval (1927), which stays sound near 0 and 1. nan for n = 0.
 

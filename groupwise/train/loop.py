@@ -1,6 +1,7 @@
 """The steps of a run, whatever the stage: evaluate, step, record, save, stop when asked, and sum up at the end."""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from groupwise.objective.surrogate import Objective
 from groupwise.record.read import open_record
 from groupwise.rewards.base import check_failures, first_failure
 from groupwise.train.evaluate import evaluate
-from groupwise.train.figures import output_advantages, reward_metrics, step_metrics
+from groupwise.train.figures import output_advantages, peak_memory, reward_metrics, step_metrics
 from groupwise.train.progress import Progress
 from groupwise.train.rollout import Rollout
 from groupwise.train.run import Run, save
@@ -26,6 +27,7 @@ from groupwise.train.steering import coefficients_after
 from groupwise.train.stop import Interrupted, Stop
 from groupwise.train.strict_json import write_json
 from groupwise.train.tally import Tally
+from groupwise.train.update import learning_rate
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,21 @@ def record_step(
     run.seconds += metrics["time/step"]
     run.tokens += tokens
     return metrics
+
+
+def finish_example_step(
+    run: Run, tally: Tally, metrics: dict[str, float], *, started: float, tokens: int
+) -> dict[str, float]:
+    """Records an optimizer step on examples, begun at `started` (time.perf_counter), and returns its metrics."""
+    seconds = time.perf_counter() - started
+    whole = metrics | {
+        "grad_norm": tally.grad_norm,
+        "learning_rate": learning_rate(run.recipe.update, run.step),
+        "time/update": seconds,
+        "time/step": seconds,
+        "memory/peak": peak_memory(),
+    }
+    return record_step(run, [], advantages=[], metrics=whole, updates=tally.updates, tokens=tokens)
 
 
 def check_rewards(run: Run, rollout: Rollout) -> None:

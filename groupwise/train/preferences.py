@@ -121,20 +121,12 @@ def load_preferences(config: ExamplesConfig, tokenizer: ChatTokenizer, *, method
 def rollouts_of(compared: Sequence[Compared], device: torch.device) -> Rollouts:
     """Outputs of a group behind each other, without rewards; `output_mask` is what was judged."""
     rows = [(group, one.question, output) for group, one in enumerate(compared) for output in one.outputs]
-    lengths = [len(question) + len(output) for _, question, output in rows]
-    tokens = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-    mask = torch.zeros(tokens.shape, dtype=torch.bool)
-    for row, (_, question, output) in enumerate(rows):
-        tokens[row, : lengths[row]] = torch.tensor(question + output)
-        mask[row, len(question) : lengths[row]] = True
-    return Rollouts(
-        tokens=tokens.to(device),
-        question_lengths=torch.tensor([len(question) for _, question, _ in rows], device=device),
-        lengths=torch.tensor(lengths, device=device),
-        output_mask=mask.to(device),
-        sampled_logprobs=torch.zeros(tokens.shape, device=device),
-        rewards=torch.zeros(len(rows), device=device),
-        group=torch.tensor([group for group, _, _ in rows], device=device),
+    return Rollouts.of_rows(
+        [question + output for _, question, output in rows],
+        masks=[(False,) * len(question) + (True,) * len(output) for _, question, output in rows],
+        question_lengths=[len(question) for _, question, _ in rows],
+        group=[group for group, _, _ in rows],
+        device=device,
     )
 
 

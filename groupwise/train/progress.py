@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from groupwise.config import Recipe
+from groupwise.train.intervals import figure_in
 from groupwise.train.intervals import shown as with_interval
 
 HEADER_EVERY = 20
@@ -28,6 +29,13 @@ OF_ROLLOUTS: Columns = (
     ("tok/s", "tokens/per_second", 6, "{:.0f}"),
     ("s", "time/step", 6, "{:.1f}"),
 )
+
+OF_UPDATE: Columns = (
+    ("grad", "grad_norm", 6, "{:.2f}"),
+    ("rate", "learning_rate", 8, "{:.1e}"),
+    ("s", "time/step", 6, "{:.1f}"),
+)
+"""Behind the figures of any stage that learns from examples."""
 
 
 class Progress:
@@ -78,7 +86,7 @@ class Progress:
         self.console.print(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(told)}")
 
     def _right(self, figures: Mapping[str, Any]) -> str:
-        right = with_interval({**figures, "value": figures["accuracy"]})
+        right = with_interval(figure_in(figures, "accuracy"))
         sampled = "".join(f", {key} {with_interval(figure)}" for key, figure in figures.items() if "@" in key)
         unjudged = f", {figures['unjudged']} could not be judged" if figures["unjudged"] else ""
         return f"{right} of {figures['n']} right{sampled}{unjudged}"
@@ -100,6 +108,14 @@ def of_rollouts(recipe: Recipe) -> Progress:
         f"{outputs} outputs a step, {per_rollout} optimizer step(s) each{' (on policy)' if per_rollout == 1 else ''}"
     )
     return Progress(recipe, plan=plan, columns=OF_ROLLOUTS)
+
+
+def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, tokens_are: str) -> Progress:
+    """The live table of a stage that learns from `count` examples. what: the stage and the kind of its examples."""
+    assert recipe.examples is not None
+    per_step = recipe.examples.per_step
+    plan = f"{what}, {per_step} a step, {recipe.update.steps * per_step / count:.1f} epochs in all"
+    return Progress(recipe, plan=plan, columns=(*columns, *OF_UPDATE), tokens_are=tokens_are)
 
 
 def told_loss(figure: Mapping[str, float]) -> str:

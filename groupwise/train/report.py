@@ -15,7 +15,7 @@ from groupwise.data import Question
 from groupwise.record.read import Record, open_record
 from groupwise.record.schema import Answer
 from groupwise.train.evaluate import RIGHT
-from groupwise.train.intervals import shown, wilson
+from groupwise.train.intervals import figure_in, shown, wilson
 from groupwise.train.loop import Summary
 from groupwise.train.progress import told_loss
 
@@ -75,7 +75,7 @@ def _results(summary: Summary) -> Table:
     table = Table(title=f"{after['n']} held-out questions, never trained on (95 % intervals)", title_justify="left")
     for heading in ("", "before", "after"):
         table.add_column(heading)
-    table.add_row("right, greedy", *(shown({**figures, "value": figures["accuracy"]}) for figures in (before, after)))
+    table.add_row("right, greedy", *(shown(figure_in(figures, "accuracy")) for figures in (before, after)))
     names = {"formed": "well formed, greedy"} | {key: key for key in after if "@" in key}
     for key, name in names.items():
         if key in before and key in after:

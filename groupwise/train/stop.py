@@ -1,13 +1,24 @@
 """Ctrl-C and SIGTERM: a step in progress is finished and saved, a wait is cut short. Knows signals only."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop; the weights are those after the last finished step."""
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside the block Ctrl-C and SIGTERM call the handler; after it what they called before."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 class Stop:
@@ -20,15 +31,9 @@ class Stop:
         self.asked = False
         self._guarded = False
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Handles the signals inside the block, as before after it."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return handled_by(self._handle)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
