@@ -17,6 +17,7 @@ from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
+from groupwise.model.memory import default_recompute
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.train.companions import Companions
@@ -24,9 +25,9 @@ from groupwise.train.make_batch import make_batch
 from groupwise.train.resolve import resolve
 from groupwise.train.update import make_optimizer, update_policy
 
-WITHOUT = ("onednn", "shared_cache", "stream", "kept_layers")
+WITHOUT = ("onednn", "shared_cache", "stream", "recompute", "kept_layers")
 """Parts that can be left out: oneDNN's products; a cache that keeps each question once; the stream without padding in
-the update; what layers keep for the backward pass."""
+the update; computing again what is cheap; keeping anything but the layers' inputs for the backward pass."""
 
 
 def load(model: str, device: str, *, without: Sequence[str] = ()) -> Policy:
@@ -66,7 +67,10 @@ def groups_of(case: Case, outputs: list) -> list[Group]:
 def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequence[str] = ()) -> None:
     """Prints a row for each step."""
     objective = resolve(ObjectiveConfig(preset="grpo", kl_coef=case.beta))
-    config = UpdateConfig(steps=steps, recompute_layers="kept_layers" in without)
+    config = UpdateConfig(steps=steps)
+    policy.recompute = default_recompute(policy.device)
+    if "kept_layers" in without or "recompute" in without:
+        policy.recompute = "layers" if "kept_layers" in without else "nothing"
     sampling = Sampling(max_new_tokens=case.limit)
     reference = None
     if case.beta:

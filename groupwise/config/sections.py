@@ -156,9 +156,10 @@ class UpdateConfig(Section):
     tokens_per_microbatch: int | None = Field(default=None, ge=1)
     """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
     16384 on a GPU."""
-    recompute_layers: bool = False
-    """Keep one state per layer and token instead of all that the backward pass needs, and compute each layer twice
-    (activation checkpointing): less memory, an update takes a quarter more time."""
+    recompute: Literal["nothing", "cheap", "layers"] | None = None
+    """What a backward pass computes again instead of having kept it (activation checkpointing): "nothing"; "cheap", all
+    but matrix products and attention; "layers", everything between a layer's input and the next one's. None: "cheap" on
+    a CPU, "nothing" on a GPU."""
     mask_truncated: bool = False
     """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
 

@@ -43,11 +43,11 @@ class Critic:
         with self.trunk.states(rollouts, mask) as states:
             return placed(self._of(states), mask)
 
-    def backward(self, rollouts: Rollouts, mask: Tensor, *, loss: Loss, recompute_layers: bool = False) -> None:
+    def backward(self, rollouts: Rollouts, mask: Tensor, *, loss: Loss) -> None:
         """Adds d loss / d psi to the gradients of the critic's own weights: of the head alone on the policy's trunk."""
         with (
             torch.set_grad_enabled(not self.shared),
-            self.trunk.states(rollouts, mask, recompute_layers=recompute_layers and not self.shared) as states,
+            self.trunk.states(rollouts, mask) as states,
             torch.enable_grad(),
         ):
             loss(placed(self._of(states), mask)).backward()
@@ -69,6 +69,7 @@ def load_critic(config: CriticConfig, model: ModelConfig, *, policy: Policy, see
         wanted = model.model_copy(update={"path": path})
         tokenizer = other_model(policy.tokenizer, path, seed=seed, section="critic")
         trunk = load_policy(wanted, tokenizer, section="critic")
+        trunk.recompute = policy.recompute
     else:
         if policy.whole_logits:
             raise ConfigError(

@@ -17,7 +17,7 @@ from groupwise.errors import ModelError
 from groupwise.model.attention import Block, BlockPlan, Plan, attending
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
-from groupwise.model.memory import keep_freed_memory, layers_recomputed
+from groupwise.model.memory import Recompute, keep_freed_memory, recomputed
 from groupwise.model.products import Products, fastest_products, find_siblings, use_products
 from groupwise.model.threads import use_own_cores
 from groupwise.model.tokenizer import NO_MODEL, ChatTokenizer, first_line
@@ -40,6 +40,8 @@ class Policy:
     """True if the last layer is not a plain linear map: then the model's own logits are used, at more memory."""
     products: Products = "torch"
     """The library that multiplies matrices in the model's linear layers."""
+    recompute: Recompute = "nothing"
+    """What a backward pass computes again instead of having kept it; see `groupwise.model.memory.recomputed`."""
 
     @torch.no_grad()
     def logprobs(self, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling) -> Scored:
@@ -65,16 +67,14 @@ class Policy:
         loss: Callable[[Tensor, Tensor], Tensor],
         per_token: bool = True,
         entropy_gradient: bool = False,
-        recompute_layers: bool = False,
         also: Callable[[Tensor], Tensor] | None = None,
     ) -> Scored:
         """Adds d loss / d weights to the weights' gradients; returns what `logprobs` does.
 
         loss: (logprobs, entropies), [B, T] nats each, 0 outside the mask [B, T] -> scalar. per_token: each token's
         share of the loss depends on its own log-probability alone; else the last layer is computed twice.
-        entropy_gradient: the loss depends on the entropies. recompute_layers: keep one state a layer and token and
-        compute each layer again in the backward pass. also: (states [N, D]) -> scalar, a loss of its own on the states
-        that predict the masked tokens, as that of a critic with the policy's trunk; not with `whole_logits`.
+        entropy_gradient: the loss depends on the entropies. also: (states [N, D]) -> scalar, a loss of its own on the
+        states that predict the masked tokens, as that of a critic with the policy's trunk; not with `whole_logits`.
         """
 
         def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Policy:
         targets = rollouts.tokens[mask]
         if not len(targets):
             return Scored(*(wide(torch.zeros(mask.shape, device=mask.device)) for _ in range(2)))
-        with self._forward(rollouts, recompute_layers) as layout:
+        with self._forward(rollouts) as layout:
             with self.autocast():
                 if self.whole_logits:
                     scores = self._whole(layout, rollouts, mask, sampling)
@@ -105,9 +105,9 @@ class Policy:
         return Scored(*(placed(values.detach(), mask) for values in scored))
 
     @contextmanager
-    def states(self, rollouts: Rollouts, mask: Tensor, *, recompute_layers: bool = False) -> Iterator[Tensor]:
+    def states(self, rollouts: Rollouts, mask: Tensor) -> Iterator[Tensor]:
         """The decoder's states that predict the masked tokens [B, T], as [N, D]; a backward pass belongs inside."""
-        with self._forward(rollouts, recompute_layers) as layout:
+        with self._forward(rollouts) as layout:
             with self.autocast():
                 states = self._states(layout, mask)
             yield states
@@ -137,10 +137,10 @@ class Policy:
         return torch.tanh(scores / cap) * cap if cap else scores
 
     @contextmanager
-    def _forward(self, rollouts: Rollouts, recompute_layers: bool) -> Iterator[Layout]:
-        """The layout of rollouts, while the model attends as it says, also where layers are recomputed going back."""
+    def _forward(self, rollouts: Rollouts) -> Iterator[Layout]:
+        """The layout of rollouts, while the model attends as it says, also where it is computed again going back."""
         layout = self._layout(rollouts)
-        with self._attention(layout), layers_recomputed(self.model) if recompute_layers else nullcontext():
+        with self._attention(layout), recomputed(self.model, self.recompute):
             yield layout
 
     def _layout(self, rollouts: Rollouts) -> Layout:

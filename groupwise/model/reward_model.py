@@ -7,7 +7,7 @@ padding in which policies are trained; else transformers' own forward pass is ma
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from groupwise.batch import Rollouts, whole_groups
 from groupwise.config import ModelConfig
 from groupwise.errors import ModelError
-from groupwise.model.memory import layers_recomputed
+from groupwise.model.memory import recomputed
 from groupwise.model.policy import Policy, on_device, pick_device, questions_can_be_shared, read_weights
 from groupwise.model.reading import Reading, padding_of
 from groupwise.model.tokenizer import ChatTokenizer, first_line
@@ -86,11 +86,8 @@ def load_classifier(
 
 
 @contextmanager
-def logits(policy: Policy, groups: Sequence[Readings], *, recompute_layers: bool = False) -> Iterator[Tensor]:
-    """Logits [N, K], fp32 at least, at every place of every reading, in their order; a backward pass belongs inside.
-
-    recompute_layers: keep one state a layer and token and compute each layer again in the backward pass.
-    """
+def logits(policy: Policy, groups: Sequence[Readings]) -> Iterator[Tensor]:
+    """Logits [N, K], fp32 at least, at every place of every reading, in their order; a backward pass belongs inside."""
     rollouts = rollouts_of(groups, policy.device)
     readings = [reading for group in groups for reading in group]
     mask = torch.zeros(rollouts.tokens.shape, dtype=torch.bool)
@@ -106,12 +103,12 @@ def logits(policy: Policy, groups: Sequence[Readings], *, recompute_layers: bool
         head = _head(policy.model)
         assert head is not None
         with (
-            policy.states(rollouts, mask.to(policy.device), recompute_layers=recompute_layers) as states,
+            policy.states(rollouts, mask.to(policy.device)) as states,
             torch.autocast(states.device.type, enabled=False),  # bf16 would round a reward of 1 to a 256th
         ):
             yield head(states.to(head.weight.dtype))[index]
     else:
-        with layers_recomputed(policy.model) if recompute_layers else nullcontext():
+        with recomputed(policy.model, policy.recompute):
             yield wide(_plain(policy, rollouts, mask)[index])
 
 

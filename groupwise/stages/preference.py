@@ -133,7 +133,6 @@ def gradient(
             sampling=PLAIN,
             loss=lambda logprobs, _, share=share: share(logprobs),  # type: ignore[misc]
             per_token=False,
-            recompute_layers=config.recompute_layers,
         )
         sums[rows] = scored.logprobs.sum(1)
         loss += float(share(scored.logprobs))

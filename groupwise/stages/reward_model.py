@@ -79,7 +79,7 @@ def reward_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[
         groups = [case.readings for case in chosen]
         for rows in pieces(groups, microbatch_tokens(policy, update), question_once=policy.question_once):
             cases = [chosen[row] for row in rows]
-            with logits(policy, [groups[row] for row in rows], recompute_layers=update.recompute_layers) as found:
+            with logits(policy, [groups[row] for row in rows]) as found:
                 share = lesson.losses(found, cases, settings.centre_coef).sum() / judged
                 share.backward()
             loss += float(share.detach())

@@ -76,7 +76,6 @@ def sft_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str
                 piece.output_mask,
                 sampling=PLAIN,
                 loss=lambda logprobs, _, own=own: own(logprobs),  # type: ignore[misc]
-                recompute_layers=update.recompute_layers,
             )
             loss += float(own(scored.logprobs))
         bounded_step(optimizer, update, tally, step=run.step, still=False)

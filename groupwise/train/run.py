@@ -19,6 +19,7 @@ from groupwise.envs.base import Questions, batch, load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.lora import load_adapted
+from groupwise.model.memory import can_recompute, default_recompute
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.template import Template, audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
@@ -103,7 +104,7 @@ def open_run(
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
         require_room(recipe, tokenizer, folder, objective)
-        policy = _adapted(recipe, tokenizer, latest) or load(model, tokenizer, material)
+        policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
         engine = _engine(recipe, policy)
         recorder = recorder_of(recipe, folder, first_step=state.get("step", 0) if resume else None)
         try:
@@ -130,11 +131,14 @@ def open_run(
             recorder.close()
 
 
-def _adapted(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None) -> Policy | None:
-    """The policy with the adapters that the recipe asks for, as the last checkpoint left them; None: without."""
-    if recipe.model.lora is None:
-        return None
-    return load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest)
+def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load: Callable[[], Policy]) -> Policy:
+    """The weights loaded, or with adapters as the last checkpoint left them, where the recipe asks for some; going back
+    they compute again what the recipe says or what pays on this device, and nothing if the model does not allow it."""
+    adapted = recipe.model.lora is not None
+    policy = load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest) if adapted else load()
+    wanted = recipe.update.recompute or default_recompute(policy.device)
+    policy.recompute = wanted if can_recompute(policy.model, wanted) else "nothing"
+    return policy
 
 
 def _engine(recipe: Recipe, policy: Policy) -> Any:

@@ -103,9 +103,9 @@ def update_policy(
             value = None if critic is None else _value_of(critic, piece, objective, denominators, tally)
             if not warming:
                 also = critic.on_states(piece.mask, value) if critic and value and critic.shared else None
-                _backward(policy, piece, objective, sampling, denominators, tally, config.recompute_layers, also)
+                _backward(policy, piece, objective, sampling, denominators, tally, also)
             if critic and value and (warming or not critic.shared):
-                critic.backward(piece.rollouts, piece.mask, loss=value, recompute_layers=config.recompute_layers)
+                critic.backward(piece.rollouts, piece.mask, loss=value)
         bounded_step(optimizer, config, tally, step=step, still=warming)
     return tally
 
@@ -171,7 +171,6 @@ def _backward(
     sampling: Sampling,
     denominators: Denominators,
     tally: Tally,
-    recompute_layers: bool,
     also: Callable[[Tensor], Tensor] | None,
 ) -> None:
     """Adds the gradient of the micro-batch's share of the loss to the weights' gradients; its figures to the tally."""
@@ -197,7 +196,6 @@ def _backward(
         loss=lambda logprobs, entropies: terms(logprobs, entropies).loss,
         per_token=objective.per_token,
         entropy_gradient=objective.entropy_coef != 0,
-        recompute_layers=recompute_layers,
         also=also,
     )
     gap = scored.logprobs - piece.rollouts.sampled_logprobs

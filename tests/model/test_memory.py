@@ -1,50 +1,89 @@
-"""Layers computed twice give the same gradient and keep less."""
+"""What is computed again gives the same gradient, and only what is to be computed again is."""
 
+import logging
+
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from groupwise.data import Sampling
-from groupwise.model.memory import keep_freed_memory
+from groupwise.model.memory import can_recompute, keep_freed_memory
 from groupwise.model.policy import Policy
+from groupwise.model.products import use_products
 from tests.close import close
 from tests.model import made
 
 PLAIN = Sampling(max_new_tokens=9)
+FAMILIES = made.SHARING | made.NOT_SHARING
 
 
-def gradient_and_kept(policy: Policy, *, recompute_layers: bool) -> tuple[Tensor, int]:
-    """All gradients in one vector, and the numbers kept for the backward pass."""
+def gradient(policy: Policy, what: str) -> Tensor:
+    """All gradients in one vector."""
     rollouts = made.rollouts([4, 2], [3, 3])
-    kept = [0]
-
-    def note(tensor: Tensor) -> Tensor:
-        kept[0] += tensor.numel()
-        return tensor
-
+    policy.recompute = what
     policy.model.zero_grad()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        policy.backward(
-            rollouts, rollouts.output_mask, sampling=PLAIN, recompute_layers=recompute_layers,
-            loss=lambda logprobs, _: logprobs.square().sum(),
-        )  # fmt: skip
-    return torch.cat([weight.grad.flatten() for weight in policy.model.parameters()]), kept[0]
+    policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: logprobs.square().sum())
+    return torch.cat([weight.grad.flatten() for weight in policy.model.parameters() if weight.grad is not None])
 
 
-def test_recomputed_layers_give_the_same_gradient_in_every_layout(tmp_path, tiny_folder):
-    for name in ("llama", "gemma2"):
-        policy = made.policy_of(made.SHARING[name], tmp_path / name, tiny_folder)
-        for once in (True, False):
-            policy.question_once = once
-            expected, _ = gradient_and_kept(policy, recompute_layers=False)
-            found, _ = gradient_and_kept(policy, recompute_layers=True)
-            assert expected.norm() > 0.01
-            assert close(found, expected)
+class Counted(TorchDispatchMode):
+    """How often each operator was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, int] = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.calls[name] = self.calls.get(name, 0) + 1
+        return function(*args, **(kwargs or {}))
 
 
-def test_a_layer_computed_twice_is_left_as_it_was(tmp_path, tiny_folder):
+@pytest.mark.parametrize("what", ["cheap", "layers"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gradient_is_the_same_in_every_layout(family, what, tmp_path, tiny_folder):
+    policy = made.policy_of(FAMILIES[family], tmp_path, tiny_folder)
+    assert can_recompute(policy.model, what)
+    for once in {policy.question_once, False}:
+        policy.question_once = once
+        expected, found = gradient(policy, "nothing"), gradient(policy, what)
+        assert expected.norm() > 0.01
+        assert close(found, expected)
+
+
+@pytest.mark.parametrize("products", ["torch", "onednn"])
+def test_cheap_computes_norms_twice_and_products_and_attention_once(products, tmp_path, tiny_folder):
     policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
-    gradient_and_kept(policy, recompute_layers=True)
+    use_products(policy.model, products)
+    calls = {}
+    for what in ("nothing", "cheap", "layers"):
+        with Counted() as counted:
+            gradient(policy, what)
+        dear = ("mm", "addmm", "_linear_pointwise", "_scaled_dot_product_flash_attention_for_cpu")
+        calls[what] = [sum(counted.calls.get(name, 0) for name in dear), counted.calls["rsqrt"]]
+    assert calls["nothing"][0] == calls["cheap"][0] < calls["layers"][0]
+    assert calls["nothing"][1] < calls["cheap"][1] == calls["layers"][1]
+
+
+def test_a_layer_is_left_as_it_was(tmp_path, tiny_folder):
+    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+    gradient(policy, "layers")
     assert all("forward" not in vars(module) for module in policy.model.modules())
+
+
+def test_a_model_that_writes_over_a_products_result_keeps_everything(tmp_path, tiny_folder, caplog):
+    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+
+    class Overwriting(nn.SiLU):
+        def forward(self, input: Tensor) -> Tensor:
+            return input.mul_(2.0)
+
+    for layer in policy.model.model.layers:
+        layer.mlp.act_fn = Overwriting()
+    with caplog.at_level(logging.WARNING):
+        assert not can_recompute(policy.model, "cheap")
+    assert "keeps all that its layers did" in caplog.text
 
 
 def test_asking_the_c_library_is_harmless_twice():
