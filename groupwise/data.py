@@ -22,12 +22,16 @@ class Message:
 
 @dataclass(frozen=True)
 class Question:
-    """q: what the policy is asked, and what only rewards may know about it (`answer`, `meta`)."""
+    """q: what the policy is asked, and what only rewards may know about it (`answer`, `meta`).
+
+    where: its place in words, such as file:line; empty if it was made on the spot.
+    """
 
     id: str
     messages: tuple[Message, ...]
     answer: Any = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:

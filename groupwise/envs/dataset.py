@@ -45,7 +45,7 @@ def _question(row: Row, stem: str, prompt_column: str, answer_column: str | None
         meta["_plain"] = True
     else:
         messages = conversation(prompt, f"{row.where}: {prompt_column}")
-    return Question(_id(row, stem), messages, _answer(row, answer_column), meta)
+    return Question(_id(row, stem), messages, _answer(row, answer_column), meta, row.where)
 
 
 def conversation(

@@ -59,7 +59,8 @@ def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
         train, _ = _questions(recipe)
         if recipe.stage not in registry.FROM_EXAMPLES:
             for question in train:
-                yield f"question {question.id!r} of {recipe.questions.source!r}", contents(question.messages)
+                place = question.where or f"question {question.id!r} of {recipe.questions.source!r}"
+                yield place, contents(question.messages)
     if recipe.examples is not None and not {recipe.examples.source, recipe.examples.heldout} & made:
         kind, read = _reader(recipe)
         for example in load_apart(recipe.examples, seed=recipe.seed, kind=kind, read=read)[0]:

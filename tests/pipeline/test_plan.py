@@ -6,6 +6,8 @@ import shutil
 import pytest
 import yaml
 
+from groupwise.envs.base import load_questions
+from groupwise.envs.inner import bare
 from groupwise.errors import ConfigError, DataError, ModelError
 from groupwise.pipeline.apart import check_apart
 from groupwise.pipeline.plan import make_plan
@@ -174,6 +176,23 @@ def test_what_is_measured_on_is_learned_from_in_no_stage(tmp_path, monkeypatch, 
     with pytest.raises(DataError, match=said) as error:
         check_apart(plan(written(tmp_path, change)))
     assert "\n" not in str(error.value)
+
+
+def test_a_contaminated_question_of_a_file_is_told_by_its_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    digits = plan().measures["digits"]
+    known = load_questions(bare(digits.questions), digits.seed).heldout[0]
+    file = tmp_path / "own.jsonl"
+    rows = [{"question": "What comes after Monday?", "answer": "Tuesday"}, {"question": known.text, "answer": "1"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def change(tree):
+        tree["stages"][1]["questions"] = {"source": str(file), "heldout_size": 0}
+
+    with pytest.raises(
+        DataError, match=r"stage 'reasoning' learns from \S+own\.jsonl:2, which measure\.digits holds out"
+    ):
+        check_apart(plan(written(tmp_path, change)))
 
 
 def test_a_teacher_of_another_vocabulary_is_refused_before_any_stage_runs(tmp_path, tiny_folder):
