@@ -36,22 +36,24 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-def _output(text: str, after: str) -> str:
+def _output(text: str, before: str, after: str) -> str:
     return text
 
 
-def _answer(text: str, after: str) -> str:
-    return text.rpartition(after)[2].strip()
+def _answer(text: str, before: str, after: str) -> str:
+    # an output cut in its reasoning has no answer behind it, and the reasoning must not stand for one
+    return (text.rpartition(after)[2] if after in text else text.partition(before)[0]).strip()
 
 
-READS: dict[str, Callable[[str, str], str]] = {"output": _output, "answer": _answer}
+READS: dict[str, Callable[[str, str, str], str]] = {"output": _output, "answer": _answer}
 
 
 class Model:
     """The score that a sequence classifier gives the conversation, or the probability of one of several labels.
 
-    path: a folder or hub name. read: `output`, all of it, or `answer`, what follows the last `after` (all, if it is not
-    there). squash: `none` or `sigmoid`, of the score of one label. label: index or name, where there are several. Of a
+    path: a folder or hub name. read: `output`, all of it, or `answer`, what follows the last `after`; where that is
+    not there, what stands before the first `before`: all of an output without reasoning, nothing of one whose reasoning
+    was cut. squash: `none` or `sigmoid`, of the score of one label. label: index or name, where there are several. Of a
     conversation longer than the model's context the beginning of the output is left out, then that of the question.
     """
 
@@ -60,13 +62,14 @@ class Model:
         *,
         path: str,
         read: str = "output",
+        before: str = "<think>",
         after: str = "</think>",
         squash: str = "none",
         label: int | str | None = None,
         device: str = "auto",
         chat_template: str | None = None,
     ) -> None:
-        self._read, self._after = _named(READS, read, "read"), after
+        self._read, self._marks = _named(READS, read, "read"), (before, after)
         self._squash = _named(SQUASHES, squash, "squash")
         self._policy = _loaded(SEQUENCES, path, device, chat_template)
         self._label = _label(self._policy, label)
@@ -81,7 +84,7 @@ class Model:
                 whole(
                     tokenizer,
                     question.messages,
-                    self._read(_encodable(text), self._after),
+                    self._read(_encodable(text), *self._marks),
                     padding=padding,
                     limit=tokenizer.context,
                 )

@@ -74,8 +74,9 @@ def test_the_answer_alone_may_be_read_and_the_score_squashed(folders):
     text = "<think>2 and 2</think> so</think>\n\nfour"
     [answer] = function("model", path=path, read="answer", squash="sigmoid")([text], [ASKED])
     close(answer.part.value, torch.sigmoid(score(path, ASKED, "four")[0]))
-    [without] = function("model", path=path, read="answer")(["four"], [ASKED])
-    close(torch.tensor(without.part.value), score(path, ASKED, "four")[0])
+    for text, answered in {"four": "four", "<think>2 and 2, so four": "", "four <think>or five": "four"}.items():
+        [found] = function("model", path=path, read="answer")([text], [ASKED])
+        close(torch.tensor(found.part.value), score(path, ASKED, answered)[0])
 
 
 def test_of_several_labels_one_is_named(folders):
