@@ -14,8 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from groupwise import registry
+from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
+from groupwise.data import Sampling
 from groupwise.errors import CheckpointError, ConfigError, ModelError
+from groupwise.model.linear_logprobs import Scored
 from groupwise.model.manifest import checked
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import ChatTokenizer, other_model
@@ -74,6 +77,26 @@ def add_adapters(model: Any, config: ModelConfig, *, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(settings, model, adapter_name=_NAME)
+
+
+def without_adapters(policy: Policy) -> Policy:
+    """The model that the policy began with, on the policy's own weights: pi_ref without a second model.
+
+    Only its log-probabilities are to be asked for; whatever is asked of the policy meanwhile is asked of its beginning.
+    """
+    return _Beginning(**vars(policy))
+
+
+class _Beginning(Policy):
+    def logprobs(self, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling) -> Scored:
+        layers: list[Any] = [layer for layer in self.model.modules() if _has_adapter(layer)]
+        try:
+            for layer in layers:
+                layer.enable_adapters(False)
+            return super().logprobs(rollouts, mask, sampling=sampling)
+        finally:
+            for layer in layers:
+                layer.enable_adapters(True)
 
 
 def is_adapted(model: nn.Module) -> bool:

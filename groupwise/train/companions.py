@@ -8,10 +8,11 @@ from torch import nn
 from groupwise.config import CriticConfig, Recipe
 from groupwise.model.checkpoint import load_beside
 from groupwise.model.critic import Critic, load_critic
-from groupwise.model.lora import merged_weights
+from groupwise.model.lora import merged_weights, without_adapters
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import other_model
 from groupwise.objective.surrogate import Objective
+from groupwise.train.room import holds_reference
 from groupwise.train.run import Run
 
 
@@ -28,7 +29,8 @@ def load_companions(run: Run, objective: Objective, *, critic: CriticConfig | No
     """What the objective reads, as the run's last checkpoint left it. Adds to `run.beside` what is to be saved."""
     recipe, reference, teacher = run.recipe, None, None
     if objective.kl_coef > 0:  # pi_ref is the model that the run began with, also after a resume
-        reference = frozen_policy(run, recipe.model.path, "model")
+        own = holds_reference(recipe, objective)
+        reference = frozen_policy(run, recipe.model.path, "model") if own else without_adapters(run.policy)
     if recipe.teacher is not None:
         teacher = frozen_policy(run, recipe.teacher.path, "teacher")
     loaded = None

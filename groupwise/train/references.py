@@ -19,6 +19,7 @@ from torch import Tensor
 
 from groupwise.atomic import write_whole
 from groupwise.errors import CheckpointError, ModelError
+from groupwise.model.lora import without_adapters
 from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import other_model
 from groupwise.train.companions import frozen_policy
@@ -81,7 +82,10 @@ def _kept(run: Run, parts: Parts, *, tokens: int) -> dict[str, Tensor]:
     if stored is not None:
         return stored
     started = time.perf_counter()
-    policy = run.policy if run.resumed_from is None else frozen_policy(run, run.recipe.model.path, "model")
+    if run.recipe.model.lora is not None:
+        policy = without_adapters(run.policy)
+    else:
+        policy = run.policy if run.resumed_from is None else frozen_policy(run, run.recipe.model.path, "model")
     sums = {
         name: torch.cat([torch.zeros(0), *(summed_logprobs(policy, piece, tokens=tokens).cpu() for piece in pieces)])
         for name, pieces in parts.items()

@@ -23,7 +23,7 @@ def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objecti
     own_trunk = (
         [] if critic is None or critic.trunk == "shared" else [_other(critic.path, tokenizer, recipe.seed, "critic")]
     )
-    reference = [_empty(tokenizer)] * (objective is not None and objective.kl_coef > 0)
+    reference = [_empty(tokenizer)] * (objective is not None and holds_reference(recipe, objective))
     teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
     trained = [policy, *own_trunk]
     # One more than is kept: the old one goes only when the new one is whole.
@@ -41,6 +41,11 @@ def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objecti
         + ", or set objective.kl_coef=0: no reference" * bool(reference)
         + ", or critic.trunk=shared: no second model" * bool(own_trunk and recipe.model.lora is None),
     )
+
+
+def holds_reference(recipe: Recipe, objective: Objective) -> bool:
+    """True if pi_ref is a model of its own: with adapters it is the policy without them, unless it is renewed."""
+    return objective.kl_coef > 0 and (recipe.model.lora is None or recipe.objective.reference_every > 0)
 
 
 def require_memory_to_sample(recipe: Recipe, tokenizer: ChatTokenizer) -> None:

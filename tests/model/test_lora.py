@@ -17,7 +17,7 @@ from groupwise.engines.base import Task
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import CheckpointError, ConfigError, ModelError
 from groupwise.model.checkpoint import load_state, save_checkpoint
-from groupwise.model.lora import load_adapted, merged_weights
+from groupwise.model.lora import load_adapted, merged_weights, without_adapters
 from groupwise.model.policy import load_policy
 from groupwise.train.tally import Tally
 from groupwise.train.update import bounded_step, make_optimizer
@@ -127,6 +127,33 @@ def test_only_the_adapters_are_trained_and_they_are_few(tiny_folder):
     bounded_step(optimizer, config, Tally(), step=0, still=False)
     assert all(weight.equal(frozen[n]) for n, weight in policy.model.named_parameters() if n in frozen)
     assert all(not weight.equal(before[name]) for name, weight in adapters(policy).items())
+
+
+@pytest.mark.parametrize("products", ["torch", "onednn"])
+def test_without_adapters_it_is_the_base_model_on_the_same_weights(products, tiny_folder):
+    config = ModelConfig(path=str(tiny_folder), device="cpu", products=products)
+    base = load_policy(config, made.tokenizer_for(tiny_folder, tiny_folder))
+    policy = moved(adapted(tiny_folder, tiny_folder, products=products))
+    reference, rollouts = without_adapters(policy), made.rollouts(QUESTIONS, SIZES)
+
+    def scores(asked):
+        return asked.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
+
+    before = scores(policy)
+    assert not before.allclose(scores(base))
+    assert scores(reference).equal(scores(base))
+    assert scores(policy).equal(before)
+    assert reference.model is policy.model
+    assert all(weight.requires_grad == (".lora_" in name) for name, weight in policy.model.named_parameters())
+
+
+def test_a_pass_without_adapters_that_fails_leaves_them_on(tiny_folder):
+    policy = moved(adapted(tiny_folder, tiny_folder))
+    rollouts = made.rollouts(QUESTIONS, SIZES)
+    before = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
+    with pytest.raises(AttributeError):
+        without_adapters(policy).logprobs(rollouts, rollouts.output_mask, sampling=None)
+    assert policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs.equal(before)
 
 
 def test_adapters_are_drawn_from_the_seed(tiny_folder):

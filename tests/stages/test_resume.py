@@ -30,6 +30,7 @@ COMBINATIONS = {
         RECIPE,
         ("model.lora.rank=4", "objective.kl_coef=0.5", "objective.reference_every=1", "objective.reference_mix=0.5"),
     ),
+    "adapters_and_their_beginning": (RECIPE, ("model.lora.rank=4", "objective.kl_coef=0.5")),
     "adapters_and_a_critic": (PRESETS / "ppo.yaml", ("model.lora.rank=4", "critic.warmup_steps=1")),
 }
 
