@@ -1,6 +1,4 @@
-"""Drawing the next token of each row from its logits, without sorting and with the softmax written once."""
-
-import math
+"""Drawing the next token of each row from its logits, without sorting."""
 
 import torch
 from torch import Tensor
@@ -23,12 +21,9 @@ def next_tokens(logits: Tensor, sampling: Sampling, draws: Tensor) -> tuple[Tens
         top_p=sampling.top_p,
         min_p=sampling.min_p,
     )
-    top = scaled.amax(-1, keepdim=True)
-    weights = _weights(scaled, top)
-    sums = weights.view(len(weights), -1, BLOCK).sum(-1)
-    tokens = scaled.argmax(-1) if sampling.greedy else _inverse_cdf(weights, sums, draws.to(sums))
-    chosen = scaled.gather(-1, tokens[:, None])
-    return tokens, (chosen - top)[:, 0] - sums.sum(-1).log()
+    shares = torch.softmax(scaled, -1)  # one pass over a row while it is in the processor's cache
+    tokens = scaled.argmax(-1) if sampling.greedy else _inverse_cdf(shares, draws.to(shares))
+    return tokens, shares.gather(-1, tokens[:, None])[:, 0].log()
 
 
 def inverse_cdf(logits: Tensor, draws: Tensor) -> Tensor:
@@ -37,27 +32,24 @@ def inverse_cdf(logits: Tensor, draws: Tensor) -> Tensor:
     Found in two steps, block of the vocabulary then token in it, which reads the probabilities once and sums few
     numbers at a time. A token of probability 0 is never drawn, whatever the rounding.
     """
-    weights = _weights(wide(logits), logits.amax(-1, keepdim=True))
-    return _inverse_cdf(weights, weights.view(len(weights), -1, BLOCK).sum(-1), draws.to(weights))
+    shares = torch.softmax(wide(logits), -1)
+    return _inverse_cdf(shares, draws.to(shares))
 
 
-def _weights(logits: Tensor, top: Tensor) -> Tensor:
-    """exp(logits - top), with zeros behind up to a whole number of blocks."""
-    rows, vocabulary = logits.shape
-    weights = logits.new_empty(rows, math.ceil(vocabulary / BLOCK) * BLOCK)
-    weights[:, vocabulary:] = 0
-    torch.sub(logits, top, out=weights[:, :vocabulary]).exp_()
-    return weights
-
-
-def _inverse_cdf(weights: Tensor, sums: Tensor, draws: Tensor) -> Tensor:
-    """weights: [R, n BLOCK], unnormalised; sums: [R, n], of each block; draws: [R] -> [R]."""
+def _inverse_cdf(shares: Tensor, draws: Tensor) -> Tensor:
+    """shares: [R, V], probabilities; draws: [R] -> [R]."""
+    rows, vocabulary = shares.shape
+    whole = vocabulary // BLOCK * BLOCK
+    sums = shares[:, :whole].view(rows, -1, BLOCK).sum(-1)
+    if whole < vocabulary:
+        sums = torch.cat([sums, shares[:, whole:].sum(-1, keepdim=True)], -1)
     ends = sums.cumsum(-1)
     target = draws * ends[:, -1]
-    block = _first_above(ends, target, sums > 0)
-    inside = weights.view(len(weights), -1, BLOCK)[torch.arange(len(weights), device=weights.device), block]
-    start = ends.gather(1, block[:, None])[:, 0] - sums.gather(1, block[:, None])[:, 0]
-    return block * BLOCK + _first_above(inside.cumsum(-1), target - start, inside > 0)
+    block = _first_above(ends, target, sums > 0)[:, None]
+    places = block * BLOCK + torch.arange(BLOCK, device=shares.device)
+    inside = shares.gather(1, places.clamp(max=vocabulary - 1)) * (places < vocabulary)
+    start = (ends.gather(1, block) - sums.gather(1, block))[:, 0]
+    return block[:, 0] * BLOCK + _first_above(inside.cumsum(-1), target - start, inside > 0)
 
 
 def _first_above(cumulative: Tensor, target: Tensor, possible: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -101,8 +102,7 @@ def capped(scores: Tensor, cap: float | None) -> Tensor:
 def attending(model: nn.Module, plan: Plan) -> Iterator[None]:
     """While it holds, the model's attention layers ask the plan. Raises what an unknown kind of attention gives."""
     global _plan
-    found: list[Any] = [vars(module).get("config") for module in model.modules()]
-    configs = list({id(config): config for config in found if config is not None}.values())
+    configs = _configs(model)
     before, names = _plan, [config._attn_implementation for config in configs]
     _plan = plan
     try:
@@ -115,6 +115,15 @@ def attending(model: nn.Module, plan: Plan) -> Iterator[None]:
             config._attn_implementation = name
 
 
+def _configs(model: nn.Module) -> list[Any]:
+    """Those in which a model's attention layers look up what to call; a model is gone through once, not every turn."""
+    if model not in _CONFIGS:
+        found: list[Any] = [vars(module).get("config") for module in model.modules()]
+        _CONFIGS[model] = list({id(config): config for config in found if config is not None}.values())
+    return _CONFIGS[model]
+
+
+_CONFIGS: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
 _plan: Plan | None = None
 
 
