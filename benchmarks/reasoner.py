@@ -57,6 +57,8 @@ def run(name: str, seed: int, folder: Path, overrides: list[str]) -> None:
 def found(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     """A row for the base and each stage of every finished seed of a pipeline."""
     for place in sorted((folder / name).glob("seed-*")):
+        if not (place / "pipeline.json").exists():
+            continue  # it has only just begun
         values = json.loads((place / "pipeline.json").read_text(encoding="utf-8"))
         if values["to_do"]:
             continue
@@ -134,6 +136,10 @@ def claims(rows: list[dict[str, Any]]) -> str:
     right, english, formed = "reasoning/accuracy", "reasoning/reward/english", "reasoning/formed"
     said = (
         ("reinforcement alone raises accuracy", at("r1_zero", "reasoning", right), at("r1_zero", "base", right)),
+        (
+            "reinforcement alone raises the mean of 4 samples",
+            *(at("r1_zero", stage, "reasoning/mean@4") for stage in ("reasoning", "base")),
+        ),
         ("a cold start: well formed after it", at("r1", "cold_start", formed), at("r1", "base", formed)),
         ("a cold start: well formed after RL", at("r1", "reasoning", formed), at("r1_zero", "reasoning", formed)),
         ("a cold start: English after RL", at("r1", "reasoning", english), at("r1_zero", "reasoning", english)),
@@ -145,8 +151,9 @@ def claims(rows: list[dict[str, Any]]) -> str:
             at("r1", "all_scenarios", "other/accuracy"),
             at("r1", "base", "other/accuracy"),
         ),
+        ("after stage 4 over stage 2: right", at("r1", "all_scenarios", right), at("r1", "reasoning", right)),
         (
-            "majority of 4 over one sample, R1",
+            "majority of 4 over the mean of 4, after stage 2",
             *(at("r1", "reasoning", f"reasoning/{key}@4") for key in ("maj", "mean")),
         ),
         ("a student: taught over RL of its own", at("distill", "taught", right), at("distill", "by_itself", right)),
