@@ -37,6 +37,9 @@ def load(model: str, device: str, *, without: Sequence[str] = ()) -> Policy:
     endless = replace(tokenizer, template=replace(tokenizer.template, end_tokens=frozenset()))
     policy = load_policy(config, endless)
     policy.question_once = policy.question_once and "stream" not in without
+    policy.recompute = default_recompute(policy.device)
+    if "kept_layers" in without or "recompute" in without:
+        policy.recompute = "layers" if "kept_layers" in without else "nothing"
     return policy
 
 
@@ -68,9 +71,6 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequen
     """Prints a row for each step."""
     objective = resolve(ObjectiveConfig(preset="grpo", kl_coef=case.beta))
     config = UpdateConfig(steps=steps)
-    policy.recompute = default_recompute(policy.device)
-    if "kept_layers" in without or "recompute" in without:
-        policy.recompute = "layers" if "kept_layers" in without else "nothing"
     sampling = Sampling(max_new_tokens=case.limit)
     reference = None
     if case.beta:

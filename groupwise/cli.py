@@ -253,8 +253,9 @@ def _source(
 ) -> tuple[str, list[str]]:
     """The recipe that a command means, the folder's own (a file of that name) if it was left out, and the overrides."""
     words = list(overrides or [])
+    where = "see `groupwise runs`" if what == "run" else "give its folder"
     if resume and run is None:
-        raise ConfigError(f"--resume without --run: which {what}?", hint="see `groupwise runs`")
+        raise ConfigError(f"--resume without --run: which {what}?", hint=where)
     if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
         words, recipe = [recipe, *words], None
     if recipe is not None:
@@ -262,7 +263,7 @@ def _source(
     if not resume or run is None:
         raise ConfigError(f"{verb}: no recipe given", hint=f"see `groupwise {verb} --help`, or add --run DIR --resume")
     if not (run / own).is_file():
-        raise ConfigError(f"--run {run}: no {what} there to resume", hint="see `groupwise runs`")
+        raise ConfigError(f"--run {run}: no {what} there to resume", hint=where)
     return str(run / own), words
 
 

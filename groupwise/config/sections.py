@@ -159,7 +159,7 @@ class UpdateConfig(Section):
     recompute: Literal["nothing", "cheap", "layers"] | None = None
     """What a backward pass computes again instead of having kept it (activation checkpointing): "nothing"; "cheap", all
     but matrix products and attention; "layers", everything between a layer's input and the next one's. None: "cheap" on
-    a CPU, "nothing" on a GPU."""
+    a CPU, "nothing" on a GPU or with adapters. It is read when a run opens (`groupwise.model.policy.Policy`)."""
     mask_truncated: bool = False
     """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
 

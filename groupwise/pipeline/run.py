@@ -89,7 +89,7 @@ def _places(plan: Plan) -> list[str]:
 
 def _check_folder(plan: Plan, *, resume: bool) -> None:
     held = check_holder(plan.folder, (FILE, f".{FILE}.partial"), what="pipeline")
-    if held and not resume:
+    if FILE in held and not resume:
         raise DataError(f"--run {plan.folder}: a pipeline is there already", hint="add --resume to go on with it")
     for stage in plan.stages:
         check_place(stage, resume=resume)

@@ -72,6 +72,8 @@ class Child:
             os.close(request_read)
             os.close(reply_write)
         os.set_blocking(self._requests, False)
+        if self._halted:
+            self.halt()  # it was asked for while the process was being started
 
     def ready(self) -> None:
         """Waits until the function is imported and its form known. Raises RewardError if it cannot be."""
@@ -96,9 +98,11 @@ class Child:
         A call that is late or kills the process fails its own sample (all of them, in TRL's form); the rest go on in
         a new process."""
         done: list[Verdict] = []
-        while len(done) < len(samples):
+        while True:
             if self._halted:
                 raise RewardError(f"reward {self._job[0]!r}: stopped while it scored")
+            if len(done) == len(samples):
+                return done
             rest = samples[len(done) :]
             begun = False
             try:
@@ -107,7 +111,7 @@ class Child:
                     self.ready()
                 self._write(packed((rest, step)))
                 begun = self._read(time.monotonic() + START_SECONDS) == ("begin",)
-                while len(done) < len(samples):
+                while len(done) < len(samples) and not self._halted:
                     done += self._read(time.monotonic() + self._job[2])[1]
             except (_Lost, RewardError) as lost:
                 self._end()
@@ -116,7 +120,6 @@ class Child:
             except BaseException:
                 self._end()  # Ctrl-C: half an answer may be in the pipe
                 raise
-        return done
 
     def halt(self) -> None:
         """For another thread: `verdicts` gives up within moments and raises RewardError, until `close` was called.

@@ -36,16 +36,18 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-def _output(text: str, before: str, after: str) -> str:
+def _output(text: str, before: str, after: str, opened: bool) -> str:
     return text
 
 
-def _answer(text: str, before: str, after: str) -> str:
+def _answer(text: str, before: str, after: str, opened: bool) -> str:
     # an output cut in its reasoning has no answer behind it, and the reasoning must not stand for one
-    return (text.rpartition(after)[2] if after in text else text.partition(before)[0]).strip()
+    if after in text:
+        return text.rpartition(after)[2].strip()
+    return "" if opened else text.partition(before)[0].strip()
 
 
-READS: dict[str, Callable[[str, str, str], str]] = {"output": _output, "answer": _answer}
+READS: dict[str, Callable[[str, str, str, bool], str]] = {"output": _output, "answer": _answer}
 
 
 class Model:
@@ -53,8 +55,9 @@ class Model:
 
     path: a folder or hub name. read: `output`, all of it, or `answer`, what follows the last `after`; where that is
     not there, what stands before the first `before`: all of an output without reasoning, nothing of one whose reasoning
-    was cut. squash: `none` or `sigmoid`, of the score of one label. label: index or name, where there are several. Of a
-    conversation longer than the model's context the beginning of the output is left out, then that of the question.
+    was cut. opened: the prompt ends in `before`, so an output begins inside it. squash: `none` or `sigmoid`, of the
+    score of one label. label: index or name, where there are several. Of a conversation longer than the model's context
+    the beginning of the output is left out, then that of the question.
     """
 
     def __init__(
@@ -64,12 +67,16 @@ class Model:
         read: str = "output",
         before: str = "<think>",
         after: str = "</think>",
+        opened: bool = False,
         squash: str = "none",
         label: int | str | None = None,
         device: str = "auto",
         chat_template: str | None = None,
     ) -> None:
-        self._read, self._marks = _named(READS, read, "read"), (before, after)
+        self._read, self._marks = _named(READS, read, "read"), (before, after, opened)
+        for name, mark in (("before", before), ("after", after)):
+            if not mark:
+                raise RewardError(f"params.{name} = '': it would be everywhere", hint="drop it for the tag of <think>")
         self._squash = _named(SQUASHES, squash, "squash")
         self._policy = _loaded(SEQUENCES, path, device, chat_template)
         self._label = _label(self._policy, label)

@@ -136,8 +136,10 @@ def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load:
     they compute again what the recipe says or what pays on this device, and nothing if the model does not allow it."""
     adapted = recipe.model.lora is not None
     policy = load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest) if adapted else load()
-    wanted = recipe.update.recompute or default_recompute(policy.device)
-    policy.recompute = wanted if can_recompute(policy.model, wanted) else "nothing"
+    # a frozen product's result is not kept in any case, so that with adapters `cheap` would save nothing
+    wanted = recipe.update.recompute or ("nothing" if adapted else default_recompute(policy.device))
+    with policy.autocast():
+        policy.recompute = wanted if can_recompute(policy.model, wanted) else "nothing"
     return policy
 
 

@@ -29,22 +29,22 @@ _SIZES = {
     "bos_token_id": None,
     "eos_token_id": 2,
 }
-_GROUPED = _SIZES | {"num_key_value_heads": 2}
+GROUPED = _SIZES | {"num_key_value_heads": 2}
 _GPT2 = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
 
 SHARING: dict[str, PretrainedConfig] = {
-    "llama": transformers.LlamaConfig(**_GROUPED),
-    "qwen2": transformers.Qwen2Config(**_GROUPED),
-    "qwen3": transformers.Qwen3Config(**_GROUPED, head_dim=8),
-    "mistral": transformers.MistralConfig(**_GROUPED, sliding_window=None),
-    "granite": transformers.GraniteConfig(**_GROUPED, logits_scaling=3.0),
+    "llama": transformers.LlamaConfig(**GROUPED),
+    "qwen2": transformers.Qwen2Config(**GROUPED),
+    "qwen3": transformers.Qwen3Config(**GROUPED, head_dim=8),
+    "mistral": transformers.MistralConfig(**GROUPED, sliding_window=None),
+    "granite": transformers.GraniteConfig(**GROUPED, logits_scaling=3.0),
     "gpt2": transformers.GPT2Config(**_GPT2, initializer_range=0.3, bos_token_id=None, eos_token_id=2),
     "gpt_neox": transformers.GPTNeoXConfig(**_SIZES),
-    "mistral_window": transformers.MistralConfig(**_GROUPED, sliding_window=4),
+    "mistral_window": transformers.MistralConfig(**GROUPED, sliding_window=4),
     "gemma2": transformers.Gemma2Config(
-        **_GROUPED, head_dim=8, sliding_window=4, final_logit_softcapping=5.0, attn_logit_softcapping=5.0
+        **GROUPED, head_dim=8, sliding_window=4, final_logit_softcapping=5.0, attn_logit_softcapping=5.0
     ),
-    "gemma3": transformers.Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=4),
+    "gemma3": transformers.Gemma3TextConfig(**GROUPED, head_dim=8, sliding_window=4),
 }
 """Models that may compute a group's question once."""
 
@@ -56,7 +56,7 @@ NOT_SHARING: dict[str, PretrainedConfig] = {
 }
 """Models that may not: no positions of the tokens, or attention of their own."""
 
-RECURRENT = transformers.RecurrentGemmaConfig(**_GROUPED, attention_window_size=64, lru_width=32)
+RECURRENT = transformers.RecurrentGemmaConfig(**GROUPED, attention_window_size=64, lru_width=32)
 
 
 def policy_of(config: PretrainedConfig, folder: Path, tiny_folder: Path, *, seed: int = 0) -> Policy:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import Llama4TextConfig, MixtralConfig
 
 from groupwise.data import Sampling
 from groupwise.model.memory import can_recompute, keep_freed_memory
@@ -52,15 +53,32 @@ def test_the_gradient_is_the_same_in_every_layout(family, what, tmp_path, tiny_f
         assert close(found, expected)
 
 
+OWN_DECODER = Llama4TextConfig(
+    vocab_size=made.VOCABULARY, hidden_size=32, intermediate_size=48, intermediate_size_mlp=48, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_local_experts=2, attention_chunk_size=16,
+    pad_token_id=1,
+)  # fmt: skip
+EXPERTS = MixtralConfig(**made.GROUPED, num_local_experts=4)
+
+
+@pytest.mark.parametrize("what", ["cheap", "layers"])
+def test_a_model_that_is_its_own_decoder_has_the_same_gradient(what, tmp_path, tiny_folder):
+    policy = made.policy_of(OWN_DECODER, tmp_path, tiny_folder)
+    use_products(policy.model, "torch")  # with oneDNN's it adds to the memory of a product's result
+    assert can_recompute(policy.model, what)
+    assert close(gradient(policy, what), gradient(policy, "nothing"))
+
+
 @pytest.mark.parametrize("products", ["torch", "onednn"])
-def test_cheap_computes_norms_twice_and_products_and_attention_once(products, tmp_path, tiny_folder):
-    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+@pytest.mark.parametrize("config", [made.SHARING["llama"], made.SHARING["gemma2"], EXPERTS], ids=lambda c: c.model_type)
+def test_cheap_computes_norms_twice_and_products_and_attention_once(config, products, tmp_path, tiny_folder):
+    policy = made.policy_of(config, tmp_path, tiny_folder)
     use_products(policy.model, products)
     calls = {}
     for what in ("nothing", "cheap", "layers"):
         with Counted() as counted:
             gradient(policy, what)
-        dear = ("mm", "addmm", "_linear_pointwise", "_scaled_dot_product_flash_attention_for_cpu")
+        dear = ("mm", "addmm", "bmm", "_grouped_mm", "_linear_pointwise", "_scaled_dot_product_flash_attention_for_cpu")
         calls[what] = [sum(counted.calls.get(name, 0) for name in dear), counted.calls["rsqrt"]]
     assert calls["nothing"][0] == calls["cheap"][0] < calls["layers"][0]
     assert calls["nothing"][1] < calls["cheap"][1] == calls["layers"][1]

@@ -77,6 +77,8 @@ def test_the_answer_alone_may_be_read_and_the_score_squashed(folders):
     for text, answered in {"four": "four", "<think>2 and 2, so four": "", "four <think>or five": "four"}.items():
         [found] = function("model", path=path, read="answer")([text], [ASKED])
         close(torch.tensor(found.part.value), score(path, ASKED, answered)[0])
+    [inside] = function("model", path=path, read="answer", opened=True)(["2 and 2, so four"], [ASKED])
+    close(torch.tensor(inside.part.value), score(path, ASKED, "")[0])
 
 
 def test_of_several_labels_one_is_named(folders):
@@ -189,6 +191,7 @@ def test_steps_past_the_context_are_not_judged(folders):
         ("model", {"path": "llama", "read": "anwser"}, r"params\.read = 'anwser': no such name; did you mean 'answer'"),
         ("model", {"path": "llama", "pth": 1}, r"params\.pth: it has no such parameter; did you mean 'path'"),
         ("model", {"path": "llama", "device": "gpu9"}, r"params\.device = 'gpu9'"),
+        ("model", {"path": "llama", "read": "answer", "before": ""}, r"params\.before = '': it would be everywhere"),
         ("process_model", {"path": "steps", "separator": ""}, r"params\.separator = ''"),
     ],
 )

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from groupwise.config import RewardConfig
 from groupwise.data import Part
 from groupwise.errors import RewardError
 from groupwise.rewards.base import RewardSet, check_failures, first_failure
+from groupwise.rewards.child import Child
 from tests.rewards.made import FUNCTIONS, output, question
 
 
@@ -42,6 +45,32 @@ def test_reward_is_the_weighted_sum_of_the_parts():
     # 0.5 * 3 + 2 * 1 = 3.5
     assert rewards[0].value == 3.5
     assert rewards[0].parts == {"length": Part("value", 3.0), "misbehaving": Part("value", 1.0)}
+
+
+def test_a_halt_reaches_a_process_that_is_just_being_started(monkeypatch):
+    child = Child(f"{FUNCTIONS}:misbehaving", {}, timeout_seconds=60)
+    child.start()
+    child.ready()
+    os.killpg(child._process.pid, signal.SIGKILL)  # so that the next call starts another
+    child._process.wait()
+    starting, popen = threading.Event(), subprocess.Popen
+
+    def slow(*words, **settings):
+        starting.set()
+        time.sleep(0.5)
+        return popen(*words, **settings)
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    with ThreadPoolExecutor(1) as scorer:
+        samples = [(question(), text, output(text).tokens) for text in ("hang", "hang")]
+        found = scorer.submit(lambda: child.verdicts(samples, step=0))
+        assert starting.wait(10)
+        started = time.monotonic()
+        child.halt()
+        with pytest.raises(RewardError, match="stopped while it scored"):
+            found.result()
+    assert time.monotonic() - started < 20  # "hang" sleeps for a minute
+    child.close()
 
 
 def test_an_abstaining_part_leaves_the_others_and_all_abstaining_gives_none():
