@@ -40,7 +40,7 @@ KEEP_FREED_MEMORY = {
 }
 """What groupwise asks of glibc by itself; the values are those of groupwise/model/memory.py."""
 ROW = ("system", "case", "prompt_tokens", "beta", "threads", "run", "sample_s", "update_s", "wall_s", "cpu_s")
-ROW += ("tokens_per_s", "peak_rss_bytes", "floor_s", "startup_s", "error")
+ROW += ("tokens_per_s", "peak_rss_bytes", "floor_s", "startup_s", "commit", "error")
 NAMED = ("case", "prompt_tokens", "beta", "threads")
 
 
@@ -119,6 +119,15 @@ def measured(job: Job, arguments: argparse.Namespace) -> list[dict]:
     return [row | {"run": job.run + index} for index, row in enumerate(rows)]
 
 
+def commit() -> str | None:
+    """What of the project is measured, since rows of several days may come together; None without git."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    try:
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def with_floors(rows: list[dict], floors: list[dict]) -> list[dict]:
     """The rows, each with the floor of what it did: of the whole step, or of sampling where there is no update."""
     whole = {tuple(floor[name] for name in NAMED): floor for floor in floors if not floor.get("error")}
@@ -163,7 +172,7 @@ def main() -> None:
 
         arguments.model = str(smollm2_135m_instruct())
     pythons = {name: python_of(name) for name in ("trl", "vllm") if name in arguments.systems}
-    told = machine(pythons)
+    told, state = machine(pythons), commit()
     if rows:  # what the kept rows were measured with
         told["versions"] = kept["machine"]["versions"] | told["versions"]
     for job in jobs(arguments):
@@ -171,7 +180,7 @@ def main() -> None:
             continue
         started = time.perf_counter()
         found = measured(job, arguments)
-        (floors if job.system == "floor" else rows).extend(found)
+        (floors if job.system == "floor" else rows).extend(row | {"commit": state} for row in found)
         write(arguments.output, told, rows, floors)
         named = " ".join(f"{name}={getattr(job, name)}" for name in (*NAMED, "run"))
         error = f"  FAILED: {found[0]['error']}" if found[0].get("error") else ""
