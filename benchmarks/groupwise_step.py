@@ -17,7 +17,7 @@ from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
-from groupwise.model.memory import default_recompute
+from groupwise.model.memory import Recompute, default_recompute
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.train.companions import Companions
@@ -37,9 +37,8 @@ def load(model: str, device: str, *, without: Sequence[str] = ()) -> Policy:
     endless = replace(tokenizer, template=replace(tokenizer.template, end_tokens=frozenset()))
     policy = load_policy(config, endless)
     policy.question_once = policy.question_once and "stream" not in without
-    policy.recompute = default_recompute(policy.device)
-    if "kept_layers" in without or "recompute" in without:
-        policy.recompute = "layers" if "kept_layers" in without else "nothing"
+    left_out: dict[str, Recompute] = {"recompute": "nothing", "kept_layers": "layers"}
+    policy.recompute = next((left_out[part] for part in without if part in left_out), default_recompute(policy.device))
     return policy
 
 

@@ -116,7 +116,7 @@ def draw(policy: Policy, question_tokens: list[int], logits: Tensor, seed: int) 
     count = GROUPS * GROUP_SIZE
     streams = np.array([stream(seed, 0, question.id, number) for number in range(count)], dtype=np.uint64)
     draws = uniforms(streams, 0)
-    tokens = inverse_cdf(logits.expand(count, -1), torch.from_numpy(draws).to(logits))
+    tokens = inverse_cdf(logits.softmax(-1).expand(count, -1), torch.from_numpy(draws).to(logits))
     logprobs = token_logprobs(logits.expand(count, -1), tokens)
     print(f"3. Eight answers (seed {seed}) in {GROUPS} groups of {GROUP_SIZE}")
     print("  answer  draw    token       log-probability  reward")

@@ -71,7 +71,8 @@ def train(
     """Train the recipe's model by the recipe's stage."""
     from groupwise.config import read_recipe
 
-    source, words = _source(recipe, overrides, run, resume=resume, own="recipe.yaml", verb="train", what="run")
+    known = "see `groupwise runs`"
+    source, words = _source("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
     settings = read_recipe(source, words)
     folder = run or _new_folder(Path(settings.run.root), Path(source).stem)
     stage = registry.load(registry.STAGES, settings.stage, "stage")
@@ -126,7 +127,8 @@ def pipeline(
     from groupwise.pipeline.run import FILE, run_pipeline
     from groupwise.train.strict_json import json_text
 
-    source, words = _source(recipe, overrides, run, resume=resume, own=FILE, verb="pipeline", what="pipeline")
+    hint = "give its folder"
+    source, words = _source("pipeline", recipe, overrides, run, resume=resume, own=FILE, what="pipeline", hint=hint)
     plan = make_plan(source, words, folder=lambda file: run or _new_folder(Path(file.run.root), Path(source).stem))
     found = run_pipeline(plan, resume=resume)
     print(json_text(found.content) if as_json else found.text)
@@ -249,13 +251,22 @@ def _first_doc_line(table: str, name: str) -> str:
 
 
 def _source(
-    recipe: str | None, overrides: list[str] | None, run: Path | None, *, resume: bool, own: str, verb: str, what: str
+    verb: str,
+    recipe: str | None,
+    overrides: list[str] | None,
+    run: Path | None,
+    *,
+    resume: bool,
+    own: str,
+    what: str,
+    hint: str,
 ) -> tuple[str, list[str]]:
-    """The recipe that a command means, the folder's own (a file of that name) if it was left out, and the overrides."""
+    """The recipe that a command means, the folder's own (a file of that name) if it was left out, and the overrides.
+
+    what: is in the folder; hint: how to find one."""
     words = list(overrides or [])
-    where = "see `groupwise runs`" if what == "run" else "give its folder"
     if resume and run is None:
-        raise ConfigError(f"--resume without --run: which {what}?", hint=where)
+        raise ConfigError(f"--resume without --run: which {what}?", hint=hint)
     if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
         words, recipe = [recipe, *words], None
     if recipe is not None:
@@ -263,7 +274,7 @@ def _source(
     if not resume or run is None:
         raise ConfigError(f"{verb}: no recipe given", hint=f"see `groupwise {verb} --help`, or add --run DIR --resume")
     if not (run / own).is_file():
-        raise ConfigError(f"--run {run}: no {what} there to resume", hint=where)
+        raise ConfigError(f"--run {run}: no {what} there to resume", hint=hint)
     return str(run / own), words
 
 

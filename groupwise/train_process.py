@@ -51,6 +51,14 @@ def check_holder(folder: Path, files: Sequence[str], *, what: str) -> list[str]:
     return held
 
 
+def make_holder(folder: Path) -> None:
+    """Makes a folder that is to hold runs. Raises DataError if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--run {folder}: {error.strerror}", hint="give another place") from None
+
+
 def check_place(run: Planned, *, resume: bool) -> None:
     """Raises DataError or ConfigError if another run is in the way, or one that may not be taken up."""
     state, mark = _state(run)

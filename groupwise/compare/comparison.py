@@ -11,9 +11,9 @@ from groupwise.compare.figures import RunFigures, run_curves, run_figures
 from groupwise.compare.plan import FILE, Plan
 from groupwise.compare.plot import draw
 from groupwise.compare.table import content, markdown
-from groupwise.errors import DataError, RunError
+from groupwise.errors import RunError
 from groupwise.train.strict_json import write_json
-from groupwise.train_process import Signals, check_holder, check_place, is_finished, train_process
+from groupwise.train_process import Signals, check_holder, check_place, is_finished, make_holder, train_process
 
 TEXT, PICTURE = "compare.md", "compare.png"
 REASON_CHARACTERS = 200
@@ -69,10 +69,7 @@ def check_folder(plan: Plan, *, resume: bool) -> None:
     check_holder(plan.folder, (FILE, f".{FILE}.partial"), what="comparison")
     for pair in plan.pairs:
         check_place(pair, resume=resume)
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"--run {plan.folder}: {error.strerror}", hint="give another place") from None
+    make_holder(plan.folder)
 
 
 def _written(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from groupwise.data import Sampling
-from groupwise.objective.logprobs import sampling_logits, wide
+from groupwise.objective.logprobs import sampling_logits
 
 BLOCK = 256  # tokens of the vocabulary summed at once
 
@@ -21,33 +21,28 @@ def next_tokens(logits: Tensor, sampling: Sampling, draws: Tensor) -> tuple[Tens
         top_p=sampling.top_p,
         min_p=sampling.min_p,
     )
-    shares = torch.softmax(scaled, -1)  # one pass over a row while it is in the processor's cache
-    tokens = scaled.argmax(-1) if sampling.greedy else _inverse_cdf(shares, draws.to(shares))
-    return tokens, shares.gather(-1, tokens[:, None])[:, 0].log()
+    p = torch.softmax(scaled, -1)  # one pass over a row while it is in the processor's cache
+    tokens = scaled.argmax(-1) if sampling.greedy else inverse_cdf(p, draws.to(p))
+    return tokens, p.gather(-1, tokens[:, None])[:, 0].log()
 
 
-def inverse_cdf(logits: Tensor, draws: Tensor) -> Tensor:
+def inverse_cdf(p: Tensor, draws: Tensor) -> Tensor:
     """The token whose interval of the cumulative distribution holds the draw: [R, V], [R] in [0, 1) -> [R].
 
+    p: [R, V], the probabilities of each row's tokens; they may miss 1 by rounding.
     Found in two steps, block of the vocabulary then token in it, which reads the probabilities once and sums few
     numbers at a time. A token of probability 0 is never drawn, whatever the rounding.
     """
-    shares = torch.softmax(wide(logits), -1)
-    return _inverse_cdf(shares, draws.to(shares))
-
-
-def _inverse_cdf(shares: Tensor, draws: Tensor) -> Tensor:
-    """shares: [R, V], probabilities; draws: [R] -> [R]."""
-    rows, vocabulary = shares.shape
+    rows, vocabulary = p.shape
     whole = vocabulary // BLOCK * BLOCK
-    sums = shares[:, :whole].view(rows, -1, BLOCK).sum(-1)
+    sums = p[:, :whole].view(rows, -1, BLOCK).sum(-1)
     if whole < vocabulary:
-        sums = torch.cat([sums, shares[:, whole:].sum(-1, keepdim=True)], -1)
+        sums = torch.cat([sums, p[:, whole:].sum(-1, keepdim=True)], -1)
     ends = sums.cumsum(-1)
     target = draws * ends[:, -1]
     block = _first_above(ends, target, sums > 0)[:, None]
-    places = block * BLOCK + torch.arange(BLOCK, device=shares.device)
-    inside = shares.gather(1, places.clamp(max=vocabulary - 1)) * (places < vocabulary)
+    places = block * BLOCK + torch.arange(BLOCK, device=p.device)
+    inside = p.gather(1, places.clamp(max=vocabulary - 1)) * (places < vocabulary)
     start = (ends.gather(1, block) - sums.gather(1, block))[:, 0]
     return block[:, 0] * BLOCK + _first_above(inside.cumsum(-1), target - start, inside > 0)
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from groupwise.batch import Rollouts
 from groupwise.config import CriticConfig, ModelConfig
 from groupwise.errors import ConfigError
-from groupwise.model.memory import can_recompute
 from groupwise.model.policy import Policy, load_policy, placed
 from groupwise.model.tokenizer import other_model
 
@@ -70,7 +69,7 @@ def load_critic(config: CriticConfig, model: ModelConfig, *, policy: Policy, see
         wanted = model.model_copy(update={"path": path})
         tokenizer = other_model(policy.tokenizer, path, seed=seed, section="critic")
         trunk = load_policy(wanted, tokenizer, section="critic")
-        trunk.recompute = policy.recompute if can_recompute(trunk.model, policy.recompute) else "nothing"
+        trunk.recompute_if_it_can(policy.recompute)
     else:
         if policy.whole_logits:
             raise ConfigError(

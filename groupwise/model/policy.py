@@ -17,7 +17,7 @@ from groupwise.errors import ModelError
 from groupwise.model.attention import Block, BlockPlan, Plan, attending
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
-from groupwise.model.memory import Recompute, keep_freed_memory, recomputed
+from groupwise.model.memory import Recompute, can_recompute, keep_freed_memory, recomputed
 from groupwise.model.products import Products, fastest_products, find_siblings, use_products
 from groupwise.model.threads import use_own_cores
 from groupwise.model.tokenizer import NO_MODEL, ChatTokenizer, first_line
@@ -111,6 +111,11 @@ class Policy:
             with self.autocast():
                 states = self._states(layout, mask)
             yield states
+
+    def recompute_if_it_can(self, what: Recompute) -> None:
+        """Sets `recompute`, to nothing if the model does not allow what is asked for."""
+        with self.autocast():
+            self.recompute = what if can_recompute(self.model, what) else "nothing"
 
     def stream_states(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
         """The decoder's states [1, S, D] of a stream of tokens [1, S] whose attention is the plan's."""

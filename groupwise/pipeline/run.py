@@ -22,7 +22,15 @@ from groupwise.pipeline.table import Row, content, markdown
 from groupwise.pipeline.vocabulary import check_vocabularies
 from groupwise.recipe_file import write_tree
 from groupwise.train.strict_json import write_json
-from groupwise.train_process import Signals, check_holder, check_place, groupwise_process, is_finished, train_process
+from groupwise.train_process import (
+    Signals,
+    check_holder,
+    check_place,
+    groupwise_process,
+    is_finished,
+    make_holder,
+    train_process,
+)
 
 FILE, VALUES, TEXT, PICTURE = "pipeline.yaml", "pipeline.json", "pipeline.md", "pipeline.png"
 MEASURED = "measured"
@@ -47,10 +55,7 @@ def run_pipeline(plan: Plan, *, resume: bool) -> Outcome:
     _check_folder(plan, resume=resume)
     check_vocabularies(plan)
     check_apart(plan)
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"--run {plan.folder}: {error.strerror}", hint="give another place") from None
+    make_holder(plan.folder)
     write_whole(plan.folder / FILE, write_tree(plan.tree))
     if find_spec("matplotlib") is None:
         print("there will be no picture: matplotlib is missing; pip install 'groupwise[plot]'", file=sys.stderr)

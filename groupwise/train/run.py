@@ -19,7 +19,7 @@ from groupwise.envs.base import Questions, batch, load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.lora import load_adapted
-from groupwise.model.memory import can_recompute, default_recompute
+from groupwise.model.memory import default_recompute
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.template import Template, audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
@@ -137,9 +137,7 @@ def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load:
     adapted = recipe.model.lora is not None
     policy = load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest) if adapted else load()
     # a frozen product's result is not kept in any case, so that with adapters `cheap` would save nothing
-    wanted = recipe.update.recompute or ("nothing" if adapted else default_recompute(policy.device))
-    with policy.autocast():
-        policy.recompute = wanted if can_recompute(policy.model, wanted) else "nothing"
+    policy.recompute_if_it_can(recipe.update.recompute or ("nothing" if adapted else default_recompute(policy.device)))
     return policy
 
 

@@ -207,7 +207,7 @@ def test_a_draw_falls_into_the_interval_of_its_token():
     # probabilities 1/4 1/2 1/4: intervals [0, .25) [.25, .75) [.75, 1)
     logits = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log()
     draws = torch.tensor([0.0, 0.24, 0.26, 0.5, 0.74, 0.76, 0.999], dtype=torch.float64)
-    assert close(draw.inverse_cdf(logits.expand(len(draws), -1), draws), [0, 0, 1, 1, 1, 2, 2])
+    assert close(draw.inverse_cdf(logits.softmax(-1).expand(len(draws), -1), draws), [0, 0, 1, 1, 1, 2, 2])
 
 
 @pytest.mark.parametrize("vocabulary", [12, 256, 257, 700])
@@ -222,14 +222,14 @@ def test_a_token_of_probability_0_is_never_drawn(vocabulary, dtype):
         logits[[0, -1]] = -torch.inf
         logits[vocabulary // 2] = 0.0
         draws = torch.cat([edges, torch.rand(200, generator=generator, dtype=dtype)])
-        drawn = draw.inverse_cdf(logits.expand(len(draws), -1), draws)
+        drawn = draw.inverse_cdf(logits.softmax(-1).expand(len(draws), -1), draws)
         assert logits[drawn].isfinite().all()
     # rounding may leave a target just under the first interval: the first possible token, not the first
     just_under = draw._first_above(torch.tensor([[0.0, 0.5]]), torch.tensor([-1e-9]), torch.tensor([[False, True]]))
     assert just_under == 1
     alone = torch.full((len(edges), vocabulary), -torch.inf, dtype=dtype)
     alone[:, vocabulary - 3] = 5.0
-    assert (draw.inverse_cdf(alone, edges) == vocabulary - 3).all()
+    assert (draw.inverse_cdf(alone.softmax(-1), edges) == vocabulary - 3).all()
 
 
 def test_frequencies_are_the_probabilities():
@@ -239,7 +239,7 @@ def test_frequencies_are_the_probabilities():
     logits = torch.full((600,), -torch.inf)
     logits[places] = torch.randn(12, generator=generator)
     draws = torch.rand(20_000, generator=generator)
-    counts = torch.bincount(draw.inverse_cdf(logits.expand(len(draws), -1), draws), minlength=600).double()
+    counts = torch.bincount(draw.inverse_cdf(logits.softmax(-1).expand(len(draws), -1), draws), minlength=600).double()
     expected = logits.double().softmax(0) * len(draws)
     assert (counts - expected)[places].square().div(expected[places]).sum() < 31.3
     assert counts[places].sum() == len(draws)
