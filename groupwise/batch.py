@@ -178,16 +178,9 @@ def _padded(rollouts: Rollouts, tokens: int) -> list[list[int]]:
 
 
 def _streams(rollouts: Rollouts, tokens: int) -> list[list[int]]:
-    pieces: list[list[int]] = []
-    held = 0
-    for length, rows in _units(rollouts, tokens):
-        if pieces and held + length <= tokens:
-            pieces[-1] += rows
-        else:
-            pieces.append(rows)
-            held = 0
-        held += length
-    return pieces
+    units = _units(rollouts, tokens)
+    parts = _parts({number: length for number, (length, _) in enumerate(units)}, tokens)
+    return [[row for number in part for row in units[number][1]] for part in parts]
 
 
 def _units(rollouts: Rollouts, tokens: int) -> list[tuple[int, list[int]]]:
@@ -201,18 +194,21 @@ def _units(rollouts: Rollouts, tokens: int) -> list[tuple[int, list[int]]]:
     return units
 
 
-def _parts(answers: dict[int, int], room: int) -> list[list[int]]:
-    """Rows with so many tokens each, in as few parts of at most `room` tokens as can be, of like length."""
-    count = min(len(answers), -(-sum(answers.values()) // room)) if room > 0 else len(answers)
+def _parts(lengths: dict[int, int], room: int) -> list[list[int]]:
+    """What has these lengths, in as few parts of at most `room` tokens as can be and of like length, since the largest
+    one sets the peak of memory; what is longer by itself stands alone."""
+    alone = [[name] for name, length in lengths.items() if length > room]
+    fitting = sorted((name for name, length in lengths.items() if length <= room), key=lambda name: -lengths[name])
+    count = -(-sum(lengths[name] for name in fitting) // max(1, room))
     while True:
-        parts: list[list[int]] = [[] for _ in range(max(1, count))]
-        held = [0] * len(parts)
-        for row in sorted(answers, key=lambda row: -answers[row]):  # the longest first, each to the shortest part
+        parts: list[list[int]] = [[] for _ in range(count)]
+        held = [0] * count
+        for name in fitting:  # the longest first, each to the shortest part
             part = held.index(min(held))
-            parts[part].append(row)
-            held[part] += answers[row]
-        if max(held) <= room or count >= len(answers):
-            return [sorted(part) for part in parts]
+            parts[part].append(name)
+            held[part] += lengths[name]
+        if all(tokens <= room for tokens in held):
+            return alone + [sorted(part) for part in parts]
         count += 1
 
 

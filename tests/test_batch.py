@@ -95,15 +95,22 @@ def test_a_question_longer_than_the_limit_stands_with_one_output_at_a_time():
     assert [rows.tolist() for rows in microbatches(rollouts, 12, question_once=True)] == [[0], [1]]
 
 
-def test_streams_are_filled_without_padding():
-    # groups of 1 + 2 + 2 = 5, 1 + 9 + 1 = 11 and 1 + 1 + 1 = 3 tokens: 16 and 3 under a limit of 18; padded, 5 and
-    # 11 would have counted 22
+def test_streams_are_filled_without_padding_and_alike():
+    # groups of 1 + 2 + 2 = 5, 1 + 9 + 1 = 11 and 1 + 1 + 1 = 3 tokens under a limit of 18: 8 and 11, not 16 and 3
     groups = [
         made.group([made.output([q], [9] * n) for n in sizes], [0.0] * 2)
         for q, sizes in ((5, (2, 2)), (6, (9, 1)), (7, (1, 1)))
     ]
     pieces = microbatches(Rollouts.of(groups), 18, question_once=True)
-    assert [sorted(rows.tolist()) for rows in pieces] == [[0, 1, 2, 3], [4, 5]]
+    assert [sorted(rows.tolist()) for rows in pieces] == [[2, 3], [0, 1, 4, 5]]
+
+
+def test_only_what_is_too_long_stands_alone():
+    # questions of 1 token; outputs of 30, longer than the limit, and of 4, 4 and 4 in another group
+    sizes = ((5, (30, 2)), (6, (4, 4, 4)))
+    groups = [made.group([made.output([q], [9] * n) for n in answers], [0.0] * len(answers)) for q, answers in sizes]
+    pieces = microbatches(Rollouts.of(groups), 16, question_once=True)
+    assert [rows.tolist() for rows in pieces] == [[0], [1, 2, 3, 4]]
 
 
 def test_outputs_of_like_length_go_together():

@@ -31,7 +31,8 @@ class Engine(Protocol):
     """Samples from the policy as it is now."""
 
     exact: bool
-    """True if the log-probabilities it reports are the policy's own (so that no second pass is needed)."""
+    """True if the log-probabilities it reports are the policy's own where that computes in fp32 (so that no second
+    pass is needed)."""
 
     def generate(
         self,

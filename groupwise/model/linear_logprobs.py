@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from groupwise.model.products import gradients_in_place, rounded
 from groupwise.objective.logprobs import wide
 
 CHUNK_BYTES = 64 * 2**20  # of fp32 logits at a time; more is slower on a CPU, whose caches it leaves
@@ -69,10 +70,11 @@ def backward_by_chunks(
             scores = token_scores(logits(states, tokens[chunk]), tokens[chunk], entropy_gradient=entropy_gradient)
         found.logprobs[chunk], found.entropies[chunk] = (values.detach() for values in scores)
         by_logprob, by_entropy = (values[chunk] for values in (_slopes(loss, found) if per_token else whole))
-        if entropy_gradient:
-            torch.autograd.backward(scores, (by_logprob, by_entropy))
-        else:
-            scores.logprobs.backward(by_logprob)
+        with gradients_in_place():
+            if entropy_gradient:
+                torch.autograd.backward(scores, (by_logprob, by_entropy))
+            else:
+                scores.logprobs.backward(by_logprob)
         assert states.grad is not None
         slope[chunk] = states.grad
     return found, slope
@@ -132,5 +134,8 @@ def _slopes(loss: Callable[[Tensor, Tensor], Tensor], found: Scored) -> tuple[Te
 
 
 def _chunks(tokens: Tensor, vocabulary: int) -> Iterator[slice]:
-    size = max(1, (CHUNK_BYTES if tokens.device.type == "cpu" else GPU_CHUNK_BYTES) // (4 * vocabulary))
+    """As few as there may be, as even as can be: a last chunk of one token costs as much as one of a hundred."""
+    most = max(1, (CHUNK_BYTES if tokens.device.type == "cpu" else GPU_CHUNK_BYTES) // (4 * vocabulary))
+    count = -(-len(tokens) // most)
+    size = min(most, rounded(-(-len(tokens) // count))) if count else 1
     return (slice(start, start + size) for start in range(0, len(tokens), size))

@@ -15,6 +15,7 @@ from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
 from groupwise.model.attention import Block, BlockPlan, Plan, attending
+from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
 from groupwise.model.memory import Recompute, can_recompute, keep_freed_memory, recomputed
@@ -196,7 +197,7 @@ def load_policy(
     """
     from transformers import AutoModelForCausalLM
 
-    device, precision = pick_device(config.device, section), config.precision
+    device = pick_device(config.device, section)
     model, missing = read_weights(AutoModelForCausalLM, tokenizer.source, where=f"{section}.path = {config.path!r}")
     if missing:
         raise ModelError(
@@ -204,10 +205,8 @@ def load_policy(
             hint="give the folder of a whole causal language model",
         )
     adapt(model)
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
-    products_in = torch.bfloat16 if precision == "bf16" else torch.float32
-    return prepare(model, tokenizer, device=device, precision=products_in, products=config.products)
+    precision = pick_precision(config.precision, device)
+    return prepare(model, tokenizer, device=device, precision=precision, products=config.products)
 
 
 def read_weights(kind: Any, source: str, *, where: str, **settings: Any) -> tuple[Any, list[str]]:
@@ -249,20 +248,6 @@ def on_device(
     return policy
 
 
-def pick_device(name: str, section: str = "model") -> torch.device:
-    """The device behind `auto`, or the one named. Raises ModelError if it is not there."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"{section}.device = {name!r}: {first_line(error)}", hint="try auto or cpu") from None
-    return device
-
-
 def _distribution(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
     return sampling_logits(
         logits,
@@ -295,7 +280,11 @@ def _logprobs(policy: Policy, rollouts: Rollouts, mask: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def questions_can_be_shared(policy: Policy, given_by: Callable[[Policy, Rollouts, Tensor], Tensor] = _logprobs) -> bool:
-    """True if both layouts give the same values, tried on a small group: the model's attention decides."""
+    """True if both layouts give the same values, tried on a small group: the model's attention decides.
+
+    Tried in fp32, where what differs is not rounding.
+    """
+    policy = replace(policy, precision=torch.float32)
     config = policy.model.config.get_text_config(decoder=True)
     if getattr(config, "attention_chunk_size", None):
         return False  # counted in places of the row, which the stream moves
@@ -325,8 +314,7 @@ def questions_can_be_shared(policy: Policy, given_by: Callable[[Policy, Rollouts
     if window and plan.windows == {None}:  # it does not reach our attention, and what is tried is shorter than most
         log.warning("%s keeps its sliding window to itself", type(policy.model).__name__)
         return False
-    tolerance = 1e-3 if policy.precision != torch.bfloat16 else 0.1
-    same = bool(torch.allclose(expected, given, atol=tolerance))
+    same = bool(torch.allclose(expected, given, atol=1e-3))
     if not same:
         log.warning("%s: a question is computed again for each of its outputs", type(policy.model).__name__)
     return same

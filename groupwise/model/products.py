@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Products = Literal["torch", "onednn"]
+_SLICE = 4096  # rows of a gradient made at once; it is added while it is in the processor's cache
 _ROWS = 64  # that packed weights are laid out for; from 8 rows on any other number is as fast
 
 
@@ -51,14 +52,19 @@ class OneDnnLinear(nn.Linear):
 
 
 @contextmanager
-def packed_weights(model: nn.Module) -> Iterator[None]:
-    """While it holds, weights must not change: copies laid out for the few rows of a sampling turn take their place."""
+def packed_weights(model: nn.Module, precision: torch.dtype = torch.float32) -> Iterator[None]:
+    """While it holds, weights must not change: copies laid out for the few rows of a sampling turn take their place.
+
+    precision: of the copies and of their products, fp32 or bf16.
+    """
     layers = [m for m in model.modules() if isinstance(m, OneDnnLinear) and m.weight.dtype == torch.float32]
+    if precision == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        layers = []
     try:
         for layer in layers:
             if layer.packed is None:
                 together = layer.siblings or (layer,)
-                packed = _Packed(together)
+                packed = _Packed(together, precision)
                 for sibling in together:
                     sibling.packed = packed
         yield
@@ -92,30 +98,31 @@ def find_siblings(model: nn.Module, forward: Callable[[], Any]) -> None:
 class _Packed:
     """The weights of layers that are given the same input, behind each other and laid out for few rows."""
 
-    def __init__(self, layers: "Sequence[OneDnnLinear]") -> None:
+    def __init__(self, layers: "Sequence[OneDnnLinear]", precision: torch.dtype) -> None:
+        self._precision = precision
         self._place = {layer: number for number, layer in enumerate(layers)}
         self._sizes = [layer.out_features for layer in layers]
         weight = (
             torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
         )
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(precision), _ROWS)
         self._bias: Tensor | None = None
         if any(layer.bias is not None for layer in layers):
             none = [layer.weight.new_zeros(layer.out_features) for layer in layers]
             biases: list[Tensor] = [
                 zeros if layer.bias is None else layer.bias for layer, zeros in zip(layers, none, strict=True)
             ]
-            self._bias = torch.cat(biases).detach()
+            self._bias = torch.cat(biases).detach().to(precision)
         self._input: Tensor | None = None
         self._outputs: dict[int, Tensor] = {}
 
     def output(self, layer: "OneDnnLinear", x: Tensor) -> Tensor:
         """The layer's output, made with its siblings' when the first of them is asked for; each is given out once."""
         if len(self._sizes) == 1:
-            return _product(x, self._weight, self._bias)
+            return _product(x.to(self._precision), self._weight, self._bias)
         place = self._place[layer]
         if self._input is not x or place not in self._outputs:
-            outputs = _product(x, self._weight, self._bias).split(self._sizes, dim=-1)
+            outputs = _product(x.to(self._precision), self._weight, self._bias).split(self._sizes, dim=-1)
             self._input, self._outputs = x, dict(enumerate(outputs))
         found = self._outputs.pop(place)
         if not self._outputs:
@@ -138,9 +145,34 @@ class _LinearProduct(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         slope, rows = _filled(slopes[0]), ctx.shape[:-1].numel()
         by_input = _onednn(slope, weight.t(), None)[:rows].view(ctx.shape) if ctx.needs_input_grad[0] else None
-        by_weight = _onednn(slope.t(), _filled(x).t(), None) if ctx.needs_input_grad[1] else None
+        by_weight = _weight_gradient(slope, _filled(x), weight) if ctx.needs_input_grad[1] else None
         by_bias = slope.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return by_input, by_weight, by_bias
+
+
+@contextmanager
+def gradients_in_place() -> Iterator[None]:
+    """While it holds, a backward pass adds to gradients that are there already slice by slice, and a weight as large as
+    a last layer never has a second one beside it. Not for `autograd.grad`, which would find none."""
+    global _in_place
+    before, _in_place = _in_place, True
+    try:
+        yield
+    finally:
+        _in_place = before
+
+
+_in_place = False
+
+
+def _weight_gradient(slope: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+    """slope^T x, [R, N], [R, K] -> [N, K]; None if it was added to the weight's gradient."""
+    if not (_in_place and weight.is_leaf and weight.grad is not None):
+        return _onednn(slope.t(), x.t(), None)
+    for start in range(0, len(weight), _SLICE):
+        rows = slice(start, start + _SLICE)
+        weight.grad[rows].add_(_onednn(slope[:, rows].t(), x.t(), None))
+    return None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

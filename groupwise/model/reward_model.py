@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from groupwise.batch import Rollouts, whole_groups
 from groupwise.config import ModelConfig
 from groupwise.errors import ModelError
+from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.memory import recomputed
-from groupwise.model.policy import Policy, on_device, pick_device, questions_can_be_shared, read_weights
+from groupwise.model.policy import Policy, on_device, questions_can_be_shared, read_weights
 from groupwise.model.reading import Reading, padding_of
 from groupwise.model.tokenizer import ChatTokenizer, first_line
 from groupwise.objective.logprobs import wide
@@ -78,8 +79,7 @@ def load_classifier(
         )
     if missing:
         model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding_of(tokenizer)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
-    precision = torch.bfloat16 if bf16 else torch.float32
+    precision = pick_precision(config.precision, device)
     policy = on_device(model, tokenizer, device=device, precision=precision, products=config.products)
     policy.question_once = _head_reads_states(policy) and questions_can_be_shared(policy, _states)
     return policy

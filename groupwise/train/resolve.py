@@ -8,6 +8,7 @@ import torch
 from groupwise import registry
 from groupwise.config import ObjectiveConfig, Recipe
 from groupwise.errors import ConfigError
+from groupwise.model.device import pick_device, pick_precision
 from groupwise.objective.correction import uncorrected
 from groupwise.objective.presets import Preset
 from groupwise.objective.surrogate import Objective, reads
@@ -54,7 +55,8 @@ def objective_of(row: Preset) -> Objective:
 def resolve_recipe(recipe: Recipe) -> Objective:
     """The recipe's objective. Raises ConfigError if its parts cannot work together, or not in its stage."""
     engine = registry.load(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
-    objective = resolve(recipe.objective, exact_engine=engine.exact)
+    fp32 = pick_precision(recipe.model.precision, pick_device(recipe.model.device)) == torch.float32
+    objective = resolve(recipe.objective, exact_engine=engine.exact and fp32)
     _check_critic(recipe, objective)
     _check_teacher(recipe, objective)
     _check_groups(recipe, objective)

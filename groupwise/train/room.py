@@ -7,8 +7,8 @@ import torch
 from groupwise.config import ModelConfig, Recipe
 from groupwise.errors import CheckpointError, InputError, ModelError
 from groupwise.model import checkpoint as checkpoints
+from groupwise.model.device import pick_device
 from groupwise.model.lora import adapted_bytes, add_adapters
-from groupwise.model.policy import pick_device
 from groupwise.model.tokenizer import ChatTokenizer, other_model
 from groupwise.objective.surrogate import Objective
 

@@ -203,6 +203,27 @@ def test_diverged_weights_stop_the_run(greedy, tmp_path, tiny_folder):
         LocalEngine(policy).generate(tasks(), replace(SAMPLING, greedy=greedy))
 
 
+def test_with_bf16_products_each_question_is_still_kept_once(policy, caplog):
+    """Large logits: in bf16 what is the same in fp32 differs by more than a nat."""
+    half = replace(policy, precision=torch.bfloat16)
+    head = policy.model.get_output_embeddings().weight
+    with torch.no_grad():
+        head *= 100
+    try:
+        engine = LocalEngine(half)
+        outputs = engine.generate(tasks(), replace(SAMPLING, temperature=100.0))
+    finally:
+        with torch.no_grad():
+            head /= 100
+    assert engine.shared
+    assert not caplog.records
+    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
+    mask = rollouts.output_mask
+    scored = half.logprobs(rollouts, mask, sampling=SAMPLING).logprobs
+    gap = (scored - rollouts.sampled_logprobs)[mask].abs()
+    assert 1e-4 < gap.max() < 0.2
+
+
 def test_a_draw_falls_into_the_interval_of_its_token():
     # probabilities 1/4 1/2 1/4: intervals [0, .25) [.25, .75) [.75, 1)
     logits = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log()

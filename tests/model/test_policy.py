@@ -15,7 +15,8 @@ from groupwise.errors import ModelError
 from groupwise.model import linear_logprobs
 from groupwise.model import policy as policy_module
 from groupwise.model.attention import NAME
-from groupwise.model.policy import Policy, load_policy, pick_device
+from groupwise.model.device import pick_device
+from groupwise.model.policy import Policy, load_policy
 from tests.close import close
 from tests.model import made
 

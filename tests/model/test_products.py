@@ -1,5 +1,7 @@
 """Linear layers give the same numbers whichever library multiplies."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -170,3 +172,44 @@ def test_a_frozen_weight_keeps_no_input_and_has_no_product_of_its_own():
         slopes.append(torch.autograd.grad(y.sum(), x)[0])
     assert kept == [[(64, 33), (19, 33)], [(19, 33)]]
     assert torch.equal(*slopes)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_gradient_made_slice_by_slice_is_the_gradient(monkeypatch, times):
+    monkeypatch.setattr(products, "_SLICE", 4)  # of 19 rows
+    found = {}
+    for in_place in (False, True):
+        linear = layer(bias=True)
+        use_products(nn.Sequential(linear), "onednn")
+        linear.weight.grad = torch.ones_like(linear.weight)
+        held = linear.weight.grad
+        for seed in range(times):
+            x = torch.randn(70, 33, generator=torch.Generator().manual_seed(seed))
+            with products.gradients_in_place() if in_place else nullcontext():
+                linear(x).sin().sum().backward()
+        found[in_place] = linear.weight.grad, linear.bias.grad
+        assert linear.weight.grad is held
+    assert all(close(one, other) for one, other in zip(found[False], found[True], strict=True))
+
+
+def test_without_a_gradient_to_add_to_one_is_made():
+    linear = layer(bias=False)
+    use_products(nn.Sequential(linear), "onednn")
+    with products.gradients_in_place():
+        linear(torch.ones(8, 33)).sum().backward()
+    assert close(linear.weight.grad, torch.full((19, 33), 8.0))
+
+
+def test_packed_weights_in_bf16_are_near_and_their_bias_too():
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bf16 products")
+    linear = layer(bias=True)
+    model = nn.Sequential(linear)
+    use_products(model, "onednn")
+    x = torch.randn(5, 33, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), packed_weights(model, torch.bfloat16):
+        found = linear(x)
+    expected = nn.functional.linear(x, linear.weight, linear.bias).detach()
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), expected, atol=0.03)
+    assert linear.packed is None

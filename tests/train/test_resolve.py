@@ -104,3 +104,9 @@ def test_only_an_engine_that_is_not_exact_is_corrected_unless_the_recipe_says_so
     assert resolve(config, exact_engine=False).correction is token_truncated
     named = config.model_copy(update={"correction": "token_masked"})
     assert resolve(named).correction is resolve(named, exact_engine=False).correction is token_masked
+
+
+@pytest.mark.parametrize(("precision", "correction"), [("fp32", uncorrected), ("bf16", token_truncated)])
+def test_the_local_engine_is_exact_in_fp32(precision, correction):
+    found = resolved(model={"path": "tiny", "device": "cpu", "precision": precision})
+    assert found.correction is correction
