@@ -7,6 +7,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as groupwise/cli.py sets it, 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -30,9 +31,12 @@ WITHOUT = ("onednn", "shared_cache", "stream", "recompute", "kept_layers")
 the update; computing again what is cheap; keeping anything but the layers' inputs for the backward pass."""
 
 
-def load(model: str, device: str, *, without: Sequence[str] = ()) -> Policy:
-    """The policy, with a tokenizer that knows no end token: every output is as long as its task says."""
-    config = ModelConfig(path=model, device=device, products="torch" if "onednn" in without else "auto")
+def load(model: str, device: str, *, without: Sequence[str] = (), **settings: Any) -> Policy:
+    """The policy, with a tokenizer that knows no end token: every output is as long as its task says.
+
+    settings: further ones of the recipe's section `model`."""
+    products = "torch" if "onednn" in without else "auto"
+    config = ModelConfig(path=model, device=device, products=products, **settings)
     tokenizer = load_tokenizer(config)
     endless = replace(tokenizer, template=replace(tokenizer.template, end_tokens=frozenset()))
     policy = load_policy(config, endless)
@@ -73,7 +77,9 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequen
     sampling = Sampling(max_new_tokens=case.limit)
     reference = None
     if case.beta:
-        reference = load_policy(ModelConfig(path=policy.tokenizer.source, device=policy.device.type), policy.tokenizer)
+        precision = "bf16" if policy.precision == torch.bfloat16 else "fp32"
+        alike = ModelConfig(path=policy.tokenizer.source, device=policy.device.type, precision=precision)
+        reference = load_policy(alike, policy.tokenizer)
         reference.model.requires_grad_(False)
     optimizer = make_optimizer(policy, config)
     sampler = replace(policy, question_once=True) if "stream" in without else policy
@@ -126,12 +132,13 @@ def main() -> None:
     words = parser(__doc__)
     words.add_argument("--steps", type=int, default=1)
     words.add_argument("--without", default="", help=f"parts left out, of {', '.join(WITHOUT)}")
+    words.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the products")
     arguments = words.parse_args()
     torch.set_num_threads(arguments.threads)
     without = [part for part in arguments.without.split(",") if part]
     if unknown := set(without) - set(WITHOUT):
         words.error(f"--without: {', '.join(sorted(unknown))} is not one of {', '.join(WITHOUT)}")
-    policy = load(arguments.model, arguments.device, without=without)
+    policy = load(arguments.model, arguments.device, without=without, precision=arguments.precision)
     run(policy, case_of(arguments), steps=arguments.steps, threads=arguments.threads, without=without)
 
 

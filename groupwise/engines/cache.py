@@ -182,7 +182,7 @@ class _Turn:
         self._place[order] = slots[order] * width + number
         in_order = torch.arange(self._rows, device=slots.device)
         self._in_order = len(counts) * width == self._rows and bool((self._place == in_order).all())
-        self._hidden: dict[int | None, tuple[Tensor | None, Tensor | None]] = {}
+        self._hidden: dict[tuple[int | None, int, int], tuple[Tensor | None, Tensor | None]] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         newest = key[0].transpose(0, 1), value[0].transpose(0, 1)
@@ -190,9 +190,7 @@ class _Turn:
         asked = self._cache.asked[layer]
         rows, heads, kinds, repeats = self._rows, query.shape[1], key.shape[1], query.shape[1] // key.shape[1]
         questions = len(self._members)
-        if form.window not in self._hidden:  # the same in every layer
-            self._hidden[form.window] = self._unseen(asked.keys.shape[2], form.window)
-        hidden_far, hidden_near = self._hidden[form.window]
+        hidden_far, hidden_near = self._unseen(asked.keys.shape[2], form.window, kinds, repeats)
         q = (query[0].transpose(0, 1) * form.scaling).reshape(rows, kinds, repeats, -1)
         # flatten: matmul() of four dimensions copies the cache, bmm() of three reads it where it is
         far = _Softmax(
@@ -200,14 +198,14 @@ class _Turn:
             asked.keys[:questions].flatten(0, 1),
             asked.values[:questions].flatten(0, 1),
             form.cap,
-            None if hidden_far is None else hidden_far.repeat_interleave(kinds, 0).repeat_interleave(repeats, 1),
+            hidden_far,
         )
         near = _Softmax(
             q.flatten(0, 1),
             own.keys[:rows, :, : self._own].flatten(0, 1),
             own.values[:rows, :, : self._own].flatten(0, 1),
             form.cap,
-            None if hidden_near is None else hidden_near.repeat_interleave(kinds, 0)[:, None],
+            hidden_near,
         )
         by_row = self._to_rows(torch.cat([far.mixed, far.top, far.total], -1), kinds, repeats)
         mixed, top, total = by_row.split([far.mixed.shape[-1], 1, 1], -1)
@@ -229,16 +227,25 @@ class _Turn:
         spread = spread.reshape(questions * width, kinds, repeats, -1)
         return (spread if self._in_order else spread[self._place]).flatten(0, 1)
 
-    def _unseen(self, columns: int, window: int | None) -> tuple[Tensor | None, Tensor | None]:
-        """[Q, g, columns] of the question and [R, own], True where a row does not see; None if every row sees all."""
-        asked, lengths = self._asked_lengths[:, None], self._cache.lengths[:, None]
-        places = torch.arange(columns, device=asked.device)
-        own_places = torch.arange(self._own, device=asked.device)
-        far, near = places >= asked, own_places > lengths
-        if window is not None:  # the row's new token stands at asked + lengths
-            far = far | (asked + lengths - places >= window)
-            near = near | (lengths - own_places >= window)
-        return far[self._members] if bool(far.any()) else None, near if bool(near.any()) else None
+    def _unseen(
+        self, columns: int, window: int | None, kinds: int, repeats: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """[Q K, g repeats, columns] of the question and [R K, 1, own], True where a row does not see; None if every row
+        sees all. Made once a turn, since layers are alike."""
+        known = (window, kinds, repeats)
+        if known not in self._hidden:
+            asked, lengths = self._asked_lengths[:, None], self._cache.lengths[:, None]
+            places = torch.arange(columns, device=asked.device)
+            own_places = torch.arange(self._own, device=asked.device)
+            far, near = places >= asked, own_places > lengths
+            if window is not None:  # the row's new token stands at asked + lengths
+                far = far | (asked + lengths - places >= window)
+                near = near | (lengths - own_places >= window)
+            self._hidden[known] = (
+                far[self._members].repeat_interleave(kinds, 0).repeat_interleave(repeats, 1) if far.any() else None,
+                near.repeat_interleave(kinds, 0)[:, None] if near.any() else None,
+            )
+        return self._hidden[known]
 
 
 class _Softmax:

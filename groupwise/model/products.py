@@ -153,7 +153,7 @@ class _LinearProduct(torch.autograd.Function):
 @contextmanager
 def gradients_in_place() -> Iterator[None]:
     """While it holds, a backward pass adds to gradients that are there already slice by slice, and a weight as large as
-    a last layer never has a second one beside it. Not for `autograd.grad`, which would find none."""
+    a last layer never has a second one beside it. Not for `autograd.grad` or hooks on the weight, which see none."""
     global _in_place
     before, _in_place = _in_place, True
     try:
