@@ -199,7 +199,7 @@ def _parts(lengths: dict[int, int], room: int) -> list[list[int]]:
     one sets the peak of memory; what is longer by itself stands alone."""
     alone = [[name] for name, length in lengths.items() if length > room]
     fitting = sorted((name for name, length in lengths.items() if length <= room), key=lambda name: -lengths[name])
-    count = -(-sum(lengths[name] for name in fitting) // max(1, room))
+    count = max(min(1, len(fitting)), -(-sum(lengths[name] for name in fitting) // max(1, room)))
     while True:
         parts: list[list[int]] = [[] for _ in range(count)]
         held = [0] * count

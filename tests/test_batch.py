@@ -113,6 +113,11 @@ def test_only_what_is_too_long_stands_alone():
     assert [rows.tolist() for rows in pieces] == [[0], [1, 2, 3, 4]]
 
 
+def test_outputs_without_tokens_are_in_a_piece_too():
+    rollouts = Rollouts.of([made.group([made.output([5, 6], []) for _ in range(3)], [0.0] * 3)])
+    assert [rows.tolist() for rows in microbatches(rollouts, 8, question_once=True)] == [[0, 1, 2]]
+
+
 def test_outputs_of_like_length_go_together():
     # rows of 2, 11, 3 and 12 tokens
     outputs = [made.output([3], [4] * n) for n in (1, 10, 2, 11)]

@@ -58,7 +58,7 @@ def packed_weights(model: nn.Module, precision: torch.dtype = torch.float32) -> 
     precision: of the copies and of their products, fp32 or bf16.
     """
     layers = [m for m in model.modules() if isinstance(m, OneDnnLinear) and m.weight.dtype == torch.float32]
-    if precision == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if layers and precision == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         layers = []
     try:
         for layer in layers:

@@ -53,7 +53,8 @@ def objective_of(row: Preset) -> Objective:
 
 
 def resolve_recipe(recipe: Recipe) -> Objective:
-    """The recipe's objective. Raises ConfigError if its parts cannot work together, or not in its stage."""
+    """The recipe's objective. Raises ConfigError if its parts cannot work together, or not in its stage; ModelError if
+    there is no such device."""
     engine = registry.load(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
     fp32 = pick_precision(recipe.model.precision, pick_device(recipe.model.device)) == torch.float32
     objective = resolve(recipe.objective, exact_engine=engine.exact and fp32)

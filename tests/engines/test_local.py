@@ -203,23 +203,19 @@ def test_diverged_weights_stop_the_run(greedy, tmp_path, tiny_folder):
         LocalEngine(policy).generate(tasks(), replace(SAMPLING, greedy=greedy))
 
 
-def test_with_bf16_products_each_question_is_still_kept_once(policy, caplog):
+def test_with_bf16_products_each_question_is_still_kept_once(tmp_path, tiny_folder, caplog):
     """Large logits: in bf16 what is the same in fp32 differs by more than a nat."""
-    half = replace(policy, precision=torch.bfloat16)
-    head = policy.model.get_output_embeddings().weight
+    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
     with torch.no_grad():
-        head *= 100
-    try:
-        engine = LocalEngine(half)
-        outputs = engine.generate(tasks(), replace(SAMPLING, temperature=100.0))
-    finally:
-        with torch.no_grad():
-            head /= 100
+        policy.model.get_output_embeddings().weight *= 100
+    half, sampling = replace(policy, precision=torch.bfloat16), replace(SAMPLING, temperature=100.0)
+    engine = LocalEngine(half)
+    outputs = engine.generate(tasks(), sampling)
     assert engine.shared
     assert not caplog.records
     rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
     mask = rollouts.output_mask
-    scored = half.logprobs(rollouts, mask, sampling=SAMPLING).logprobs
+    scored = half.logprobs(rollouts, mask, sampling=sampling).logprobs
     gap = (scored - rollouts.sampled_logprobs)[mask].abs()
     assert 1e-4 < gap.max() < 0.2
 
