@@ -81,8 +81,8 @@ class LocalEngine:
                     task = int(rows.task[row])
                     missing[task] -= 1
                     if not missing[task]:
-                        own = np.flatnonzero(rows.task == task)
-                        outputs[task] = [self._output(tasks[task], rows, int(row), policy_version) for row in own]
+                        own = rows.of_task(task)
+                        outputs[task] = [self._output(tasks[task], rows, row, policy_version) for row in own]
                         finished(task, outputs[task])
         return outputs
 

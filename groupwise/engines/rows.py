@@ -19,7 +19,9 @@ class Rows:
     def __init__(self, tasks: Sequence[Task], sampling: Sampling) -> None:
         self.sampling = sampling
         self._tasks = tasks
-        self.task = np.array([index for index, task in enumerate(tasks) for _ in task.streams], dtype=np.int64)
+        counts = [len(task.streams) for task in tasks]
+        self.task = np.repeat(np.arange(len(tasks), dtype=np.int64), counts)
+        self._begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._streams = np.array([key for task in tasks for key in task.streams], dtype=np.uint64)
         limits = [limit for task in tasks for limit in (task.limits or [sampling.max_new_tokens] * len(task.streams))]
         assert len(limits) == len(self.task), "a limit for each output"
@@ -31,6 +33,10 @@ class Rows:
 
     def question(self, row: int) -> tuple[int, ...]:
         return self._tasks[self.task[row]].question_tokens
+
+    def of_task(self, task: int) -> range:
+        """The rows of a task, in the order of its streams."""
+        return range(int(self._begins[task]), int(self._begins[task + 1]))
 
     def entering_order(self) -> np.ndarray:
         """Questions of like length near each other; it changes no output, each has a stream of its own."""

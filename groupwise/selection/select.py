@@ -5,8 +5,9 @@ What is drawn by the seed is drawn by hashed names: a draw does not depend on th
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import ceil
 from statistics import fmean
 
@@ -61,8 +62,11 @@ class Selection:
     fallen: dict[str, int]
 
 
-def select(sampled: Sequence[Sampled], config: RejectionConfig, *, seed: int, contaminated: Contaminated) -> Selection:
-    """The outputs that the recipe keeps. Two questions that ask the same, up to spacing, are one."""
+def select(sampled: Iterable[Sampled], config: RejectionConfig, *, seed: int, contaminated: Contaminated) -> Selection:
+    """The outputs that the recipe keeps. Two questions that ask the same, up to spacing, are one.
+
+    sampled: one after another, so that only what is kept is held; those that ask the same stand side by side.
+    """
     fallen = Counter[str]()
     found: list[Kept] = []
     for one in _merged(sampled):
@@ -106,15 +110,12 @@ def drawn(seed: int, purpose: str, name: str) -> bytes:
     return hashlib.blake2b(f"{seed}/{purpose}/{name}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _merged(sampled: Iterable[Sampled]) -> list[Sampled]:
-    """The questions, those that ask the same as one, in the order of their first."""
-    found: dict[str, Sampled] = {}
-    for one in sampled:
-        before = found.get(one.question.fingerprint)
-        found[one.question.fingerprint] = (
-            one if before is None else Sampled(before.question, before.candidates + one.candidates)
-        )
-    return list(found.values())
+def _merged(sampled: Iterable[Sampled]) -> Iterator[Sampled]:
+    """The questions, neighbours that ask the same as one."""
+    for _, same in groupby(sampled, key=lambda one: one.question.fingerprint):
+        first, *others = same
+        more = (candidate for other in others for candidate in other.candidates)
+        yield Sampled(first.question, (*first.candidates, *more))
 
 
 def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:

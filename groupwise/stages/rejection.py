@@ -5,9 +5,10 @@ the record alone. The file is what `stage: sft` reads: for the same model (DeepS
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from groupwise import registry
 from groupwise.config import Recipe, UpdateConfig
-from groupwise.data import Group, Message, Output, Reward
+from groupwise.data import Group, Message, Output, Question, Reward
 from groupwise.envs.base import load_questions
 from groupwise.envs.turns import in_order
 from groupwise.errors import ConfigError, RewardLimitError, RunError
@@ -80,6 +81,26 @@ class Gathered:
     mixed: list[dict[str, Any]]
 
 
+@dataclass
+class Count:
+    """What passed by on its way to the selection: questions, outputs, how many were judged, and were right."""
+
+    questions: int = 0
+    outputs: int = 0
+    judged: int = 0
+    right: int = 0
+
+    def of(self, sampled: Iterable[Sampled]) -> Iterator[Sampled]:
+        """The same questions, counted."""
+        for one in sampled:
+            judged = [candidate.right for candidate in one.candidates if candidate.right is not None]
+            self.questions += 1
+            self.outputs += len(one.candidates)
+            self.judged += len(judged)
+            self.right += sum(judged)
+            yield one
+
+
 def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Gathered:
     """Samples what is not yet on record, selects, and writes the examples beside the record. Raises GroupwiseError."""
     check(recipe)
@@ -111,10 +132,11 @@ def gather(run: Collection, material: Material) -> Gathered:
     """
     recipe, config, target = run.recipe, run.recipe.rejection, run.folder / FILE
     assert config is not None
+    count = Count()
     with closing(open_record(run.folder)) as record:
-        sampled = sampled_of(record, recipe)
         seconds, tokens = (_total(record, name) for name in ("time/step", "tokens/sampled"))
-    selection = select(sampled, config, seed=recipe.seed, contaminated=material.contaminated)
+        sampled = count.of(sampled_of(record, recipe))
+        selection = select(sampled, config, seed=recipe.seed, contaminated=material.contaminated)
     if not selection.kept:
         target.unlink(missing_ok=True)
         raise _nothing_kept(run.folder, selection)
@@ -124,8 +146,6 @@ def gather(run: Collection, material: Material) -> Gathered:
     rows = [row_of_kept(kept, made) for kept in selection.kept]
     rows += [row_of_example(example, part.source) for part in mixed for example in part.examples]
     write_lines(target, lines(rows, seed=recipe.seed))
-    candidates = [candidate for one in sampled for candidate in one.candidates]
-    judged = [candidate.right for candidate in candidates if candidate.right is not None]
     quarters = Counter(kept.quarter for kept in selection.kept if kept.quarter is not None)
     return Gathered(
         folder=run.folder,
@@ -133,9 +153,9 @@ def gather(run: Collection, material: Material) -> Gathered:
         steps=run.steps,
         seconds=seconds,
         tokens=int(tokens),
-        questions=len(sampled),
-        outputs=len(candidates),
-        right=fmean(judged) if judged else None,
+        questions=count.questions,
+        outputs=count.outputs,
+        right=count.right / count.judged if count.judged else None,
         not_kept=selection.fallen,
         kept=len(selection.kept),
         kept_questions=len({kept.question.fingerprint for kept in selection.kept}),
@@ -153,21 +173,21 @@ def gather(run: Collection, material: Material) -> Gathered:
     )
 
 
-def sampled_of(record: Record, recipe: Recipe) -> list[Sampled]:
-    """The questions of a record with their outputs, in the order in which they were asked."""
-    questions = {question.id: question for question in record.questions("train")}
-    groups: dict[tuple[int, int], list[Candidate]] = {}
-    for found in record.outputs():
-        candidate = _candidate(
-            recipe,
-            found.question_id,
-            found.output,
-            found.reward,
-            step=found.step,
-            sample=found.sample,
+def sampled_of(record: Record, recipe: Recipe) -> Iterator[Sampled]:
+    """The questions of a record with their outputs, one after another, in the order in which they were asked.
+
+    A question that asks the same as an earlier one comes with that one. Only one question's outputs are held.
+    """
+    alike: dict[str, list[Question]] = {}
+    for question in record.questions("train"):
+        alike.setdefault(question.fingerprint, []).append(question)
+    for question in chain.from_iterable(alike.values()):
+        own = tuple(
+            _candidate(recipe, question.id, found.output, found.reward, step=found.step, sample=found.sample)
+            for found in record.outputs(question=question.id)
         )
-        groups.setdefault((found.step, found.group_index), []).append(candidate)
-    return [Sampled(questions[own[0].question_id], tuple(own)) for own in groups.values()]
+        if own:
+            yield Sampled(question, own)
 
 
 def selection_metrics(recipe: Recipe, groups: Sequence[Group], material: Material) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from groupwise.engines.base import stream, uniforms
+from groupwise.data import Sampling
+from groupwise.engines.base import Task, stream, uniforms
+from groupwise.engines.rows import Rows
 from tests.close import close
 
 
@@ -63,3 +65,10 @@ def test_any_question_id_has_a_stream():
     assert len(set(keys)) == len(ids)
     assert all(0 <= key < 2**64 for key in keys)
     assert close(uniforms(np.array(keys, dtype=np.uint64), 0) < 1, [1.0] * len(ids))
+
+
+def test_the_rows_of_a_task_are_those_of_its_streams():
+    tasks = [Task((1,), streams) for streams in ((7, 8, 9), (), (5,), (6, 4))]
+    rows = Rows(tasks, Sampling(max_new_tokens=2))
+    assert [list(rows.of_task(task)) for task in range(4)] == [[0, 1, 2], [], [3], [4, 5]]
+    assert all(rows.task[row] == task for task in range(4) for row in rows.of_task(task))

@@ -13,12 +13,15 @@ import pytest
 import transformers
 
 from groupwise.config import ModelConfig, read_recipe
+from groupwise.data import Group, Message, Question
 from groupwise.envs.base import load_questions
 from groupwise.envs.examples import read_examples
 from groupwise.model.tokenizer import load_tokenizer
-from groupwise.record import list_runs, open_record
+from groupwise.record import Recorder, list_runs, open_record
+from groupwise.stages.rejection import Count, sampled_of
 from tests.command import groupwise
 from tests.project.sources import ROOT
+from tests.record.recorded_steps import group, write
 
 RECIPE = ROOT / "recipes" / "rejection.yaml"
 OWN = ROOT / "tests" / "train" / "user_rewards.py"
@@ -314,3 +317,24 @@ def test_a_question_that_no_answer_may_follow_is_refused_before_sampling(tmp_pat
     done = groupwise("train", *recipe, *own, "--run", tmp_path / "run")
     assert (done.code, "question 'q:1': turn 2 of role 'user' behind a turn of role 'user'" in done.err) == (2, True)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_record_is_read_a_question_at_a_time_and_those_that_ask_the_same_side_by_side(tmp_path):
+    asked = {"a": "7>", "b": "8>", "c": " 7>\n"}
+    groups = [
+        Group(Question(key, (Message("user", text),)), group(0, (1.0, 0.0), text=key).samples)
+        for key, text in asked.items()
+    ]
+    with closing(Recorder.create(tmp_path, {})) as recorder:
+        write(recorder, 0, groups[:2])
+        write(recorder, 1, groups[2:])
+    with closing(open_record(tmp_path)) as record:
+        outputs = record.outputs
+        read = []
+        record.outputs = lambda **one: (read.append(one["question"]), outputs(**one))[1]
+        count = Count()
+        found = count.of(sampled_of(record, read_recipe(RECIPE)))
+        assert next(found).question.id == "a"
+        assert read == ["a"]
+        assert [one.question.id for one in found] == ["c", "b"]
+    assert (count.questions, count.outputs) == (3, 6)
