@@ -152,7 +152,8 @@ class UpdateConfig(Section):
     updates_per_rollout: int = Field(default=1, ge=1)
     """mu, passes over the outputs of one rollout."""
     outputs_per_update: int | None = Field(default=None, ge=1)
-    """Outputs per optimizer step; None: all of the rollout's in one."""
+    """Outputs per optimizer step at most; steps of one pass differ by one output at most; None: all of the rollout's in
+    one."""
     tokens_per_microbatch: int | None = Field(default=None, ge=1)
     """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
     16384 on a GPU."""

@@ -54,13 +54,14 @@ def mcts(
     engine: Engine,
     guide: RewardSet,
     settings: Settings,
+    trained: int = 0,
 ) -> dict[int, list[Found]]:
     """Monte-Carlo tree search with PUCT: after 1, 2, 4 .. n simulations the answer to each question.
 
     A simulation walks to a leaf, samples `width` next steps there unless it is finished, has the guide score them, and
     backs up the leaf's own score as a mean. The answer is `Tree.answer`; a partial one is gone on with to its end,
-    which costs its tokens and leaves the tree as it is. guide: one reward function. Raises RewardLimitError if it
-    failed on too many partial outputs.
+    which costs its tokens and leaves the tree as it is. guide: one reward function. trained: steps that the
+    policy has done, for it. Raises RewardLimitError if it failed on too many partial outputs.
     """
     sampler = _Sampler(recipe, tokenizer, engine, settings)
     all_asked = [_asked(question, tokenizer, settings) for question in questions]
@@ -74,7 +75,7 @@ def mcts(
             for i in growing
         ]
         continued = sampler.continued(places, to_the_end=False)
-        scores = _scores(recipe, guide, places, [outputs for outputs, _ in continued], tokenizer)
+        scores = _scores(recipe, guide, places, [outputs for outputs, _ in continued], tokenizer, trained)
         for index, place, (outputs, tokens), values in zip(growing, places, continued, scores, strict=True):
             spent[index] += tokens
             place.asked.tree.expand(place.node, [sampler.step(o, v) for o, v in zip(outputs, values, strict=True)])
@@ -163,12 +164,13 @@ def _scores(
     places: Sequence[_Place],
     outputs: Sequence[Sequence[Output]],
     tokenizer: ChatTokenizer,
+    trained: int,
 ) -> list[list[float]]:
     """The guide's value of each output. Where it has none to give, an output is worth what its siblings are in the
     mean; if it has none of them either, what the output was worth before this step."""
     questions = [place.asked.question for place, some in zip(places, outputs, strict=True) for _ in some]
     flat = [output for some in outputs for output in some]
-    rewards = guide.score(questions, flat, step=STREAMS_STEP, decode=tokenizer.decode) if flat else []
+    rewards = guide.score(questions, flat, step=trained, decode=tokenizer.decode) if flat else []
     check_failures(rewards, recipe.run.failed_rewards_limit)
     said = iter([_value(reward) for reward in rewards])
     values = []

@@ -158,17 +158,24 @@ def _measured(
 ) -> _Measured:
     policy = load_policy(subject.config, tokenizer)
     engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
+    step = subject.steps or 0
     found = evaluate(
-        recipe, asked.questions, tokenizer=tokenizer, engine=engine, rewards=rewards, samples=wanted.samples
+        recipe, asked.questions, tokenizer=tokenizer, engine=engine, rewards=rewards, samples=wanted.samples, step=step
     )
     searched = {}
     if guide is not None and wanted.search is not None:
         search = registry.load(registry.SEARCHES, wanted.search.method)
         by_simulations = search(
-            recipe, asked.questions, tokenizer=tokenizer, engine=engine, guide=guide, settings=wanted.search
+            recipe,
+            asked.questions,
+            tokenizer=tokenizer,
+            engine=engine,
+            guide=guide,
+            settings=wanted.search,
+            trained=step,
         )
         for simulations, answers in by_simulations.items():
-            scored = score(rewards, asked.questions, [[answer.output] for answer in answers], step=0)
+            scored = score(rewards, asked.questions, [[answer.output] for answer in answers], step=step)
             searched[simulations] = [(sample, answer.tokens) for [sample], answer in zip(scored, answers, strict=True)]
     return _Measured(subject, _template(subject, tokenizer), found, searched)
 

@@ -38,6 +38,11 @@ def reads(function: Callable[..., Tensor]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
+def reads_rewards(function: Callable[..., Tensor]) -> bool:
+    """True if a function names a reward of any kind: then an output without one teaches it nothing."""
+    return any("reward" in name for name in reads(function))
+
+
 def called(function: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
     """The function of those inputs that it names. KeyError for one that is not there."""
     return function(**{name: inputs[name] for name in reads(function)})

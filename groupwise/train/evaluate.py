@@ -47,9 +47,11 @@ def evaluate(
     engine: Engine,
     rewards: RewardSet,
     samples: int,
+    step: int = 0,
 ) -> Evaluation:
     """Answers each question greedily, and `samples` times at the recipe's sampling settings, and scores the answers.
 
+    step: steps that the policy has done, for the reward functions.
     figures: accuracy, low, high, n (greedy, Wilson's 95 % interval); formed (with its own low, high); length (tokens);
     truncated (share); unjudged, the answers whose reward failed or abstained, left out of n; reward/<label>, the mean
     of each reward function over the greedy answers that it gave a value; and for sampled answers mean@k, pass@j
@@ -60,7 +62,14 @@ def evaluate(
         if count:
             sampling = recipe.rollout.sampling(greedy=greedy)
             found[greedy] = answered(
-                recipe, questions, tokenizer=tokenizer, engine=engine, rewards=rewards, sampling=sampling, count=count
+                recipe,
+                questions,
+                tokenizer=tokenizer,
+                engine=engine,
+                rewards=rewards,
+                sampling=sampling,
+                count=count,
+                step=step,
             )
     greedy_answers = tuple(group[0] for group in found[True])
     values = greedy_values(recipe, greedy_answers)
@@ -132,6 +141,7 @@ def answered(
     rewards: RewardSet,
     sampling: Sampling,
     count: int,
+    step: int = 0,
 ) -> list[tuple[Sample, ...]]:
     """`count` scored answers to each question. Raises RewardLimitError if too many rewards failed."""
     tasks = [
@@ -142,7 +152,7 @@ def answered(
         for q in questions
     ]
     outputs = engine.generate(tasks, sampling)
-    scored = score(rewards, questions, outputs, step=STREAMS_STEP)
+    scored = score(rewards, questions, outputs, step=step)
     check_failures([sample.reward for group in scored for sample in group], recipe.run.failed_rewards_limit)
     return scored
 

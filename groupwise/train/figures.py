@@ -104,17 +104,20 @@ def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:
 
 
 def output_advantages(rollout: Rollout, batch: Batch) -> list[list[float | None]]:
-    """A_i of each sample, group by group: the mean over its tokens; None for an output without a reward or not kept."""
+    """A_i of each sample, group by group: the mean over its tokens; None for an output that has none or was not kept."""
     drawn = batch.rollouts.output_mask
     counts = drawn.sum(1).clamp(min=1)
     means = (torch.where(drawn, batch.advantages, 0.0).sum(1) / counts).tolist()
+    learned = batch.mask.any(1).tolist()
     kept = range(len(rollout.groups)) if rollout.kept is None else rollout.kept
     starts = dict(
         zip(kept, accumulate((len(rollout.groups[index].samples) for index in kept), initial=0), strict=False)
     )
     return [
         [
-            None if value is None or index not in starts else means[starts[index] + place]
+            None
+            if index not in starts or (value is None and not learned[starts[index] + place])
+            else means[starts[index] + place]
             for place, value in enumerate(group.rewards)
         ]
         for index, group in enumerate(rollout.groups)

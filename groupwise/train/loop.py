@@ -191,6 +191,7 @@ def _evaluated(run: Run, name: str, progress: Progress, measure: Callable[[], di
                 engine=run.engine,
                 rewards=run.rewards,
                 samples=run.recipe.evaluate.samples,
+                step=run.step,
             )
             figures, answers = figures | result.figures, result.answers
     if figures:

@@ -12,7 +12,7 @@ from groupwise.errors import RewardError
 from groupwise.model.critic import Critic
 from groupwise.model.policy import Policy
 from groupwise.objective.correction import uncorrected
-from groupwise.objective.surrogate import Objective, called, reads
+from groupwise.objective.surrogate import Objective, called, reads, reads_rewards
 from groupwise.objective.token_advantage import gae, token_rewards
 from groupwise.train.companions import Companions
 
@@ -35,10 +35,13 @@ def make_batch(
 
     truncated: [B], outputs to leave out of the update; they stay in their group's mean. reward_weights: K, those of
     `rollouts.reward_parts`. With one update per rollout pi_old is pi and the ratio is 1 by construction; where it is
-    needed, an exact engine's own log-probabilities are pi_old's, and any other's are computed here.
+    needed, an exact engine's own log-probabilities are pi_old's, and any other's are computed here. An output without a
+    reward is left out, unless neither the advantage nor a critic reads rewards (distillation).
     Raises RewardError if the advantage reads step rewards and no function gave any.
     """
-    drawn = rollouts.output_mask & ~rollouts.rewards.isnan()[:, None]
+    drawn = rollouts.output_mask
+    if reads_rewards(objective.advantage) or companions.critic is not None:
+        drawn = drawn & ~rollouts.rewards.isnan()[:, None]
     mask = drawn & ~truncated[:, None]
     tokens, wanted = microbatch_tokens(policy, config), reads(objective.advantage)
     on_policy = config.updates_per_rollout == 1 and (config.outputs_per_update or len(mask)) >= len(mask)

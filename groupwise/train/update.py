@@ -80,7 +80,7 @@ def update_policy(
     step: int,
     critic: Critic | None = None,
 ) -> Tally:
-    """mu passes over the batch, one optimizer step per `outputs_per_update` outputs (Algorithm 1, lines 10 and 11).
+    """mu passes over the batch, one optimizer step per `outputs_per_update` outputs at most (Algorithm 1, lines 10 and 11).
 
     The gradient does not depend on how an update is cut into micro-batches: sums are divided by the whole update's
     denominators. Outputs whose every term is 0 (no advantage, no KL or entropy term, no critic) are left out of the
@@ -142,12 +142,14 @@ def bounded_step(
 
 
 def _updates(outputs: int, config: UpdateConfig, *, seed: int, step: int) -> Iterator[Tensor]:
-    """Rows of each optimizer step: mu shuffled passes, cut into `outputs_per_update`."""
-    size = config.outputs_per_update or outputs
+    """Rows of each optimizer step: mu shuffled passes, each in as few parts of at most `outputs_per_update` as can be.
+
+    The parts are of like size, one output apart at most: a small rest would move the weights as far as a whole one.
+    """
+    parts = -(-outputs // (config.outputs_per_update or outputs))
     for number in range(config.updates_per_rollout):
         order = np.random.default_rng([seed, step, number]).permutation(outputs)
-        for start in range(0, outputs, size):
-            yield torch.from_numpy(order[start : start + size])
+        yield from map(torch.from_numpy, np.array_split(order, parts))
 
 
 def _pieces(

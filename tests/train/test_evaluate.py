@@ -25,6 +25,10 @@ def judge(text, question):
     return None if text == "abstain" else float(text == question.answer)
 
 
+def global_step(prompts, completions, trainer_state):
+    return [float(trainer_state.global_step)] * len(completions)
+
+
 class Scripted:
     """An engine whose answers are written down: greedy ones by question, sampled ones by question and stream."""
 
@@ -146,3 +150,25 @@ def test_every_evaluation_draws_from_the_same_streams(evaluated):
     assert engines[0].tasks == engines[1].tasks
     streams = [key for tasks in engines[0].tasks[1:] for task in tasks for key in task.streams]
     assert len(set(streams)) == 8
+
+
+def test_reward_functions_are_told_the_step_that_the_policy_has_done(tokenizer):
+    recipe = recipe_from(
+        {
+            "model": {"path": "tiny"},
+            "questions": {"source": "arithmetic"},
+            "rewards": [{"function": f"{OWN}:global_step", "name": "step"}],
+            "update": {"steps": 1},
+        }
+    )
+    with RewardSet(recipe.rewards) as rewards:
+        found = evaluate(
+            recipe,
+            QUESTIONS,
+            tokenizer=tokenizer,
+            engine=Scripted(["1"] * 4, [["1", "2"]] * 4),
+            rewards=rewards,
+            samples=2,
+            step=7,
+        )
+    assert {part.reward.parts["step"].value for part in (*found.greedy, *sum(found.sampled, ()))} == {7.0}

@@ -46,11 +46,12 @@ def groups():
     return [Group(asked[0], first), Group(asked[1], second)]
 
 
-def batch(made, advantages):
-    """The groups as a batch with one advantage an output, on each of its tokens."""
+def batch(made, advantages, *, rewarded=True):
+    """The groups as a batch with one advantage an output, on each of its tokens. rewarded: only those with a reward."""
     rollouts = Rollouts.of(made)
-    values = torch.where(rollouts.output_mask, torch.tensor(advantages)[:, None], 0.0)
-    return Batch(rollouts, rollouts.output_mask, values, old_logprobs=None, ref_logprobs=None)
+    mask = rollouts.output_mask & ~(rollouts.rewards.isnan() & rewarded)[:, None]
+    values = torch.where(mask, torch.tensor(advantages)[:, None], 0.0)
+    return Batch(rollouts, mask, values, old_logprobs=None, ref_logprobs=None)
 
 
 def test_reward_metrics():
@@ -90,6 +91,13 @@ def test_an_output_has_the_advantage_of_its_tokens_or_none_without_a_reward():
     )
     assert [[value is None for value in row] for row in found] == [[False, False, True]] * 2
     assert close(torch.tensor([row[:2] for row in found]), [[0.7, -0.7], [0.25, 0.5]])
+
+
+def test_an_advantage_that_reads_no_reward_is_shown_for_outputs_without_one():
+    made = groups()
+    learned = batch(made, [0.7, -0.7, 0.1, 0.25, 0.5, 0.2], rewarded=False)
+    found = output_advantages(Rollout(made, sample_seconds=1.0, reward_seconds=0.0), learned)
+    assert close(torch.tensor(found), [[0.7, -0.7, 0.1], [0.25, 0.5, 0.2]])
 
 
 def test_step_metrics():

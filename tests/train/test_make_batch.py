@@ -85,6 +85,22 @@ def test_a_teacher_raises_what_it_holds_likelier(policies):
     close(batch.advantages, torch.where(rollouts.output_mask, of_teacher - rollouts.sampled_logprobs, 0.0))
 
 
+def test_a_teacher_teaches_outputs_whose_reward_failed_and_others_are_left_out_as_before(policies):
+    policy, teacher = policies
+    rewards = REWARDS.clone()
+    rewards[[1, 4]] = torch.nan
+    objective = resolve(ObjectiveConfig(preset="distill"))
+    whole = batch_of(policy, rollouts_of(policy), objective, Companions(teacher=teacher))
+    for missing in (rewards, torch.full_like(rewards, torch.nan)):
+        rollouts = replace(rollouts_of(policy), rewards=missing)
+        found = batch_of(policy, rollouts, objective, Companions(teacher=teacher))
+        assert found.mask.equal(whole.mask)
+        assert found.advantages.equal(whole.advantages)
+        assert found.mask.any(1).all()
+    compared = batch_of(policy, replace(rollouts_of(policy), rewards=rewards), resolve(ObjectiveConfig(kl_coef=0)))
+    assert compared.mask.any(1).tolist() == [True, False, True, True, False, True]
+
+
 @pytest.mark.parametrize("kind", ["own", "shared"])
 def test_values_and_returns_are_fixed_before_the_update_and_a_warm_up_leaves_the_policy_alone(kind, policies):
     policy = policies[0]

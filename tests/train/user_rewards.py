@@ -24,9 +24,9 @@ def fails_on_calls(text, calls):
     return 0.0
 
 
-def signals_at_step(completions, trainer_state, at, number, once, **columns):
+def signals_at_step(prompts, completions, trainer_state, at, number, once, **columns):
     """0; in that step sends the run a signal, unless the file `once` says that it has."""
-    in_a_step = len(completions) > 1  # the check before the run asks about one output
+    in_a_step = len(completions) > 1 and len(set(map(str, prompts))) == 1  # else a check or an evaluation asks
     if in_a_step and trainer_state.global_step == at and not Path(once).exists():
         Path(once).touch()
         os.kill(os.getppid(), number)
