@@ -1,5 +1,6 @@
 """Text to token ids and back for one model: tokenizer, audited chat template, context. Loads no weights."""
 
+import logging
 import ssl
 import urllib.error
 import urllib.request
@@ -15,6 +16,9 @@ from groupwise.errors import ModelError
 from groupwise.model import conversation
 from groupwise.model import template as templates
 from groupwise.model.template import Template, audit
+from groupwise.model.traits import context
+
+log = logging.getLogger(__name__)
 
 NO_MODEL = "give a folder with config.json and *.safetensors, a hub name, or one of `groupwise list models`"
 HUB_SECONDS = 5.0
@@ -77,7 +81,7 @@ def load_tokenizer(
         tokenizer=tokenizer,
         template=audit(tokenizer, [generation, model_config], where=where),
         config=model_config,
-        context=_context(model_config),
+        context=_context(source, model_config),
     )
 
 
@@ -96,7 +100,7 @@ def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) 
             f"{where}: its tokenizer is not the policy's: {len(apart)} tokens differ, {apart[0]!r} for one",
             hint="take a model with the same vocabulary",
         )
-    return replace(ours, source=source, config=config, context=_context(config))
+    return replace(ours, source=source, config=config, context=_context(source, config))
 
 
 def _read(path: str, seed: int, where: str) -> tuple[str, Any, Any]:
@@ -113,8 +117,11 @@ def _read(path: str, seed: int, where: str) -> tuple[str, Any, Any]:
         raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
 
 
-def _context(config: Any) -> int:
-    return int(getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 2**31)
+def _context(source: str, config: Any) -> int:
+    tokens, why = context(config)
+    if why:
+        log.warning("%s: a question and its output may have %d tokens together, since its %s", source, tokens, why)
+    return tokens
 
 
 def first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from groupwise.config import Recipe
 from groupwise.objective.surrogate import Objective
+from groupwise.train.agreement import agreement_of
 from groupwise.train.companions import Companions, load_companions, reference_is_due, renew_reference
 from groupwise.train.loop import Summary, finish_step, run_steps
 from groupwise.train.progress import of_rollouts
@@ -53,6 +54,7 @@ def grpo_step(
             config=recipe.update,
             seed=recipe.seed,
             step=run.step,
+            agreement=agreement_of(run, rollout.groups),
         )
         seconds = time.perf_counter() - started
         return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)

@@ -11,6 +11,7 @@ import torch
 
 from groupwise.config import Recipe
 from groupwise.objective.surrogate import Objective
+from groupwise.train.agreement import agreement_of
 from groupwise.train.companions import Companions, load_companions, reference_is_due, renew_reference
 from groupwise.train.loop import Summary, finish_step, run_steps
 from groupwise.train.progress import of_rollouts
@@ -59,6 +60,7 @@ def ppo_step(
             seed=recipe.seed,
             step=run.step,
             critic=companions.critic,
+            agreement=agreement_of(run, rollout.groups),
         )
         seconds = time.perf_counter() - started
         return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)

@@ -17,6 +17,7 @@ from groupwise.model.policy import Policy
 from groupwise.objective.losses import Denominators
 from groupwise.objective.surrogate import Objective, Terms, policy_loss
 from groupwise.objective.value import value_loss
+from groupwise.train.agreement import Agreement
 from groupwise.train.make_batch import microbatch_tokens
 from groupwise.train.run import Run
 from groupwise.train.tally import Tally
@@ -79,13 +80,15 @@ def update_policy(
     seed: int,
     step: int,
     critic: Critic | None = None,
+    agreement: Agreement | None = None,
 ) -> Tally:
     """mu passes over the batch, one optimizer step per `outputs_per_update` outputs at most (Algorithm 1, lines 10 and 11).
 
     The gradient does not depend on how an update is cut into micro-batches: sums are divided by the whole update's
     denominators. Outputs whose every term is 0 (no advantage, no KL or entropy term, no critic) are left out of the
     passes but keep their place in the denominators. critic: learns from the same micro-batches, by the same optimizer;
-    during its warm-up the policy's own terms are left out.
+    during its warm-up the policy's own terms are left out. agreement: what the first optimizer step is held to
+    before it is taken; the later ones are of a policy that has moved. Raises RunError.
     """
     set_rates(optimizer, config, critic, step=step)
     warming = critic is not None and step < critic.config.warmup_steps
@@ -103,9 +106,13 @@ def update_policy(
             value = None if critic is None else _value_of(critic, piece, objective, denominators, tally)
             if not warming:
                 also = critic.on_states(piece.mask, value) if critic and value and critic.shared else None
-                _backward(policy, piece, objective, sampling, denominators, tally, also)
+                scored = _backward(policy, piece, objective, sampling, denominators, tally, also)
+                if agreement is not None and tally.updates == 0:
+                    agreement.add(piece.rollouts, scored, piece.mask)
             if critic and value and (warming or not critic.shared):
                 critic.backward(piece.rollouts, piece.mask, loss=value)
+        if agreement is not None and tally.updates == 0:
+            agreement.require()
         bounded_step(optimizer, config, tally, step=step, still=warming)
     return tally
 
@@ -174,8 +181,10 @@ def _backward(
     denominators: Denominators,
     tally: Tally,
     also: Callable[[Tensor], Tensor] | None,
-) -> None:
-    """Adds the gradient of the micro-batch's share of the loss to the weights' gradients; its figures to the tally."""
+) -> Tensor:
+    """Adds the gradient of the micro-batch's share of the loss to the weights' gradients; its figures to the tally.
+
+    Returns the policy's log-probabilities, [B, T] nats."""
     mask = piece.mask
 
     def terms(logprobs: Tensor, entropies: Tensor) -> Terms:
@@ -202,6 +211,7 @@ def _backward(
     )
     gap = scored.logprobs - piece.rollouts.sampled_logprobs
     tally.add(terms(*scored), entropies=scored.entropies, gap=gap, mask=mask)
+    return scored.logprobs
 
 
 def _value_of(
