@@ -5,16 +5,20 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from groupwise import __version__, registry
 from groupwise.errors import ConfigError, GroupwiseError
+from groupwise.listed import TITLES, listed
+from groupwise.places import OWN, asked_file, is_run, recipe_file, write_start
+from groupwise.usage import UsageError, told
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Reinforcement learning for language models by comparing each answer with its siblings.",
@@ -35,11 +39,15 @@ def main() -> None:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
-        app()
+        if code := app(standalone_mode=False):  # of --help and the like; the verbs return nothing
+            sys.exit(code)
+    except UsageError as error:
+        print(f"error: {told(error, sys.argv[1:])}", file=sys.stderr)
+        sys.exit(2)
     except GroupwiseError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,15 +62,31 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
-@app.command(epilog="Example: groupwise train recipes/tiny.yaml update.steps=5 --run runs/first")
+@app.command(epilog="Example: groupwise init mine")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; made if it is not there.")] = Path("."),
+) -> None:
+    """Write a recipe, questions and a reward to start from; nothing is overwritten."""
+    written = write_start(folder)
+    print(f"wrote {', '.join(written)} in {folder}")
+    print(f"train with: groupwise train{'' if folder == Path('.') else f' {quote(str(folder))}'}")
+
+
+@app.command(epilog="Example: groupwise train tiny update.steps=5 --run runs/first")
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A YAML recipe; with --resume the run's own if left out.")
+        str | None,
+        typer.Argument(
+            help=f"A recipe: a YAML file, a folder with {OWN}, or a shipped one (`groupwise list recipes`). "
+            f"Left out: ./{OWN}, or with --resume the run's own."
+        ),
     ] = None,
     overrides: Overrides = None,
     run: RunFolder = None,
@@ -74,7 +98,7 @@ def train(
     known = "see `groupwise runs`"
     source, words = _source("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
     settings = read_recipe(source, words)
-    folder = run or _new_folder(Path(settings.run.root), Path(source).stem)
+    folder = run or _new_folder(Path(settings.run.root), _name(source))
     stage = registry.load(registry.STAGES, settings.stage, "stage")
     summary = stage(settings, folder, resume=resume)
     from groupwise.train.report import print_report
@@ -82,9 +106,9 @@ def train(
     print_report(summary)
 
 
-@app.command(epilog="Example: groupwise compare recipes/tiny.yaml --presets grpo,rloo --seeds 0 update.steps=2")
+@app.command(epilog="Example: groupwise compare tiny --presets grpo,rloo --seeds 0 update.steps=2")
 def compare(
-    recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe, as for train.")],
     overrides: Overrides = None,
     presets: Annotated[
         str | None, typer.Option(help="Presets, separated by commas; see `groupwise list presets`.")
@@ -103,8 +127,8 @@ def compare(
 
     if resume and run is None:
         raise ConfigError("--resume without --run: which comparison?", hint="give its folder")
-    words = list(overrides or [])
-    folder = run or _new_folder(Path(read_recipe(recipe, words).run.root), f"{Path(recipe).stem}-compare")
+    words, recipe = list(overrides or []), recipe_file(recipe)
+    folder = run or _new_folder(Path(read_recipe(recipe, words).run.root), f"{_name(recipe)}-compare")
     plan = make_plan(recipe, words, presets=presets, variants=variant or [], seeds=seeds, folder=folder)
     found = comparison_of(plan, resume=resume)
     print(json_text(found.content) if as_json else found.text)
@@ -112,10 +136,11 @@ def compare(
         raise found.error
 
 
-@app.command(epilog="Example: groupwise pipeline recipes/pipeline.yaml measure={} --run runs/first")
+@app.command(epilog="Example: groupwise pipeline pipeline measure={} --run runs/first")
 def pipeline(
     recipe: Annotated[
-        str | None, typer.Argument(help="A YAML pipeline; with --resume the folder's own if left out.")
+        str | None,
+        typer.Argument(help="A YAML pipeline, or a shipped one; with --resume the folder's own if left out."),
     ] = None,
     overrides: Overrides = None,
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the pipeline; default: a new one.")] = None,
@@ -129,12 +154,12 @@ def pipeline(
 
     hint = "give its folder"
     source, words = _source("pipeline", recipe, overrides, run, resume=resume, own=FILE, what="pipeline", hint=hint)
-    plan = make_plan(source, words, folder=lambda file: run or _new_folder(Path(file.run.root), Path(source).stem))
+    plan = make_plan(source, words, folder=lambda file: run or _new_folder(Path(file.run.root), _name(source)))
     found = run_pipeline(plan, resume=resume)
     print(json_text(found.content) if as_json else found.text)
 
 
-@app.command("eval", epilog="Example: groupwise eval recipes/tiny.yaml --samples 4")
+@app.command("eval", epilog="Example: groupwise eval tiny --samples 4")
 def evaluate(
     source: Annotated[str, typer.Argument(help="A run directory (its last checkpoint), or a recipe (its model).")],
     overrides: Overrides = None,
@@ -156,6 +181,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
+    asked_file(source)  # before torch is loaded
     from groupwise.evaluate.measure import Wanted, evaluate_source
     from groupwise.evaluate.search import settings_of
     from groupwise.train.strict_json import json_text
@@ -191,19 +217,11 @@ def sample(
 
 @app.command("list", epilog="Example: groupwise list presets")
 def list_names(
-    table: Annotated[str, typer.Argument(help=f"One of: {', '.join(sorted(registry.TABLES))}.")],
+    title: Annotated[str, typer.Argument(metavar="TABLE", help=f"One of: {', '.join(TITLES)}.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List what a recipe may name: rewards, envs, presets, stages, engines, ..."""
-    if table not in registry.TABLES:
-        raise ConfigError(f"list {table!r}: no such table", hint=registry.nearest(table, registry.TABLES))
-    rows = {name: _first_doc_line(table, name) for name in sorted(registry.TABLES[table])}
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    width = max(map(len, rows))
-    for name, line in rows.items():
-        print(f"{name:<{width}}  {line}")
+    """List what a recipe may name or set: presets, rewards, recipes, settings, ..."""
+    print(listed(title, as_json=as_json))
 
 
 @app.command(epilog="Example: groupwise runs")
@@ -230,26 +248,6 @@ def runs(
         print(f"{run.path}  {run.state:<10} {run.stage} {run.model}  {done}/{run.steps} steps  {before} -> {after}")
 
 
-def _first_doc_line(table: str, name: str) -> str:
-    """What an entry is, from the source without importing it: `list` must not load torch."""
-    import ast
-    from importlib.util import find_spec
-
-    module, _, attribute = registry.TABLES[table][name].partition(":")
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        return ""
-    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == attribute for t in node.targets):
-            words = {k.arg: k.value for k in getattr(node.value, "keywords", [])}
-            told = [words[key].value for key in ("equation", "source") if isinstance(words.get(key), ast.Constant)]
-            return " · ".join(str(text) for text in told)
-    return ""
-
-
 def _source(
     verb: str,
     recipe: str | None,
@@ -270,12 +268,23 @@ def _source(
     if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
         words, recipe = [recipe, *words], None
     if recipe is not None:
-        return recipe, words
+        return recipe_file(recipe), words
     if not resume or run is None:
-        raise ConfigError(f"{verb}: no recipe given", hint=f"see `groupwise {verb} --help`, or add --run DIR --resume")
+        if verb == "train" and Path(OWN).is_file() and not is_run(Path(".")):
+            return OWN, words
+        hint = (
+            "`groupwise init` writes one, `groupwise train tiny` takes one that is shipped; or add --run DIR --resume"
+        )
+        raise ConfigError(f"{verb}: no recipe given, and no {OWN} here", hint=hint)
     if not (run / own).is_file():
         raise ConfigError(f"--run {run}: no {what} there to resume", hint=hint)
     return str(run / own), words
+
+
+def _name(recipe: str) -> str:
+    """What a run is called after its recipe: the file's name, or that of its folder if it is called as all are."""
+    path = Path(recipe)
+    return path.resolve().parent.name if path.name == OWN else path.stem
 
 
 def _new_folder(root: Path, name: str) -> Path:

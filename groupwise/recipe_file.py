@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from groupwise.errors import ConfigError
+from groupwise.places import beside
 
 Tree = dict[str, Any]
 
@@ -31,7 +32,7 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"recipe {str(path)!r}: no such file", hint="shipped recipes are in recipes/") from None
+        raise ConfigError(f"recipe {str(path)!r}: no such file", hint="see `groupwise list recipes`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {str(path)!r} cannot be read: {error}", hint="give a YAML text file") from None
     try:
@@ -39,8 +40,10 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"recipe {path} is not YAML: {error}", hint="check the indentation at that line") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"recipe {path} holds {type(tree).__name__}, not sections", hint="see recipes/tiny.yaml")
-    tree = _unshared(tree)
+        raise ConfigError(
+            f"recipe {path} holds {type(tree).__name__}, not sections", hint="`groupwise init` writes one"
+        )
+    tree = beside(_unshared(tree), path.parent)
     for override in overrides:
         _override(tree, override)
     return tree

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.errors import ConfigError
+from groupwise.names import VALUES, folded
 
 STAGES = {
     "grpo": "groupwise.stages.grpo:train",
@@ -30,6 +31,9 @@ FROM_EXAMPLES = ("sft", "reward_model", "preference")
 
 WITH_LORA = ("grpo", "ppo", "sft", "preference")
 """Stages that can train adapters in place of all weights."""
+
+PRESET_OF = {"ppo": "ppo"}
+"""The preset of a stage whose recipe names none, where it is not the usual one."""
 
 WITHOUT_UPDATE = ("rejection",)
 """Stages that change no weights."""
@@ -181,20 +185,57 @@ TABLES: dict[str, Mapping[str, str]] = {
     "stages": STAGES,
 }
 
+SET_BY = {
+    "presets": "objective.preset",
+    "preferences": "stage=preference preference.loss",
+    "stages": "stage",
+    "models": "model.path",
+    "envs": "questions.source",
+    "examples": "examples.source",
+    "rewards": "rewards.0.function",
+    "engines": "rollout.engine",
+    "advantages": "objective.advantage",
+    "losses": "objective.loss",
+    "aggregates": "objective.aggregate",
+    "kl_estimators": "objective.kl_estimator",
+    "corrections": "objective.correction",
+    "keeps": "stage=rejection rejection.keep",
+    "searches": "--search",
+}
+"""By table: what its names are the value of."""
+
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`did you mean 'x'?` for the name most like this one, or the whole list if none is."""
     names = list(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(sorted(names))}"
+    close = closest(name, names, cutoff=0.5)
+    return f"did you mean {close!r}?" if close else f"choose from: {', '.join(sorted(names))}"
+
+
+def closest(name: str, names: Iterable[str], *, cutoff: float) -> str | None:
+    """The name most like this one, whatever their letters' case and hyphens; None if none is as like as the cutoff."""
+    by_folded = {folded(known): known for known in names}
+    close = difflib.get_close_matches(folded(name), by_folded, n=1, cutoff=cutoff)
+    return by_folded[close[0]] if close else None
 
 
 def check(table: Mapping[str, str], name: str, where: str) -> None:
     """Raises ConfigError naming the place, the value and the nearest name if the table has no such name."""
     if name not in table:
-        close = nearest(name, table)
-        known = f"; known: {', '.join(sorted(table))}" if close.startswith("did") else ""
-        raise ConfigError(f"{where} = {name!r}: no such name", hint=close + known)
+        known = f"known: {', '.join(sorted(table))}"
+        hint = _elsewhere(table, name, where) or nearest(name, table)
+        raise ConfigError(f"{where} = {name!r}: no such name", hint=hint if known[7:] in hint else f"{hint}; {known}")
+
+
+def _elsewhere(table: Mapping[str, str], name: str, where: str) -> str:
+    """What a name is that another trainer uses, or that is in another table; "" if it is in none."""
+    own = VALUES.get(where, {}).get(folded(name))
+    if own in table:
+        return f"did you mean {own!r}?"
+    if closest(name, table, cutoff=0.9):  # a slip of the pen
+        return ""
+    others = (SET_BY[title] for title, names in TABLES.items() if names is not table and folded(name) in names)
+    return next((f"did you mean {key}={folded(name)}?" for key in others if not key.endswith(where)), "")
 
 
 def check_source(table: Mapping[str, str], source: str, where: str) -> None:

@@ -108,7 +108,7 @@ def test_a_device_that_is_not_there(here, no_weights):
         ),
         (("objective.preset=distill", "teacher.path=other"), r"teacher\.path = 'other': its tokenizer is not the pol"),
         (
-            ("stage=ppo",),
+            ("stage=ppo", "objective.preset=grpo"),
             r"stage = 'ppo': .*'group_relative' .*reads no values, .*; set objective\.preset to ppo or a2c",
         ),
         (("stage=ppo", "objective.preset=ppo", "critic.path=other"), r"critic\.path = 'other': its tokenizer is not"),
@@ -144,10 +144,10 @@ def test_no_reward_weighs_anything(here, no_weights):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("none.yaml", None, r"recipe 'none\.yaml': no such file; shipped recipes are in recipes/$"),
+        ("none.yaml", None, r"recipe 'none\.yaml': no such file, and no shipped recipe has that name; "),
         ("bad.yaml", "a: [1\nb: 2\n", r"recipe bad\.yaml is not YAML: .* line 2, .*; check the indentation"),
-        ("words.yaml", "hello", r"recipe words\.yaml holds str, not sections; see recipes/tiny\.yaml$"),
-        (".", None, r"recipe '\.' cannot be read: .*; give a YAML text file$"),
+        ("words.yaml", "hello", r"recipe words\.yaml holds str, not sections; `groupwise init` writes one$"),
+        (".", None, r"recipe '\.': a folder without recipe\.yaml; groupwise init makes one$"),
     ],
 )
 def test_a_file_that_is_no_recipe(here, name, text, said):

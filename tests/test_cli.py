@@ -36,7 +36,7 @@ def at_home(tmp_path, tiny_folder, monkeypatch):
 
 
 def test_the_verbs():
-    assert VERBS == ["compare", "eval", "list", "pipeline", "runs", "sample", "train"]
+    assert VERBS == ["compare", "eval", "init", "list", "pipeline", "runs", "sample", "train"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -50,8 +50,11 @@ def test_the_help_of_every_verb_ends_with_an_example_that_runs(verb, at_home):
     assert done.code == 0, done.err
 
 
-def test_without_words_the_help_is_shown():
-    assert "Commands:" in groupwise().out + groupwise().err
+def test_without_words_the_help_is_shown_and_nothing_is_wrong():
+    for words in ((), ("-h",), ("--help",)):
+        done = groupwise(*words)
+        assert (done.code, done.err) == (0, "")
+        assert "Commands:" in done.out
 
 
 def test_version():
@@ -65,6 +68,16 @@ def test_list_names_every_entry_with_what_it_is(table):
     assert all(rows.values()), rows
     lines = groupwise("list", table).out.splitlines()
     assert [line.split()[0] for line in lines] == sorted(rows)
+
+
+def test_list_without_a_table_names_the_tables():
+    assert groupwise("list").out.split() == sorted([*registry.TABLES, "recipes", "settings"])
+
+
+def test_the_shipped_recipes_are_listed_with_what_they_are():
+    rows = json.loads(groupwise("list", "recipes", "--json").out)
+    assert rows["tiny"] == "A two-layer model made on the spot learns to answer with the digit that comes next"
+    assert all(rows.values()), rows
 
 
 def test_runs_lists_what_is_there(run):

@@ -6,6 +6,9 @@ from pydantic import BaseModel
 
 from groupwise import registry
 from groupwise.errors import ConfigError
+from groupwise.names import folded, other_name
+
+MOST_LEAVES = 8
 
 
 def told(item: Any, recipe: type[BaseModel]) -> str:
@@ -13,7 +16,7 @@ def told(item: Any, recipe: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         known = _fields(recipe, item["loc"][:-1])
-        return f"{where}: unknown key; {registry.nearest(str(item['loc'][-1]), known)}"
+        return "; ".join(f"{key}: unknown key; {_instead(key, known, recipe)}" for key in _leaves(where, item["input"]))
     if item["type"] == "missing":
         return f"{where}: missing; add it to the recipe"
     if item["type"] == "value_error":
@@ -21,6 +24,8 @@ def told(item: Any, recipe: type[BaseModel]) -> str:
     value = repr(item["input"])
     value = value if len(value) <= 80 else f"{value[:77]}..."
     what = _KINDS.get(item["type"].partition("_")[0], f"{item['msg'][0].lower()}{item['msg'][1:]}")
+    if item["type"].startswith("model_"):
+        what = f"{what}: {', '.join(_fields(recipe, item['loc']))}"
     note = _ADVICE.get(where, "") if item["type"] in ("greater_than_equal", "too_short") else ""
     return f"{where} = {value}: {what}" + (f"; {note}" if note else "")
 
@@ -39,6 +44,46 @@ _ADVICE = {
     "update.steps": "a run of no steps trains nothing; to measure a model use `groupwise eval`",
     "rewards": "a run needs at least one reward function",
 }
+
+
+def _instead(key: str, known: list[str], recipe: type[BaseModel]) -> str:
+    """What to write for a key that a section (with the keys `known`) lacks: the one meant, or what it is here."""
+    name = key.rpartition(".")[2]
+    if folded(name) in known:
+        return f"did you mean {folded(name)!r}?"
+    elsewhere = [ours for ours in _keys(recipe) if f".{ours}".endswith(f".{folded(key)}")]
+    elsewhere = elsewhere or [ours for ours in _keys(recipe) if ours.rpartition(".")[2] == folded(name)]
+    theirs = other_name(key)
+    if "." not in key and len(elsewhere) == 1 and (not theirs or elsewhere[0] in theirs.partition("(")[0]):
+        return f"did you mean {elsewhere[0]!r}?"
+    if theirs:
+        return theirs
+    close = registry.closest(name, known, cutoff=0.7)
+    if close is None and (begun := [own for own in known if own.startswith(folded(name))]):
+        return f"did you mean {' or '.join(map(repr, begun))}?"
+    if close is None and 1 <= len(elsewhere) <= 3:
+        return f"did you mean {' or '.join(map(repr, elsewhere))}?"
+    far = {ours.rpartition(".")[2]: ours for ours in _keys(recipe)}
+    if close is None and (found := registry.closest(name, far, cutoff=0.8)):
+        return f"did you mean {far[found]!r}?"
+    told = registry.nearest(name, known)
+    return told if close or "did" not in told else f"choose from: {', '.join(known)}"
+
+
+def _leaves(where: str, value: Any) -> list[str]:
+    """The keys of an unknown value, those of sections within it by their whole names: at most a handful."""
+    if not isinstance(value, dict) or not value:
+        return [where]
+    return [leaf for key, inner in value.items() for leaf in _leaves(f"{where}.{key}", inner)][:MOST_LEAVES]
+
+
+def _keys(section: type[BaseModel], before: str = "") -> list[str]:
+    """Every key of a section and of those within it, dotted."""
+    found = []
+    for name, field in section.model_fields.items():
+        inner = _section(field.annotation)
+        found += [f"{before}{name}"] + (_keys(inner, f"{before}{name}.") if inner else [])
+    return found
 
 
 def _fields(recipe: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

@@ -38,6 +38,7 @@ class Recipe(Section):
     """A whole run: `groupwise train recipe.yaml`."""
 
     stage: str = "grpo"
+    """The kind of training (`groupwise list stages`)."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Of sampling, of the order of questions and of a model made on the spot."""
     model: ModelConfig
@@ -65,7 +66,7 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _sections_of_its_stage(cls, tree: Any) -> Any:
-        """A stage has the sections that are its own, with their defaults if they are left out."""
+        """A stage has the sections and the preset that are its own, with their defaults if they are left out."""
         if not isinstance(tree, dict):
             return tree
         stage = tree.get("stage")
@@ -75,6 +76,9 @@ class Recipe(Section):
         update = {} if tree.get("update") is None else tree["update"]
         if stage in registry.WITHOUT_UPDATE and isinstance(update, dict):
             own["update"] = {"steps": 1, **update}  # nothing reads it
+        objective = {} if tree.get("objective") is None else tree["objective"]
+        if stage in registry.PRESET_OF and isinstance(objective, dict) and objective.get("preset") is None:
+            own["objective"] = {**objective, "preset": registry.PRESET_OF[stage]}
         return {**tree, **own}
 
     @model_validator(mode="after")

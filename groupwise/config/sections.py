@@ -73,6 +73,7 @@ class RolloutConfig(Section):
     """Sampling: G outputs of each question from the policy as it is now."""
 
     engine: str = "local"
+    """What samples (`groupwise list engines`)."""
     questions_per_step: int = Field(default=8, ge=1)
     """Questions sampled before each update phase."""
     group_size: int = Field(default=8, ge=1)
@@ -121,6 +122,7 @@ class RewardConfig(Section):
     function: str
     """A built-in name (`groupwise list rewards`), "module:function" or "path/to/file.py:function"."""
     weight: float = 1.0
+    """Its weight in the sum."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments bound to the function; a built-in's own settings."""
     name: str | None = None
@@ -141,12 +143,15 @@ class UpdateConfig(Section):
     steps: int = Field(ge=1)
     """Rollouts in the run (each followed by its updates)."""
     learning_rate: float = Field(default=1e-6, gt=0)
+    """AdamW's, after the warm-up."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Of the learning rate after the warm-up, falling to 0 at the end of the run; constant: no decay."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's: share of each weight that a step of rate 1 would take off."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's: how much of its two moving averages a step keeps."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """The gradient is scaled down to this Euclidean norm if it is longer."""
     updates_per_rollout: int = Field(default=1, ge=1)
@@ -175,7 +180,7 @@ class EvaluateConfig(Section):
     correct: str | None = None
     """The reward function whose value says that an answer is right; None: the first one."""
     formed: str | None = None
-    """The reward function whose value says that an answer is well formed; None: the second one, if any."""
+    """The reward function whose value says that an answer is well formed; None: no figure of that name is shown."""
 
 
 class RunConfig(Section):

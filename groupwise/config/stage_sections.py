@@ -35,9 +35,13 @@ class ObjectiveConfig(Section):
     """The objective: a preset is a row; what is set here replaces a column of it."""
 
     preset: str = "grpo"
+    """The published method (`groupwise list presets`), a row of which the keys below replace a column."""
     advantage: str | None = None
+    """How an output is compared with its group (`groupwise list advantages`); None: the preset's."""
     loss: str | None = None
+    """The loss of a token (`groupwise list losses`); None: the preset's."""
     aggregate: str | None = None
+    """The mean over tokens and outputs (`groupwise list aggregates`); None: the preset's."""
     clip_low: float | None = Field(default=None, ge=0)
     """The loss's `low`: for `clip`, epsilon below (the ratio's lower bound is 1 - clip_low)."""
     clip_high: float | None = Field(default=None, ge=0)
@@ -45,6 +49,7 @@ class ObjectiveConfig(Section):
     kl_coef: float | None = Field(default=None, ge=0)
     """beta, weight of the KL to the reference; 0: no reference model is loaded."""
     kl_estimator: str | None = None
+    """How the KL is estimated (`groupwise list kl_estimators`); None: the preset's."""
     kl_in: Literal["loss", "reward"] | None = None
     """Where the KL counts: added to each token's loss, or taken off each token's reward. In one place only."""
     kl_target: float | None = Field(default=None, gt=0)
@@ -128,6 +133,7 @@ class MixConfig(Section):
     source: str
     """A file of examples, or examples made on the spot, as in `examples.source`."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """Of examples made on the spot."""
     weight: float = Field(gt=0)
     """How many of these to one kept output; as many as there are, if there are not so many."""
 
@@ -144,8 +150,9 @@ class RejectionConfig(Section):
     require: dict[str, float] = Field(default_factory=dict)
     """Reward functions with the least value that a kept output has of each: well formed, of one language."""
     min_tokens: int = Field(default=1, ge=1)
+    """Tokens of a kept output at least."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of a kept output at least and at most; None: any number that did not hit the limit."""
+    """Tokens of a kept output at most; None: any number that did not hit the limit."""
     max_repetition: float = Field(default=1.0, ge=0, le=1)
     """Share of an output's sequences of four words that it has said before; above it is not kept."""
     balance: bool = False

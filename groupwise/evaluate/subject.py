@@ -6,12 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from groupwise import registry
+from groupwise import places, registry
 from groupwise.config import ModelConfig, Recipe, read_recipe
 from groupwise.data import Question
 from groupwise.envs.base import load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.checkpoint import latest_checkpoint, load_state
+from groupwise.places import OWN
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 
@@ -35,18 +36,12 @@ class Asked:
 
 
 def is_run(word: str) -> bool:
-    return (Path(word) / "recipe.yaml").exists()
+    return (Path(word) / OWN).exists() and places.is_run(Path(word))
 
 
 def recipe_of(source: str, overrides: Sequence[str], *, questions: str | None) -> Recipe:
     """The recipe in a file, or that of a run; with other questions, if some are named. Raises ConfigError."""
-    if Path(source).is_dir() and not is_run(source):
-        a_model = (Path(source) / "config.json").exists()
-        raise ConfigError(
-            f"{source}: neither a run directory nor a recipe",
-            hint=f"it is a model: give a recipe, and --model {source}" if a_model else "see `groupwise runs`",
-        )
-    file = Path(source) / "recipe.yaml" if is_run(source) else Path(source)
+    file = Path(places.asked_file(source))
     recipe = read_recipe(file, [*_asking(file, questions), *overrides])
     if recipe.questions is None:
         raise ConfigError("questions: missing; there is nothing to ask", hint="add questions and rewards to the recipe")
@@ -79,7 +74,7 @@ def named_model(word: str, recipe: Recipe, *, option: str) -> Subject:
     if "/" not in word and not Path(word).exists():
         registry.check(registry.MODELS, word, option)
     if is_run(word):
-        return trained(Path(word), read_recipe(Path(word) / "recipe.yaml"))
+        return trained(Path(word), read_recipe(Path(word) / OWN))
     return Subject(recipe.model.model_copy(update={"path": word}))
 
 

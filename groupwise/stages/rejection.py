@@ -31,7 +31,7 @@ from groupwise.selection.rows import lines, row_of_example, row_of_kept, write_l
 from groupwise.selection.select import QUARTERS, Sampled, Selection, passing, select
 from groupwise.train.collect import Collection, collect, open_collection
 from groupwise.train.evaluate import RIGHT, correct_label, part_value
-from groupwise.train.progress import Columns, Progress
+from groupwise.train.progress import Columns, Progress, shown_of
 from groupwise.train.report import print_report
 from groupwise.train.stop import Interrupted, Stop
 from groupwise.train.strict_json import write_json
@@ -263,7 +263,7 @@ def _progress(run: Collection) -> Progress:
         "each question once"
     )
     counted = run.recipe.update.model_copy(update={"steps": run.steps})
-    return Progress(run.recipe.model_copy(update={"update": counted}), plan=plan, columns=COLUMNS)
+    return Progress(run.recipe.model_copy(update={"update": counted}), plan=plan, columns=shown_of(run.recipe, COLUMNS))
 
 
 def _candidate(

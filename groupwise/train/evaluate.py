@@ -94,9 +94,8 @@ def correct_label(recipe: Recipe) -> str:
 
 
 def formed_label(recipe: Recipe) -> str | None:
-    """The reward function that says whether an answer is well formed, if there is one."""
-    others = [reward.label for reward in recipe.rewards if reward.label != correct_label(recipe)]
-    return recipe.evaluate.formed or (others[0] if others else None)
+    """The reward function that says whether an answer is well formed, where the recipe names one."""
+    return recipe.evaluate.formed
 
 
 def part_value(reward: Reward, label: str | None) -> float | None:

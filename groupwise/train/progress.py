@@ -107,7 +107,12 @@ def of_rollouts(recipe: Recipe) -> Progress:
         f"{recipe.objective.preset}: {rollout.questions_per_step} questions x {rollout.group_size} outputs = "
         f"{outputs} outputs a step, {per_rollout} optimizer step(s) each{' (on policy)' if per_rollout == 1 else ''}"
     )
-    return Progress(recipe, plan=plan, columns=OF_ROLLOUTS)
+    return Progress(recipe, plan=plan, columns=shown_of(recipe, OF_ROLLOUTS))
+
+
+def shown_of(recipe: Recipe, columns: Columns) -> Columns:
+    """The columns without `formed`, unless the recipe names the reward that says what is well formed."""
+    return tuple(column for column in columns if column[1] != "formed" or recipe.evaluate.formed)
 
 
 def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, tokens_are: str) -> Progress:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
-    0: ("errors", "data", "config", "recipe_file", "atomic", "registry", "metrics", "markdown"),
+    0: ("errors", "names", "data", "config", "recipe_file", "places", "atomic", "registry", "metrics", "markdown"),
     1: ("objective", "rewards", "envs", "sandbox", "record"),
     2: ("batch", "model", "engines", "selection"),
     3: ("train",),
     4: ("stages",),
-    5: ("pipeline", "evaluate", "compare", "train_process", "insight", "dashboard", "cli"),
+    5: ("pipeline", "evaluate", "compare", "train_process", "usage", "listed", "insight", "dashboard", "cli"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch

@@ -28,7 +28,10 @@ def resolved(stage="grpo", **sections):
         ({"objective": {"preset": "ppo"}}, r"'gae_whitened' \(preset 'ppo'\) reads a critic's values, .*'grpo' has no"),
         ({"objective": {"advantage": "gae"}}, r"objective\.advantage = 'gae' reads a critic's values"),
         ({"critic": {}}, r"critic: stage 'grpo' has none; set stage to ppo, or drop"),
-        ({"stage": "ppo"}, r"stage = 'ppo': .*'group_relative' \(preset 'grpo'\) reads no values"),
+        (
+            {"stage": "ppo", "objective": {"preset": "grpo"}},
+            r"stage = 'ppo': .*'group_relative' \(preset 'grpo'\) reads no values",
+        ),
         (
             {"stage": "ppo", "objective": {"preset": "a2c"}, "critic": {"trunk": "shared", "path": "x"}},
             r"critic\.path = 'x': a shared trunk is the policy's",
