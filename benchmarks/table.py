@@ -17,14 +17,14 @@ GIB = 2**30
 def table(results: dict, *, layout: Callable[[Sequence[str], list[list[str]]], str] | None = None) -> str:
     """The machine, the seconds of every system, our ratios to the peers and to the floor, and what failed."""
     layout = layout or plain
-    measured = _medians([row for row in results["rows"] if not row.get("error")])
+    measured = medians([row for row in results["rows"] if not row.get("error")])
     parts = [_machine(results["machine"]), layout(*_seconds(measured)), layout(*_ratios(measured, results["floors"]))]
     failed = [row for row in [*results["rows"], *results["floors"]] if row.get("error")]
     parts += [f"failed: {row['system']} {[row[name] for name in NAMED]}: {row['error']}" for row in failed]
     return "\n\n".join(parts)
 
 
-def _medians(rows: list[dict]) -> dict[tuple, dict]:
+def medians(rows: list[dict]) -> dict[tuple, dict]:
     """For each system and case the median of each figure: (system, case, prompt_tokens, beta, threads) -> figures."""
     together: dict[tuple, list[dict]] = {}
     for row in rows:

@@ -222,9 +222,9 @@ def closest(name: str, names: Iterable[str], *, cutoff: float) -> str | None:
 def check(table: Mapping[str, str], name: str, where: str) -> None:
     """Raises ConfigError naming the place, the value and the nearest name if the table has no such name."""
     if name not in table:
-        known = f"known: {', '.join(sorted(table))}"
         hint = _elsewhere(table, name, where) or nearest(name, table)
-        raise ConfigError(f"{where} = {name!r}: no such name", hint=hint if known[7:] in hint else f"{hint}; {known}")
+        known = f"; known: {', '.join(sorted(table))}" if hint.startswith("did") else ""
+        raise ConfigError(f"{where} = {name!r}: no such name", hint=hint + known)
 
 
 def _elsewhere(table: Mapping[str, str], name: str, where: str) -> str:

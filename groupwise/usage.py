@@ -5,7 +5,6 @@ from typing import Any
 
 import typer
 
-from groupwise.config.settings import settings
 from groupwise.names import folded, other_name
 from groupwise.registry import closest, nearest
 
@@ -48,6 +47,8 @@ def _instead(option: str, verb: str, command: Any, words: Sequence[str]) -> str:
     name = option.lstrip("-")
     own = [text for parameter in command.params for text in parameter.opts if text.startswith("--")]
     if verb in WITH_OVERRIDES:
+        from groupwise.config.settings import settings  # pydantic: not for --help
+
         keys = [setting.key for setting in settings()]
         meant = [key for key in keys if f".{key}".endswith(f".{folded(name)}")]
         theirs = other_name(name)

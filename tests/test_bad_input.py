@@ -285,7 +285,11 @@ def test_a_run_directory_that_may_not_be_written_to(here, no_weights):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train"], "train: no recipe given; see `groupwise train --help`, or add --run DIR --resume"),
+        (
+            ["train"],
+            "train: no recipe given, and no recipe.yaml here; `groupwise init` writes one, `groupwise train tiny` "
+            "takes one that is shipped; or add --run DIR --resume",
+        ),
         (["train", RECIPE, "--resume"], "--resume without --run: which run?; see `groupwise runs`"),
         (["train", "--run", "none", "--resume"], "--run none: no run there to resume; see `groupwise runs`"),
         (

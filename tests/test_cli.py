@@ -104,7 +104,7 @@ def test_eval_of_a_run_gives_what_the_run_said(run):
 
 
 def test_eval_of_a_recipe_with_samples(tiny_folder):
-    words = (RECIPE, f"model.path={tiny_folder}", *SMALL, "--samples", 2)
+    words = (RECIPE, f"model.path={tiny_folder}", *SMALL, "evaluate.formed=one_digit", "--samples", 2)
     figures = json.loads(groupwise("eval", *words, "--json").out)
     assert {"accuracy", "low", "high", "n", "mean@2", "pass@1", "pass@2", "maj@2"} <= set(figures)
     shown = groupwise("eval", *words).out

@@ -194,3 +194,9 @@ def test_changes_between_two_recipes():
     expected = [("b.c.1.d", 2, 3), ("b.e", None, 0), ("f", [1], [1, 2]), ("g", None, True)]
     assert changes(before, after) == expected
     assert changes(before, before) == []
+
+
+def test_the_stage_ppo_has_the_preset_ppo_unless_another_is_named():
+    assert read_recipe(RECIPE, ["stage=ppo", "objective.preset=null"]).objective.preset == "ppo"
+    assert read_recipe(RECIPE, ["stage=ppo", "objective={clip_low: 0.1}"]).objective.preset == "ppo"
+    assert read_recipe(RECIPE, ["stage=ppo", "objective.preset=a2c"]).objective.preset == "a2c"

@@ -15,7 +15,8 @@ def test_every_name_stands_for_something(table, name):
 
 def test_every_table_can_be_listed():
     tables = {key.lower() for key, value in vars(registry).items() if key.isupper() and isinstance(value, dict)}
-    assert tables - {"tables", "sections"} == set(registry.TABLES)
+    assert tables - {"tables", "sections", "preset_of", "set_by", "values"} == set(registry.TABLES)
+    assert registry.SET_BY.keys() == registry.TABLES.keys()
 
 
 def test_a_wrong_name_is_told_with_the_nearest_and_all_the_known():

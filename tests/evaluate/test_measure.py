@@ -16,7 +16,14 @@ def here(tmp_path_factory, tiny_folder):
     """A folder with two runs of one model, `first` and, with another seed of everything but the model, `second`."""
     folder = tmp_path_factory.mktemp("eval")
     for name, seed in (("first", 0), ("second", 1)):
-        words = (RECIPE, f"model.path={tiny_folder}", f"seed={seed}", *SMALL, "update.steps=1")
+        words = (
+            RECIPE,
+            f"model.path={tiny_folder}",
+            f"seed={seed}",
+            *SMALL,
+            "update.steps=1",
+            "evaluate.formed=one_digit",
+        )
         done = groupwise("train", *words, "--run", folder / name)
         assert done.code == 0, done.err
     return folder

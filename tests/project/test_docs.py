@@ -11,8 +11,10 @@ import yaml
 from pydantic import BaseModel
 
 from groupwise.cli import app
-from groupwise.config import Recipe, RewardConfig, recipe_from
+from groupwise.config import Recipe, RewardConfig, read_recipe, recipe_from
+from groupwise.config.settings import settings
 from groupwise.envs.base import load_questions
+from groupwise.names import NAMES
 from groupwise.registry import PRESETS
 from groupwise.rewards.adapters import adapt, find
 from tests.project.documents import DOCUMENTS, blocks, later, paths, text_of, tree
@@ -98,8 +100,7 @@ def test_the_example_with_questions_and_rewards_from_files_is_scored_as_it_says(
     from tests.rewards.made import output
 
     monkeypatch.chdir(ROOT)
-    tree = yaml.safe_load((ROOT / "recipes" / "jsonl_example.yaml").read_text())
-    recipe = recipe_from(tree)
+    recipe = read_recipe("recipes/jsonl_example.yaml")
     asked = next(q for q in load_questions(recipe.questions, 0).train if q.answer == 12)
     with RewardSet(recipe.rewards) as rewards:
         found = rewards.score([asked] * 3, [output("It is 12."), output("3 x 4 = 12"), output("none")])
@@ -142,6 +143,19 @@ def test_every_key_of_a_recipe_is_in_the_reference_with_its_default():
             assert float(told.strip("`")) == default, key
         else:
             assert yaml.safe_load(told.strip("`")) == (list(default) if isinstance(default, tuple) else default), key
+
+
+def test_the_table_of_names_is_the_one_that_unknown_keys_are_answered_from():
+    order = [setting.key for setting in settings()]
+    rows = [
+        (name.ours, *(", ".join(f"`{other}`" for other in theirs) for theirs in (name.trl, name.verl, name.others)))
+        for name in sorted(NAMES, key=lambda name: order.index(name.ours))
+    ]
+    lines = [line.split(" | ") for line in text_of("docs/names.md").splitlines() if line.startswith("| `")]
+    assert [(cells[0].strip("| `"), *map(str.strip, cells[1:4])) for cells in lines] == rows
+    assert [cells[4].rstrip(" |") for cells in lines] == [
+        name.differs for name in sorted(NAMES, key=lambda name: order.index(name.ours))
+    ]
 
 
 def test_the_tree_is_the_packages():

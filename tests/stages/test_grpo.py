@@ -26,7 +26,17 @@ def run(tmp_path_factory, tiny_folder):
     folder = tmp_path_factory.mktemp("grpo") / "run"
     sizes = ("rollout.group_size=16", "update.steps=12", "questions.heldout_size=10", "evaluate.samples=2")
     reward = r"rewards.1.params.regex=\d"
-    done = groupwise("train", RECIPE, f"model.path={tiny_folder}", *SMALL, *sizes, reward, "--run", folder)
+    done = groupwise(
+        "train",
+        RECIPE,
+        f"model.path={tiny_folder}",
+        *SMALL,
+        *sizes,
+        reward,
+        "evaluate.formed=one_digit",
+        "--run",
+        folder,
+    )
     assert done.code == 0, done.err
     return folder
 

@@ -37,7 +37,7 @@ class Scripted:
     def __init__(self, greedy, sampled=()):
         self.greedy, self.sampled, self.tasks = greedy, sampled, []
 
-    def generate(self, tasks, sampling, *, policy_version=0):
+    def generate(self, tasks, sampling, *, policy_version=0, finished=None):
         self.tasks.append(tasks)
         texts = [[text] for text in self.greedy] if sampling.greedy else self.sampled
         return [
@@ -68,6 +68,7 @@ def evaluated(tokenizer):
             ],
             "update": {"steps": 1},
             "run": {"failed_rewards_limit": 0.25},
+            "evaluate": {"formed": "digit"},
         }
     )
     with RewardSet(recipe.rewards) as rewards:

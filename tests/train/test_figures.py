@@ -21,7 +21,9 @@ VALUE, FAILED, ABSTAINED = "value", "failed", "abstained"
 def recipe(**evaluate):
     rewards = [{"function": "exact"}, {"function": "boxed", "weight": 0.5}]
     tree = {"model": {"path": "tiny"}, "questions": {"source": "arithmetic"}, "rewards": rewards}
-    return recipe_from({**tree, "update": {"steps": 10, "learning_rate": 2.0}, "evaluate": evaluate})
+    return recipe_from(
+        {**tree, "update": {"steps": 10, "learning_rate": 2.0}, "evaluate": evaluate or {"formed": "boxed"}}
+    )
 
 
 def sample(value, *, exact=(VALUE, 1.0), boxed=(VALUE, 1.0), length=2, finish="stop"):
@@ -154,3 +156,9 @@ def close_dicts(found, expected, tolerance=1e-9):
     worst = max(expected, key=lambda name: abs(found[name] - expected[name]))
     assert abs(found[worst] - expected[worst]) <= tolerance, f"{worst}: {found[worst]} is not {expected[worst]}"
     return True
+
+
+def test_without_a_reward_that_is_named_for_it_nothing_is_well_formed():
+    unnamed = recipe(correct="exact")
+    assert unnamed.evaluate.formed is None
+    assert "formed" not in reward_metrics(unnamed, groups())

@@ -19,7 +19,8 @@ def finished(tmp_path_factory, tiny_folder):
     """A finished run and what it printed."""
     folder = tmp_path_factory.mktemp("report") / "run"
     model = f"model.path={tiny_folder}"
-    done = groupwise("train", RECIPE, model, *SMALL, "update.steps=1", "evaluate.samples=2", "--run", folder)
+    more = ("update.steps=1", "evaluate.samples=2", "evaluate.formed=one_digit")
+    done = groupwise("train", RECIPE, model, *SMALL, *more, "--run", folder)
     assert done.code == 0, done.err
     return folder, done.out
 
