@@ -163,6 +163,7 @@ class Output:
     question_tokens: [N] token ids, the encoded question. tokens: [T] token ids after it (an end token included).
     sampled: [T], True where the policy drew the token (False for a tool's words). logprobs: [T] nats, of each sampled
     token under the distribution it was drawn from; 0 where not sampled. policy_version: optimizer steps so far.
+    opening: what the prompt's end has already said for the policy, "<think>\\n" in templates of reasoning models.
     """
 
     question_tokens: np.ndarray
@@ -172,6 +173,7 @@ class Output:
     text: str
     finish: Finish
     policy_version: int = 0
+    opening: str = ""
 
 
 @dataclass(frozen=True)

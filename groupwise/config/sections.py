@@ -40,6 +40,8 @@ class ModelConfig(Section):
     """Library of the fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's own."""
     chat_template: str | None = None
     """A file with a Jinja chat template, in place of the tokenizer's own."""
+    chat_template_kwargs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """Variables of the chat template and their values, such as enable_thinking: false; saved with the tokenizer."""
     lora: LoraConfig | None = None
     """Train adapters and freeze the model's own weights; None: train all weights."""
 

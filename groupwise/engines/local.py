@@ -136,6 +136,7 @@ class LocalEngine:
             text=self.policy.tokenizer.decode(tokens.tolist()),
             finish=rows.finish[row],
             policy_version=policy_version,
+            opening=self.policy.tokenizer.template.opening,
         )
 
 

@@ -62,7 +62,7 @@ class Ends:
     """What ends an output: an end token, a stop string, its limit."""
 
     def __init__(self, policy: Policy, stop: tuple[str, ...]) -> None:
-        self._decode, self._stop = policy.tokenizer.decode, stop
+        self._decode, self._decode_all, self._stop = policy.tokenizer.decode, policy.tokenizer.decode_all, stop
         vocabulary = policy.model.get_output_embeddings().weight.shape[0]
         self._is_end = np.zeros(vocabulary, dtype=bool)
         self._is_end[[token for token in policy.tokenizer.end_tokens if token < vocabulary]] = True
@@ -76,8 +76,10 @@ class Ends:
         rows.finish[live[self._is_end[tokens]]] = "stop"
         if self._may_stop is not None:
             for row in live[self._may_stop[tokens]]:
-                tail = self._decode(rows.tokens[row, max(0, rows.length[row] - self._tail) : rows.length[row]].tolist())
-                if any(text in tail for text in self._stop):
+                newest = rows.tokens[row, max(0, rows.length[row] - self._tail) : rows.length[row]].tolist()
+                # As text, which is what is kept, and with the tokens that are left out of it.
+                tails = self._decode(newest), self._decode_all(newest)
+                if any(text in tail for text in self._stop for tail in tails):
                     rows.finish[row] = "stop"
 
     def _tokens_that_may_stop(self, vocabulary: int) -> np.ndarray:
@@ -87,8 +89,7 @@ class Ends:
         """
         lasts = {text[-1] for text in self._stop} | {"\ufffd"}
         # Also behind another token, since some tokenizers drop the space that the first one begins with.
-        before = self._decode([vocabulary - 1])
-        texts = (
-            self._decode([token]) + self._decode([vocabulary - 1, token])[len(before) :] for token in range(vocabulary)
-        )
+        decode = self._decode_all
+        before = decode([vocabulary - 1])
+        texts = (decode([token]) + decode([vocabulary - 1, token])[len(before) :] for token in range(vocabulary))
         return np.array([not lasts.isdisjoint(text) for text in texts])

@@ -141,7 +141,7 @@ def _guide(recipe: Recipe, search: Settings | None) -> Any:
 
 
 def _tokenizer(recipe: Recipe, subject: Subject, asked: Asked) -> ChatTokenizer:
-    tokenizer = load_tokenizer(subject.config, seed=recipe.seed)
+    tokenizer = load_tokenizer(subject.config, seed=recipe.seed, stop=recipe.rollout.stop)
     check_lengths(tokenizer, asked.questions, max_new_tokens=recipe.rollout.max_new_tokens)
     return tokenizer
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from groupwise.data import Example, Message
 from groupwise.errors import ModelError
-from groupwise.model.template import Template, guarded, render, tokens_behind
+from groupwise.model.template import REASONED, Template, guarded, render, split_opening, tokens_behind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 def encode_example(
     tokenizer: "PreTrainedTokenizerBase", example: Example, template: Template
-) -> tuple[list[int], list[bool]]:
-    """Token ids of an example, and for each True if it is learned.
+) -> list[tuple[list[int], list[bool]]]:
+    """Sequences of token ids that teach an example, and for each id True if it is learned: mostly one sequence.
 
     Conversation: the ids that the policy reads before an answer (False), writes for it, the token that ends its turn
     included (True), and what the template puts behind (False). Special tokens' strings in a message stay text. Where
     the prompt's last characters and the answer's first would make one token, they are two, as they are in sampling.
+    A template that leaves the reasoning out of earlier turns makes a sequence of each turn, behind what the policy
+    would read there.
     Text: its ids, special tokens among them, with the tokenizer's BOS (False) before and its end token behind.
     Raises ModelError naming the example if the template cannot write it so.
     """
     if example.text is not None:
-        return _text(tokenizer, example.text, example.where)
+        return [_text(tokenizer, example.text, example.where)]
     return _conversation(tokenizer, example, template)
 
 
@@ -48,7 +50,7 @@ def _text(tokenizer: "PreTrainedTokenizerBase", text: str, where: str) -> tuple[
 
 def _conversation(
     tokenizer: "PreTrainedTokenizerBase", example: Example, template: Template
-) -> tuple[list[int], list[bool]]:
+) -> list[tuple[list[int], list[bool]]]:
     where, end = example.where, template.turn_end
     messages, cut = guarded(tokenizer, example.messages, template, where=where)
     answers = [
@@ -64,24 +66,85 @@ def _conversation(
         )
     _check_tools(tokenizer, messages, where)
     # No token reaches over the end of a turn, which is a token of its own: pieces are those of the whole there.
-    pieces: list[tuple[list[int], bool]] = [(list(template.bos), False)]
+    start = [(list(template.bos), False)] if template.bos else []
+    sequences: list[list[tuple[list[int], bool]]] = []
     done, behind, tail = "", "", ""
     for index in answers:
         prompt = render(tokenizer, messages[:index], generation_prompt=True, where=where)
-        _check_goes_on(done, prompt, cut, where)
-        answered = render(tokenizer, messages[: index + 1], generation_prompt=False, where=where)
-        _check_goes_on(prompt, answered, cut, where)
-        answer, found, tail = answered[len(prompt) :].partition(end)
-        if not found:
-            raise ModelError(
-                f"{where}: the chat template does not end message {index + 1} with {end!r}",
-                hint="give model.chat_template a file that ends every answer alike",
-            )
-        pieces.append((tokens_behind(tokenizer, behind, prompt[len(done) :], cut, template), False))
-        pieces.append((tokens_behind(tokenizer, template.special[0], answer + end, cut, template), True))
+        if not sequences or not prompt.startswith(done):
+            if sequences:
+                sequences[-1].append((tokens_behind(tokenizer, end, tail, cut, template), False))
+            sequences.append([*start])
+            done, behind = "", ""
+        answer, tail = _written(tokenizer, messages[: index + 1], prompt, template, cut=cut, where=where)
+        sequences[-1] += [
+            (tokens_behind(tokenizer, behind, prompt[len(done) :], cut, template), False),
+            (tokens_behind(tokenizer, template.special[0], answer + end, cut, template), True),
+        ]
         done, behind = prompt + answer + end, end
-    pieces.append((tokens_behind(tokenizer, end, tail, cut, template), False))
-    return [token for ids, _ in pieces for token in ids], [learned for ids, learned in pieces for _ in ids]
+    sequences[-1].append((tokens_behind(tokenizer, end, tail, cut, template), False))
+    return [
+        ([token for ids, _ in pieces for token in ids], [learned for ids, learned in pieces for _ in ids])
+        for pieces in sequences
+    ]
+
+
+def _written(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    prompt: str,
+    template: Template,
+    *,
+    cut: str,
+    where: str,
+) -> tuple[str, str]:
+    """What the policy has to write behind the prompt for the last message, up to the end token; what stands behind it.
+
+    It is what the template writes there, unless that leaves out the message's reasoning: then it is the message.
+    """
+    end, content = template.turn_end, messages[-1].content
+    answered = render(tokenizer, messages, generation_prompt=False, where=where)
+    header, opening = split_opening(prompt)
+    reasoned = REASONED.match(content)
+    cuts = reasoned is not None and reasoned[1].strip() not in answered[len(header) :]
+    if not cuts and (answered.startswith(prompt) or not opening):
+        _check_goes_on(prompt, answered, cut, where)
+        written, begun = None, prompt
+    else:
+        _check_goes_on(header, answered, cut, where)
+        written, begun = _behind(opening, content), header
+        if written is None:
+            raise ModelError(
+                f"{where}: the chat template's prompt ends with {opening!r}, and message {len(messages)} does not go "
+                "on from there",
+                hint="write its reasoning into it (<think>..</think> before the answer), set the template's variable "
+                "for it in model.chat_template_kwargs, or give another model.chat_template",
+            )
+    answer, found, tail = answered[len(begun) :].partition(end)
+    if not found:
+        raise ModelError(
+            f"{where}: the chat template does not end message {len(messages)} with {end!r}",
+            hint="give model.chat_template a file that ends every answer alike",
+        )
+    return (answer if written is None else written), tail
+
+
+def _behind(opening: str, content: str) -> str | None:
+    """What is left to say of a message whose beginning the prompt has said; None if it does not begin so.
+
+    ("<think>\\n", "<think>one and one</think> 2") -> "one and one</think> 2"; a message that closes a reasoning and
+    opens none has left the opening to the prompt.
+    """
+    mark, said = opening.strip(), content.lstrip()
+    if not mark:
+        return content
+    if said.startswith(mark):
+        return said[len(mark) :].removeprefix(opening[len(opening.rstrip()) :])
+    first, closed = mark.split()[0], "</" in mark or "[/" in mark
+    closes = first[0] + "/" + first[1:]
+    if closed:
+        return None if first in content or closes in content else content
+    return content if closes in content and first not in content else None
 
 
 def _check_goes_on(shorter: str, longer: str, cut: str, where: str) -> None:
@@ -92,8 +155,8 @@ def _check_goes_on(shorter: str, longer: str, cut: str, where: str) -> None:
     start = next(differ, min(len(shorter), len(longer)))
     was, became = (text[start : start + 40].replace(cut, "") for text in (shorter, longer))
     raise ModelError(
-        f"{where}: the chat template writes a turn otherwise once the conversation goes on: {was!r} became {became!r}",
-        hint="give one example per assistant turn (prompt, completion), or another model.chat_template",
+        f"{where}: the chat template writes an answered turn otherwise than its prompt: {was!r} became {became!r}",
+        hint="give another model.chat_template, whose answered turn begins with the generation prompt",
     )
 
 

@@ -204,9 +204,20 @@ def load_policy(
             f"{section}.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
             hint="give the folder of a whole causal language model",
         )
+    _end_turns(model, tokenizer)
     adapt(model)
     precision = pick_precision(config.precision, device)
     return prepare(model, tokenizer, device=device, precision=precision, products=config.products)
+
+
+def _end_turns(model: Any, tokenizer: ChatTokenizer) -> None:
+    """Gives the model's generation_config every token that ends an output here, so that what is saved of the model
+    ends its turns under plain transformers too."""
+    generation = model.generation_config
+    ends = sorted(tokenizer.end_tokens)
+    generation.eos_token_id = ends[0] if len(ends) == 1 else ends
+    if generation.pad_token_id is None:
+        generation.pad_token_id = tokenizer.tokenizer.pad_token_id
 
 
 def read_weights(kind: Any, source: str, *, where: str, **settings: Any) -> tuple[Any, list[str]]:

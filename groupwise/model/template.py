@@ -5,14 +5,13 @@ the model reads, in sampling, training and evaluation alike.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-from jinja2 import TemplateError
 
 from groupwise.data import Message
 from groupwise.errors import ModelError
+from groupwise.model.rendering import check_limits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -22,6 +21,14 @@ _ASKED = Message("user", "What is 1 + 1?")
 _ANSWERED = Message("assistant", "It is 2.")
 _INSTRUCTED = Message("system", "Answer with a number.")
 _HINT = "model.chat_template: a file with a Jinja chat template"
+_REASONING = "think|thinking|thought|thoughts|reason|reasoning|analysis|scratchpad"
+_OPENED = re.compile(
+    rf"[<\[◁]\|?(?:{_REASONING}|answer)\|?[>\]▷]\s*([<\[◁]\|?/(?:{_REASONING})\|?[>\]▷]\s*)?\Z", re.IGNORECASE
+)
+REASONED = re.compile(
+    rf"\s*(?:[<\[◁]\|?(?:{_REASONING})\|?[>\]▷])?(.*)[<\[◁]\|?/(?:{_REASONING})\|?[>\]▷]", re.DOTALL | re.IGNORECASE
+)
+"""The reasoning that a text begins with, closed by a tag such as </think> or [/THINK]."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,9 @@ class Template:
     end_tokens: ids that end an answer. bos: ids put before the rendered text (empty if the template writes its own).
     special: strings that the tokenizer turns into special tokens, which a user's text must not reach; first those that
     leave the space behind them to the text. turn_end: the one that closes an answer; empty if the template writes none.
+    unspoken: ids that are no part of an output's text: those that end, begin or pad one. tags: special tokens in pairs
+    (<think>, </think>) that belong to what the assistant says. opening: what the generation prompt has already said for
+    the assistant: "<think>\\n" in templates of reasoning models, mostly nothing.
     """
 
     end_tokens: frozenset[int]
@@ -38,6 +48,9 @@ class Template:
     special: tuple[str, ...]
     supports_system: bool
     turn_end: str = ""
+    unspoken: frozenset[int] = frozenset()
+    tags: tuple[str, ...] = ()
+    opening: str = ""
 
 
 def audit(
@@ -54,15 +67,17 @@ def audit(
     """
     if not tokenizer.chat_template:
         raise ModelError(f"{where}: the tokenizer has no chat template", hint=_HINT)
+    check_limits(tokenizer, [[_ASKED], [_ASKED, _ANSWERED], [_INSTRUCTED, _ASKED, _ANSWERED, _ASKED]], where=where)
     prompt = render(tokenizer, [_ASKED], generation_prompt=True, where=where)
     if _ASKED.content not in prompt:
         raise ModelError(f"{where}: the chat template leaves the user's message out of {prompt!r}", hint=_HINT)
     added = {str(token): index for index, token in tokenizer.added_tokens_decoder.items()}
-    marked = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
-    special = tuple(str(token) for token in sorted(marked, key=lambda token: (token.rstrip, str(token))))
+    special = _special(tokenizer)
+    header, opening = split_opening(prompt)
     tail = _after_answer(tokenizer, prompt, special, where)
     turn_end = _turn_end(tail, added)
     ends = _end_tokens(tokenizer, configs, added.get(turn_end))
+    unspoken = _unspoken(tokenizer, ends)
     if not ends:
         raise ModelError(
             f"{where}: no end token in generation_config, config, the tokenizer or after an answer ({tail!r})",
@@ -74,6 +89,9 @@ def audit(
         special=special if turn_end in special or not turn_end else (*special, turn_end),
         supports_system=_supports_system(tokenizer, where),
         turn_end=turn_end,
+        unspoken=unspoken,
+        tags=_tags(special, header + tail + _others(tokenizer, where), tokenizer.convert_ids_to_tokens([*unspoken])),
+        opening=opening,
     )
 
 
@@ -92,16 +110,17 @@ def audit_for_reading(
         raise ModelError(
             f"{where}: the tokenizer has no chat template", hint=f"give {where.partition('.')[0]}.chat_template"
         )
+    check_limits(tokenizer, [[_ASKED, _ANSWERED], [_INSTRUCTED, _ASKED, _ANSWERED, _ASKED]], where=where)
     text = render(tokenizer, [_ASKED, _ANSWERED], generation_prompt=False, where=where)
     left_out = [message.role for message in (_ASKED, _ANSWERED) if message.content not in text]
     if left_out:
         raise ModelError(f"{where}: the chat template leaves out what the {left_out[0]} says: {text!r}")
-    marked = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
     return Template(
         end_tokens=frozenset(),
         bos=_missing_bos(tokenizer, text, where),
-        special=tuple(str(token) for token in sorted(marked, key=lambda token: (token.rstrip, str(token)))),
+        special=_special(tokenizer),
         supports_system=_supports_system(tokenizer, where),
+        unspoken=_unspoken(tokenizer, ()),
     )
 
 
@@ -117,18 +136,31 @@ def encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], te
     return [*template.bos, *tokens_behind(tokenizer, "", text, cut, template)]
 
 
-def decode(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> str:
-    """The text of token ids, special tokens left out and every space kept as it was sampled."""
-    ids = [int(token) for token in tokens]
-    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def decode(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], *, unspoken: frozenset[int]) -> str:
+    """The text of token ids, without the unspoken ones and with every space as it was sampled.
+
+    Tags that are special tokens stay: rewards judge them, and examples written from outputs are learned with them.
+    """
+    ids = [token for token in map(int, tokens) if token not in unspoken]
+    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     assert isinstance(text, str)
     return text
+
+
+def split_opening(prompt: str) -> tuple[str, str]:
+    """A rendered prompt, and what it has already said for the assistant at its end: a reasoning begun, or an empty one.
+
+    "..<|assistant|><think>\\n" -> ("..<|assistant|>", "<think>\\n").
+    """
+    found = _OPENED.search(prompt)
+    return (prompt[: found.start()], found[0]) if found else (prompt, "")
 
 
 def guarded(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], template: Template, *, where: str
 ) -> tuple[list[Message], str]:
-    """The messages, and the character that cuts every special token's string in them: no whole one is of theirs.
+    """The messages, and the character that cuts every special token's string in them: no whole one is of theirs, but
+    for the tags in what the assistant says.
 
     Raises ModelError if there is a system message and the template has no place for it.
     """
@@ -138,7 +170,11 @@ def guarded(
             hint="put the instruction into the user's message (questions.template), or give model.chat_template",
         )
     cut = unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
-    return [Message(message.role, _cut_special(message.content, template.special, cut)) for message in messages], cut
+    said = {"assistant": tuple(token for token in template.special if token not in template.tags)}
+    return [
+        replace(message, content=_cut_special(message.content, said.get(message.role, template.special), cut))
+        for message in messages
+    ], cut
 
 
 def render(
@@ -148,9 +184,10 @@ def render(
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
-    except (TemplateError, TypeError, ValueError, LookupError) as error:
+    except Exception as error:  # a template may do anything, and raise it
         roles = ", ".join(message.role for message in messages)
-        raise ModelError(f"{where}: the chat template refuses messages of roles {roles}: {error}", hint=_HINT) from None
+        told = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"{where}: the chat template refuses messages of roles {roles}: {told}", hint=_HINT) from None
     assert isinstance(text, str)
     return text
 
@@ -174,7 +211,7 @@ def _after_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, special: tu
     """What the template writes after an answer, once prompt and answer are known to follow one another."""
     full = render(tokenizer, [_ASKED, _ANSWERED], generation_prompt=False, where=where)
     # A reasoning model's prompt may open <think>, which its template leaves out of a finished turn on purpose.
-    prompt = re.sub(r"<think>\s*\Z", "", prompt)
+    prompt = prompt if full.startswith(prompt) else split_opening(prompt)[0]
     if not full.startswith(prompt):
         raise ModelError(
             f"{where}: the chat template's prompt {prompt!r} is not how the answered conversation begins: {full!r}",
@@ -183,13 +220,47 @@ def _after_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, special: tu
     between, found, tail = full[len(prompt) :].partition(_ANSWERED.content)
     if not found:
         raise ModelError(f"{where}: the chat template leaves the answer out of {full!r}", hint=_HINT)
-    opened = [token for token in special if token in between]
+    begun = full[len(split_opening(prompt)[0]) :].partition(_ANSWERED.content)[0]
+    opened = [token for token in special if token in between] if split_opening(begun)[0] else []
     if opened:
         raise ModelError(
             f"{where}: the chat template's generation prompt lacks {between!r}, which it writes before an answer",
             hint="make the template write it if add_generation_prompt is set",
         )
     return tail
+
+
+def _special(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
+    marked = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return tuple(str(token) for token in sorted(marked, key=lambda token: (token.rstrip, str(token))))
+
+
+def _unspoken(tokenizer: "PreTrainedTokenizerBase", ends: Iterable[int]) -> frozenset[int]:
+    marks = (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id)
+    return frozenset([*ends, *(index for index in marks if index is not None)])
+
+
+def _others(tokenizer: "PreTrainedTokenizerBase", where: str) -> str:
+    """What the template writes around the turns of a system prompt and a tool, as far as it takes them."""
+    found = ""
+    for messages in ([_INSTRUCTED, _ASKED], [_ASKED, Message("tool", "2")]):
+        try:
+            found += render(tokenizer, messages, generation_prompt=False, where=where)
+        except ModelError:
+            continue
+    return found
+
+
+def _tags(special: Sequence[str], turns: str, unspoken: Sequence[str]) -> tuple[str, ...]:
+    """Special tokens in pairs, <x> and </x> or [X] and [/X], of which the template writes none around a turn."""
+    pairs = [(token, re.sub(r"^\W\|?", lambda start: start[0] + "/", token)) for token in special if len(token) > 2]
+    return tuple(
+        token
+        for opening, closing in pairs
+        if opening != closing and closing in special and not {opening, closing} & set(unspoken)
+        for token in (opening, closing)
+        if opening not in turns and closing not in turns
+    )
 
 
 def _turn_end(tail: str, added: dict[str, int]) -> str:

@@ -15,6 +15,7 @@ from groupwise.data import Example, Message
 from groupwise.errors import ModelError
 from groupwise.model import conversation
 from groupwise.model import template as templates
+from groupwise.model.rendering import set_variables
 from groupwise.model.template import Template, audit
 from groupwise.model.traits import context
 
@@ -47,21 +48,31 @@ class ChatTokenizer:
         """Token ids of a conversation, up to and including the generation prompt."""
         return templates.encode(self.tokenizer, messages, self.template)
 
-    def encode_example(self, example: Example) -> tuple[list[int], list[bool]]:
-        """Token ids of an example, and for each True if it is learned."""
+    def encode_example(self, example: Example) -> list[tuple[list[int], list[bool]]]:
+        """Token ids of an example, and for each True if it is learned; several where its turns are learned apart."""
         return conversation.encode_example(self.tokenizer, example, self.template)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
-        return templates.decode(self.tokenizer, tokens)
+        """Text of token ids, without those that end, begin or pad one."""
+        return templates.decode(self.tokenizer, tokens, unspoken=self.template.unspoken)
+
+    def decode_all(self, tokens: Sequence[int]) -> str:
+        """Text of token ids, those that end, begin or pad one among them."""
+        return templates.decode(self.tokenizer, tokens, unspoken=frozenset())
 
 
 def load_tokenizer(
-    config: ModelConfig, *, seed: int = 0, section: str = "model", audit: Callable[..., Template] = audit
+    config: ModelConfig,
+    *,
+    seed: int = 0,
+    section: str = "model",
+    audit: Callable[..., Template] = audit,
+    stop: Sequence[str] = (),
 ) -> ChatTokenizer:
     """The tokenizer of a recipe's model, its template audited. Raises ModelError with what is wrong and what to do.
 
-    section: of the recipe, in which the model is named."""
+    section: of the recipe, in which the model is named. stop: the strings of rollout.stop, which an output must be able
+    to have."""
     from transformers import GenerationConfig
 
     where = f"{section}.path = {config.path!r}"
@@ -76,13 +87,16 @@ def load_tokenizer(
         except (OSError, UnicodeDecodeError) as error:
             message = f"{section}.chat_template = {config.chat_template!r}: {first_line(error)}"
             raise ModelError(message, hint="give the path of a Jinja file") from None
-    return ChatTokenizer(
+    set_variables(tokenizer, config.chat_template_kwargs, where=f"{section}.chat_template_kwargs")
+    found = ChatTokenizer(
         source=source,
         tokenizer=tokenizer,
         template=audit(tokenizer, [generation, model_config], where=where),
         config=model_config,
         context=_context(source, model_config),
     )
+    _check_stops(found, stop)
+    return found
 
 
 def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) -> ChatTokenizer:
@@ -115,6 +129,20 @@ def _read(path: str, seed: int, where: str) -> tuple[str, Any, Any]:
         return source, AutoTokenizer.from_pretrained(source), AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+
+
+def _check_stops(tokenizer: ChatTokenizer, stop: Sequence[str]) -> None:
+    """Raises ModelError for a stop string that no output could have: this tokenizer does not write it."""
+
+    def again(text: str) -> str:
+        return tokenizer.decode_all(tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    for text in stop:
+        if not any(text in again(before + text) for before in ("", "a", "\n")):
+            raise ModelError(
+                f"rollout.stop: {text!r} would never end an output: this tokenizer writes it as {again(text)!r}",
+                hint="give a string of characters that the model can write",
+            )
 
 
 def _context(source: str, config: Any) -> int:

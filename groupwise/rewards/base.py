@@ -9,6 +9,7 @@ from groupwise.errors import ConfigError, RewardError, RewardLimitError
 from groupwise.registry import nearest
 from groupwise.rewards.adapters import Scored, Verdict
 from groupwise.rewards.child import Child
+from groupwise.rewards.opening import as_asked
 from groupwise.rewards.steps import Decode, on_tokens, weighted
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class RewardSet:
         step: optimizer steps so far, for functions that want to know. decode: of the tokenizer that made the texts from
         the tokens; without it rewards of steps cannot be put on tokens, and Reward.steps is None."""
         assert len(questions) == len(outputs)
-        samples = [(question, output.text, output.tokens) for question, output in zip(questions, outputs, strict=True)]
+        asked = as_asked(questions, outputs)
+        samples = [(question, output.text, output.tokens) for question, output in zip(asked, outputs, strict=True)]
         verdicts = {label: self._verdicts(label, samples, step) for label in self._children}
         return [
             _reward(

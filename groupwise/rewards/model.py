@@ -22,6 +22,7 @@ from groupwise.model.template import audit_for_reading
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.objective.reward_loss import two_classes
 from groupwise.registry import nearest
+from groupwise.rewards.opening import opening_of
 
 Item = TypeVar("Item")
 SQUASHES: dict[str, Callable[[float], float]] = {
@@ -55,7 +56,8 @@ class Model:
 
     path: a folder or hub name. read: `output`, all of it, or `answer`, what follows the last `after`; where that is
     not there, what stands before the first `before`: all of an output without reasoning, nothing of one whose reasoning
-    was cut. opened: the prompt ends in `before`, so an output begins inside it. squash: `none` or `sigmoid`, of the
+    was cut. opened: the prompt ends in `before`, so an output begins inside it; None: as the policy's chat template has
+    it. squash: `none` or `sigmoid`, of the
     score of one label. label: index or name, where there are several. Of a conversation longer than the model's context
     the beginning of the output is left out, then that of the question.
     """
@@ -67,13 +69,13 @@ class Model:
         read: str = "output",
         before: str = "<think>",
         after: str = "</think>",
-        opened: bool = False,
+        opened: bool | None = None,
         squash: str = "none",
         label: int | str | None = None,
         device: str = "auto",
         chat_template: str | None = None,
     ) -> None:
-        self._read, self._marks = _named(READS, read, "read"), (before, after, opened)
+        self._read, self._marks, self._opened = _named(READS, read, "read"), (before, after), opened
         for name, mark in (("before", before), ("after", after)):
             if not mark:
                 raise RewardError(f"params.{name} = '': it would be everywhere", hint="drop it for the tag of <think>")
@@ -91,7 +93,7 @@ class Model:
                 whole(
                     tokenizer,
                     question.messages,
-                    self._read(_encodable(text), *self._marks),
+                    self._read(_encodable(text), *self._marks, self._begins_inside(question)),
                     padding=padding,
                     limit=tokenizer.context,
                 )
@@ -104,6 +106,13 @@ class Model:
             return [self._squash(score) for score in logits[:, 0].tolist()]
         found: list[float] = logits.softmax(-1)[:, self._label].tolist()
         return found
+
+    def _begins_inside(self, question: Question) -> bool:
+        if self._opened is not None:
+            return self._opened
+        before, after = self._marks
+        opening = opening_of(question)
+        return before in opening and after not in opening
 
 
 class ProcessModel:

@@ -177,7 +177,7 @@ def _sampler(recipe: Recipe, questions: Questions, opened: ExitStack) -> tuple[S
     """The model with its rewards, and the digest of its weights; everything that can be checked is checked first."""
     rewards = opened.enter_context(RewardSet(recipe.rewards))
     check_rewards(recipe, rewards, questions.train, None)
-    tokenizer = load_tokenizer(recipe.model, seed=recipe.seed)
+    tokenizer = load_tokenizer(recipe.model, seed=recipe.seed, stop=recipe.rollout.stop)
     check_lengths(tokenizer, questions.train, max_new_tokens=recipe.rollout.max_new_tokens)
     require_memory_to_sample(recipe, tokenizer)
     policy = load_policy(recipe.model, tokenizer)

@@ -55,8 +55,7 @@ def check_enough(train: Sequence[object], config: ExamplesConfig, *, what: str =
 
 def _encoded(examples: Sequence[Example], config: ExamplesConfig, tokenizer: ChatTokenizer) -> list[Encoded]:
     limit, found = min(config.max_tokens, tokenizer.context), []
-    for example in examples:
-        tokens, learned = tokenizer.encode_example(example)
+    for example, (tokens, learned) in ((one, taught) for one in examples for taught in tokenizer.encode_example(one)):
         if len(tokens) > limit and config.too_long == "refuse":
             raise DataError(
                 f"{example.where}: {len(tokens)} tokens, more than {limit} (examples.max_tokens, the model's context "

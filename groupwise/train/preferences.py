@@ -213,7 +213,7 @@ def _encoded(
 ) -> tuple[list[int], list[int]]:
     """Token ids of the prompt as the policy reads it, and of the answer as it would write it, its end included."""
     example = Example(where, (*prompt, Message("assistant", answer)), prompt_messages=len(prompt))
-    tokens, learned = tokenizer.encode_example(example)
+    [(tokens, learned)] = tokenizer.encode_example(example)
     start = learned.index(True)
     return tokens[:start], tokens[start : start + sum(learned)]
 

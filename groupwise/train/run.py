@@ -33,7 +33,17 @@ from groupwise.train.rollout import check_lengths
 from groupwise.train.room import require_room
 
 FIXED = (
-    *("stage", "seed", "model.path", "model.chat_template", "model.lora", "questions", "examples", "teacher"),
+    *(
+        "stage",
+        "seed",
+        "model.path",
+        "model.chat_template",
+        "model.chat_template_kwargs",
+        "model.lora",
+        "questions",
+        "examples",
+        "teacher",
+    ),
     *("objective.reference_every", "critic.trunk", "critic.path", "preference.loss", "reward_model.separator"),
 )
 """What a resumed run must have as it began: with another value its earlier steps would mean something else."""
@@ -100,7 +110,7 @@ def open_run(
         if questions.train:
             check_rewards(recipe, rewards, questions.train, objective)
         model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
-        tokenizer = load_tokenizer(model, seed=recipe.seed, audit=audit)
+        tokenizer = load_tokenizer(model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop)
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
         require_room(recipe, tokenizer, folder, objective)

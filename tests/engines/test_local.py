@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,6 +15,7 @@ from groupwise.engines import draw, local
 from groupwise.engines.base import Task, stream
 from groupwise.engines.cache import SharedCache
 from groupwise.engines.local import LocalEngine
+from groupwise.engines.rows import Ends, Rows
 from groupwise.errors import ModelError, RunError
 from groupwise.model.checkpoint import save_checkpoint
 from groupwise.model.policy import Policy, load_policy
@@ -333,3 +335,23 @@ def test_a_question_is_computed_once_for_all_its_outputs(policy, monkeypatch):
     monkeypatch.setattr(SharedCache, "_prefill", lambda self, new: asked.append(list(new)) or prefill(self, new))
     engine.generate(tasks(8), SAMPLING)
     assert sorted(len(question) for part in asked for question in part) == sorted(LENGTHS)
+
+
+@pytest.mark.parametrize("stop", ["<user>", "<pad>", "1<user>", "a<pad>"])
+def test_a_stop_string_of_special_tokens_ends_an_output(stop, tiny_folder):
+    config = ModelConfig(path=str(tiny_folder), device="cpu")
+    policy = load_policy(config, load_tokenizer(config))
+    tokens = policy.tokenizer.tokenizer(stop, add_special_tokens=False)["input_ids"]
+    rows = Rows([Task((4, 7, 5), (1,))], Sampling(9, stop=(stop,)))
+    ends, live = Ends(policy, (stop,)), np.array([0])
+    said = [8, 9, *tokens]
+    for token in said:
+        assert rows.finish[0] == ""
+        rows.append(live, np.array([token]), np.zeros(1))
+        ends.mark(rows, live, np.array([token]))
+    assert rows.finish[0] == "stop"
+
+
+def test_a_stop_string_that_the_tokenizer_cannot_write_is_refused(tiny_folder):
+    with pytest.raises(ModelError, match=r"rollout\.stop: '#' would never end an output: .* writes it as '<unk>'"):
+        load_tokenizer(ModelConfig(path=str(tiny_folder)), stop=("=", "#"))

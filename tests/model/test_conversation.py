@@ -3,7 +3,7 @@
 from itertools import groupby
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, pre_tokenizers
 from transformers import AutoTokenizer
@@ -55,7 +55,8 @@ def example(turns, **fields) -> Example:
 
 
 def encoded(tokenizer, turns, **fields):
-    return encode_example(tokenizer, example(turns, **fields), audit(tokenizer, [], where="m"))
+    [sequence] = encode_example(tokenizer, example(turns, **fields), audit(tokenizer, [], where="m"))
+    return sequence
 
 
 def decoded(tokenizer, tokens):
@@ -89,7 +90,7 @@ def llama_3(template=LLAMA_3):
 def test_an_answer_and_its_end_token_are_learned_and_the_question_is_not(tiny_folder):
     # <user> 4, <end> 2, <assistant> 5; the characters from "0" 6: "1" 7, "2" 8, "+" 16
     tokenizer = load_tokenizer(ModelConfig(path=str(tiny_folder)))
-    tokens, learned = tokenizer.encode_example(example([("user", "1+1"), ("assistant", "2")]))
+    [(tokens, learned)] = tokenizer.encode_example(example([("user", "1+1"), ("assistant", "2")]))
     assert tokens == [4, 7, 16, 7, 2, 5, 8, 2]
     assert learned == [False] * 6 + [True] * 2
 
@@ -148,6 +149,7 @@ def test_a_templates_own_generation_marks_agree():
 
 
 @pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, METASPACE], ids=["byte_level", "metaspace"])
+@settings(deadline=None)
 @given(
     texts=st.lists(
         st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "</s>", "<", "s>", "\n", " ", "Hello"]), min_size=1),
@@ -222,22 +224,23 @@ def test_bos_comes_once_and_is_not_learned():
         assert (tokens[0], learned[0]) == (1, False)
 
 
-def test_a_template_that_forgets_reasoning_is_refused_and_one_example_per_turn_is_not():
+def test_a_template_that_forgets_reasoning_teaches_each_turn_behind_what_generation_reads():
     tokenizer = tokenizer_with(FORGETFUL, eos_token="<|im_end|>")
     first, second = "<think>1</think>Hello", "<think>2</think>you"
     turns = [("user", "how"), ("assistant", first), ("user", "are"), ("assistant", second)]
-    with pytest.raises(ModelError) as caught:
-        encoded(tokenizer, turns)
-    assert str(caught.value).startswith("rows.jsonl:7: the chat template writes a turn otherwise once")
-    assert "'<think>1</think>Hello<|im_end|>' became 'Hello<|im_end|>" in str(caught.value)
-    assert "one example per assistant turn" in caught.value.hint
-    assert learned_strings(tokenizer, *encoded(tokenizer, turns[:2])) == [f"{first}<|im_end|>"]
-    assert learned_strings(tokenizer, *encoded(tokenizer, turns, prompt_messages=3)) == [f"{second}<|im_end|>"]
+    sequences = encode_example(tokenizer, example(turns), audit(tokenizer, [], where="m"))
+    assert [learned_strings(tokenizer, *sequence) for sequence in sequences] == [
+        [f"{first}<|im_end|>"],
+        [f"{second}<|im_end|>"],
+    ]
+    assert sequences[0] == encoded(tokenizer, turns[:2])
+    assert sequences[1] == encoded(tokenizer, turns, prompt_messages=3)
+    assert "<think>1" not in decoded(tokenizer, sequences[1][0])
 
 
 def test_a_prompt_that_opens_reasoning_which_the_answered_turn_lacks_is_refused():
     thinking = CHATML.replace("assistant\n", "assistant\n<think>\n")
-    with pytest.raises(ModelError, match=r"rows.jsonl:7: .*'<think>.*' became 'Hello there"):
+    with pytest.raises(ModelError, match=r"rows.jsonl:7: .* ends with '<think>.*', and message 2 does not go on"):
         encoded(tokenizer_with(thinking, eos_token="<|im_end|>"), ASKED)
 
 

@@ -1,7 +1,7 @@
 """The audit refuses what would go wrong later; encoding is the tokenizer's own, and a user's text opens no turn."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
@@ -144,6 +144,7 @@ def test_harmless_text_is_encoded_as_the_tokenizer_does(tokenizer):
 
 
 @pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, METASPACE], ids=["byte_level", "metaspace"])
+@settings(deadline=None)
 @given(
     text=st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "<s>", "</s>", "<", "s>", "|", "\n", " ", "Hello"]))
 )
@@ -168,7 +169,7 @@ def test_decoding_keeps_every_space_and_drops_special_tokens(tiny_folder):
     # a clean-up, which this tokenizer asks for, would write "a, b."
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder, clean_up_tokenization_spaces=True)
     tokens = tokenizer("<user> a , b . <end>")["input_ids"]
-    assert decode(tokenizer, tokens) == " a , b . "
+    assert decode(tokenizer, tokens, unspoken=audit(tokenizer, [], where="m").unspoken) == "<user> a , b . "
 
 
 @pytest.mark.smollm

@@ -23,7 +23,7 @@ def test_a_question_is_encoded_up_to_where_the_assistant_speaks_and_decoded_with
     tokens = tokenizer.encode(ASKED)
     names = tokenizer.tokenizer.convert_ids_to_tokens(tokens)
     assert names == ["<user>", "2", "+", "2", "=", "?", "<end>", "<assistant>"]
-    assert tokenizer.decode(tokens) == "2+2=?"
+    assert tokenizer.decode(tokens) == "<user>2+2=?<assistant>"
     assert tokenizer.context == 512
     assert tokenizer.source == str(tiny_folder)
 
@@ -46,7 +46,7 @@ def test_a_recipes_template_replaces_the_tokenizers(folder, tmp_path):
         "{% if add_generation_prompt %}{{ '<assistant>say ' }}{% endif %}"
     )
     tokenizer = load_tokenizer(ModelConfig(path=str(folder), chat_template=str(file)))
-    assert tokenizer.decode(tokenizer.encode(ASKED)) == "say 2+2=?say "
+    assert tokenizer.decode(tokenizer.encode(ASKED)) == "<user>say 2+2=?<assistant>say "
     file.write_text("{{ messages[0]['role'] }}")
     with pytest.raises(ModelError, match="leaves the user's message out"):
         load_tokenizer(ModelConfig(path=str(folder), chat_template=str(file)))

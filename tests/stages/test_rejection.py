@@ -197,9 +197,10 @@ def test_fine_tuning_learns_what_was_kept_as_the_policy_would_write_it(tmp_path,
     tokenizer = load_tokenizer(ModelConfig(path=str(tiny_folder)))
     examples = read_examples(whole / "examples.jsonl")
     for row, example in zip(rows(whole), examples, strict=True):
-        tokens, learned = tokenizer.encode_example(example)
+        [(tokens, learned)] = tokenizer.encode_example(example)
         said = [token for token, own in zip(tokens, learned, strict=True) if own]
-        assert tokenizer.decode(said) == row["completion"][0]["content"]
+        # the tiny model has no character "<", which a token of a turn, drawn at random, has as text
+        assert tokenizer.decode(said).replace("<unk>", "<") == row["completion"][0]["content"]
         assert said[-1] in tokenizer.end_tokens
         assert tokens[: -len(said)] == tokenizer.encode(example.messages[:-1])
     words = (ROOT / "recipes" / "sft.yaml", f"model.path={tiny_folder}", "update.steps=1", "examples.heldout_size=2")
