@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test wheel bench learn reasoner bench-gpu lint format clean
+.PHONY: help install demo tiny test kills wheel bench learn reasoner bench-gpu lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,9 @@ tiny: $(STAMP)  ## train a two-layer model made on the spot, in seconds
 test: lint  ## format, lint and type checks, then the tests
 	@echo "running the tests"
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted one: ten minutes (ARGS="--kills 1000")
+	@$(BIN)/python -m tests.kills $(ARGS)
 
 wheel: $(STAMP)  ## build the wheel, install it into an empty environment, and train there what `groupwise init` writes
 	@$(BIN)/python -m benchmarks.wheel

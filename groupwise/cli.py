@@ -1,5 +1,6 @@
 """groupwise <verb> ...: the command line. Results on stdout, progress on stderr; importing it loads no torch."""
 
+import errno
 import json
 import os
 import sys
@@ -24,6 +25,17 @@ app = typer.Typer(
     help="Reinforcement learning for language models by comparing each answer with its siblings.",
 )
 
+MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EPERM,
+)
+"""Errors of the system that are the machine's, whatever we were doing; others may be a bug and are shown whole."""
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Values in place of the recipe's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="The run directory; default: a new one under run.root.")]
@@ -41,6 +53,7 @@ def main() -> None:
     try:
         if code := app(standalone_mode=False):  # of --help and the like; the verbs return nothing
             sys.exit(code)
+        sys.stdout.flush()
     except UsageError as error:
         print(f"error: {told(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(2)
@@ -51,6 +64,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in MACHINE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what cannot be written is not tried again
+        print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -91,11 +110,21 @@ def train(
     overrides: Overrides = None,
     run: RunFolder = None,
     resume: Resume = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="With --resume: also if another process seems to write the run.")
+    ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="With --resume: also if the record is damaged or has lost steps.")
+    ] = False,
 ) -> None:
     """Train the recipe's model by the recipe's stage."""
     from groupwise.config import read_recipe
 
     known = "see `groupwise runs`"
+    if resume and run is not None:
+        _ready(run, recipe, take_over=take_over, accept_loss=accept_loss)
+    elif take_over or accept_loss:
+        raise ConfigError("--take-over and --accept-loss go on with a run", hint="add --run DIR --resume")
     source, words = _source("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
     settings = read_recipe(source, words)
     folder = run or _new_folder(Path(settings.run.root), _name(source))
@@ -246,6 +275,20 @@ def runs(
             "-" if share is None else f"{share:.1%}" for share in (run.accuracy_before, run.accuracy_after)
         )
         print(f"{run.path}  {run.state:<10} {run.stage} {run.model}  {done}/{run.steps} steps  {before} -> {after}")
+
+
+def _ready(run: Path, recipe: str | None, *, take_over: bool, accept_loss: bool) -> None:
+    """Readies a run to be resumed: its recipe, and what stands in the way if the user says so."""
+    from groupwise.record import place, process
+
+    if take_over and (writer := process.take_over(run)) is not None:
+        print(f"{run}: taken over from {writer}", file=sys.stderr)
+    if accept_loss:
+        from groupwise.train.place import accept_loss as accept
+
+        accept(run)
+    if recipe is None or "=" in recipe:
+        place.recipe_there(run)
 
 
 def _source(

@@ -15,10 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol
 
+from groupwise.atomic import write_whole
 from groupwise.config import Recipe, dump_recipe, recipe_from
 from groupwise.errors import ConfigError, DataError
 from groupwise.recipe_file import changes, tree_of
 from groupwise.record import process
+from groupwise.record.place import found_in
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE as RECORD
 from groupwise.train.stop import handled_by
@@ -61,16 +63,16 @@ def make_holder(folder: Path) -> None:
 
 def check_place(run: Planned, *, resume: bool) -> None:
     """Raises DataError or ConfigError if another run is in the way, or one that may not be taken up."""
-    state, mark = _state(run)
-    if state == "running" and (not resume or mark.get("host") != process.this_process()["host"]):
-        told = f"{run.folder} is being written by process {mark['pid']} on {mark['host']}"
-        raise DataError(told, hint="end it, or wait until it has ended")
+    state = _state(run)
+    writer = process.living_writer(run.folder) if state == "running" else None
+    if writer is not None and (not resume or not writer.here):
+        raise process.in_use(run.folder, writer)
     if state == "stopped" and not resume:
         raise DataError(f"{run.folder}: a run that did not finish is there", hint="add --resume to go on with it")
 
 
 def is_finished(run: Planned) -> bool:
-    return _state(run)[0] == "finished"
+    return _state(run) == "finished"
 
 
 class Signals:
@@ -110,11 +112,8 @@ def train_process(run: Planned, signals: Signals) -> str | None:
     if state == "finished":
         print(f"{run.label}  finished already", file=sys.stderr)
         return None
-    if state == "absent":
-        for left in run.folder.glob(f"{RECORD}*"):  # of a run that was killed while it made its record
-            left.unlink()
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    run.recipe_file.write_text(dump_recipe(run.recipe), encoding="utf-8")
+    write_whole(run.recipe_file, dump_recipe(run.recipe))
     words = ["train", str(run.recipe_file), "--run", str(run.folder), *(["--resume"] if state == "stopped" else [])]
     code, last = groupwise_process(words, run.label, signals)
     if signals.asked:
@@ -185,12 +184,12 @@ def _reason(code: int, last: str) -> str:
 
 def _wait_for_other(run: Planned, signals: Signals) -> State:
     """The run's state once nobody else writes it: whoever wanted it may have been killed and have left it behind."""
-    state, mark = _state(run)
+    state = _state(run)
     if state == "running":
-        print(f"{run.label}  waits for process {mark['pid']}, which still writes it", file=sys.stderr)
+        print(f"{run.label}  waits for {process.living_writer(run.folder)}, which still writes it", file=sys.stderr)
     while state == "running":
         time.sleep(POLL_SECONDS)
-        state = _state(run)[0]
+        state = _state(run)
         if signals.asked:
             raise KeyboardInterrupt
     if signals.asked:
@@ -198,26 +197,16 @@ def _wait_for_other(run: Planned, signals: Signals) -> State:
     return state
 
 
-def _state(run: Planned) -> tuple[State, dict[str, str]]:
-    """What is in the run's folder, and what its record knows. Raises if it is a run of another recipe, or no run."""
-    if not run.folder.exists() or (run.folder.is_dir() and not any(run.folder.iterdir())):
-        return "absent", {}
-    try:
-        with closing(open_record(run.folder)) as record:
-            info = record.info()
-    except DataError:
-        if _only_begun(run.folder):
-            return "absent", {}
-        raise
+def _state(run: Planned) -> State:
+    """What is in the run's folder. Raises if it is a run of another recipe, or no run."""
+    if found_in(run.folder) == "nothing":
+        return "absent"
+    with closing(open_record(run.folder)) as record:
+        info = record.info()
     _check_recipe(run, info["recipe"])
     if info["state"] == "finished":
-        return "finished", info
-    return "running" if info["state"] == "running" and process.is_alive(info) else "stopped", info
-
-
-def _only_begun(folder: Path) -> bool:
-    """Whether a run was killed in the moment between making its folder and writing what it is."""
-    return folder.is_dir() and all(path.name.startswith(RECORD) for path in folder.iterdir())
+        return "finished"
+    return "running" if process.living_writer(run.folder) else "stopped"
 
 
 def _check_recipe(run: Planned, text: str) -> None:

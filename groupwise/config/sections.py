@@ -194,5 +194,9 @@ class RunConfig(Section):
     """Steps between checkpoints; 0: only at the end."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Checkpoints kept, newest first."""
+    keep_best: str | None = None
+    """Figure of the evaluations by which the best checkpoint is kept too, `accuracy` for one; `-loss`: the lowest."""
+    record: Literal["full", "texts", "scores"] = "full"
+    """What the record keeps of an output: everything; no tokens and log-probabilities; no text either."""
     failed_rewards_limit: float = Field(default=0.05, ge=0, le=1)
     """Share of a step's outputs whose reward may fail; past it the run stops."""

@@ -11,7 +11,8 @@ from groupwise.config import ModelConfig, Recipe, read_recipe
 from groupwise.data import Question
 from groupwise.envs.base import load_questions
 from groupwise.errors import ConfigError, DataError
-from groupwise.model.checkpoint import latest_checkpoint, load_state
+from groupwise.model.checkpoint import load_state
+from groupwise.model.saved import sound_checkpoint
 from groupwise.places import OWN
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
@@ -50,11 +51,11 @@ def recipe_of(source: str, overrides: Sequence[str], *, questions: str | None) -
 
 def trained(folder: Path, recipe: Recipe) -> Subject:
     """A run's last checkpoint."""
-    checkpoint = latest_checkpoint(folder)
+    checkpoint = sound_checkpoint(folder)
     if checkpoint is None:
         raise ConfigError(f"{folder}: the run has no checkpoint yet", hint="give its recipe to evaluate the base model")
     config = recipe.model.model_copy(update={"path": str(checkpoint)})
-    return Subject(config, run=folder, steps=load_state(checkpoint)["step"])
+    return Subject(config, run=folder, steps=load_state(checkpoint).get("step"))
 
 
 def model_of(source: str, recipe: Recipe, *, model: str | None) -> Subject:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 
 from groupwise.errors import CheckpointError
 from groupwise.model.lora import FOLDER, is_adapted, merged_weights, write_adapters
-from groupwise.model.manifest import MANIFEST, checked, forget, read_manifest, sync, write_manifest
+from groupwise.model.manifest import DAMAGED, MANIFEST, checked, forget, read_manifest, sync, write_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,7 +89,14 @@ def save_checkpoint(
 
 def load_state(folder: Path) -> dict[str, Any]:
     """The state that was saved with a checkpoint. Raises CheckpointError if its file is missing or damaged."""
-    return dict(json.loads(checked(folder, _STATE).read_text(encoding="utf-8")))
+    file = checked(folder, _STATE)
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not readable ({error})", hint=DAMAGED) from None
+    if not isinstance(state, dict) or not isinstance(state.get("step", 0), int):
+        raise CheckpointError(f"{file}: not the state of a run", hint=DAMAGED)
+    return state
 
 
 def load_beside(folder: Path, name: str, module: torch.nn.Module) -> None:
@@ -151,7 +158,7 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
     with _lock(parent) as held:
         if held:  # else a save is under way, and what lies there is its own
             _tidy(parent, "step-*")
-    found = _steps(parent)
+    found = steps_in(parent)
     return found[-1] if found else None
 
 
@@ -164,16 +171,17 @@ def drop_optimizer(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def prune(run_dir: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints of a run; the newest always stays."""
+def prune(run_dir: Path, keep: int, *, spare: Path | None = None) -> None:
+    """Removes all but the newest `keep` checkpoints of a run; the newest always stays, and so does `spare`."""
     parent = run_dir / "checkpoints"
     if not parent.is_dir():
         return
     with _lock(parent) as held:
         if not held:
             return
-        for folder in _steps(parent)[: -max(keep, 1)]:
-            folder.rename(parent / f".partial-{folder.name}")  # a kill from here on leaves no half of a checkpoint
+        for folder in steps_in(parent)[: -max(keep, 1)]:
+            if folder != spare:
+                folder.rename(parent / f".partial-{folder.name}")  # a kill from here on leaves no half of a checkpoint
         _tidy(parent, "step-*")
 
 
@@ -255,7 +263,7 @@ def _require_same(folder: Path, saved: list[list[str]], now: list[list[str]], ot
         )
 
 
-def _steps(parent: Path) -> Sequence[Path]:
+def steps_in(parent: Path) -> Sequence[Path]:
     """Checkpoints in a folder, oldest first; one without a manifest was not written by us, or not to its end."""
     named = [(re.fullmatch(r"step-(\d+)", folder.name), folder) for folder in parent.iterdir()]
     found = [(int(match[1]), folder) for match, folder in named if match and (folder / MANIFEST).is_file()]

@@ -11,7 +11,7 @@ from groupwise.atomic import write_whole
 from groupwise.errors import CheckpointError
 
 MANIFEST = "manifest.json"
-DAMAGED = "not a whole checkpoint; resume from an earlier one"
+DAMAGED = "not a whole checkpoint"
 
 
 def write_manifest(folder: Path) -> None:
@@ -24,9 +24,18 @@ def write_manifest(folder: Path) -> None:
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """{name: {bytes, sha256}} of a checkpoint's files. Raises CheckpointError."""
     try:
-        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder / MANIFEST}: missing", hint=DAMAGED) from None
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / MANIFEST}: not readable ({error})", hint=DAMAGED) from None
+    if not isinstance(listed, dict) or not all(map(_describes_a_file, listed.values())):
+        raise CheckpointError(f"{folder / MANIFEST}: not a list of files with their sums", hint=DAMAGED)
+    return listed
+
+
+def _describes_a_file(sums: Any) -> bool:
+    return isinstance(sums, dict) and isinstance(sums.get("bytes"), int) and isinstance(sums.get("sha256"), str)
 
 
 def checked(folder: Path, name: str) -> Path:
@@ -37,10 +46,13 @@ def checked(folder: Path, name: str) -> Path:
         raise CheckpointError(f"{file}: not part of this checkpoint", hint="saved without an optimizer, or by hand")
     if not file.is_file():
         raise CheckpointError(f"{file}: missing", hint=DAMAGED)
-    size = file.stat().st_size
+    try:
+        size, found = file.stat().st_size, _sum(file)
+    except OSError as error:
+        raise CheckpointError(f"{file}: {error.strerror}", hint=DAMAGED) from None
     if size != expected["bytes"]:
         raise CheckpointError(f"{file}: {size:,} bytes, {expected['bytes']:,} were saved", hint=DAMAGED)
-    if _sum(file) != expected["sha256"]:
+    if found != expected["sha256"]:
         raise CheckpointError(f"{file}: its bytes are not those that were saved", hint=DAMAGED)
     return file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from groupwise.errors import DataError
-from groupwise.record.process import is_alive
+from groupwise.record.process import living_writer
 from groupwise.record.read import Record, open_record
 from groupwise.record.schema import FILE
 
@@ -52,7 +52,7 @@ def _read(path: Path, record: Record) -> RunInfo:
     asked = info.get("steps", "")
     return RunInfo(
         path,
-        "finished" if info["state"] == "finished" else "running" if _runs(info) else "stopped",
+        "finished" if info["state"] == "finished" else "running" if living_writer(path) else "stopped",
         stage=info.get("stage", ""),
         model=info.get("model", ""),
         started=info.get("started", ""),
@@ -61,7 +61,3 @@ def _read(path: Path, record: Record) -> RunInfo:
         accuracy_before=accuracy.get("before"),
         accuracy_after=accuracy.get("after"),
     )
-
-
-def _runs(info: dict[str, str]) -> bool:
-    return info["state"] == "running" and is_alive(info)

@@ -12,18 +12,23 @@ import numpy as np
 
 from groupwise.data import Message, Output, Part, Question, Reward
 from groupwise.errors import DataError
+from groupwise.record.made import LOST, other_version
 from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
 
 
 @dataclass(frozen=True)
 class RecordedOutput:
-    """An output as it was recorded. group_index: place of its group in the step; sample: its place in the group."""
+    """An output as it was recorded. group_index: place of its group in the step; sample: its place in the group.
+
+    length: tokens of the output; where the run keeps less (`run.record`) its arrays are empty, or also its text.
+    """
 
     step: int
     attempt: int
     group_index: int
     question_id: str
     sample: int
+    length: int
     output: Output
     reward: Reward
     advantage: float | None
@@ -80,7 +85,7 @@ class Record:
         wanted = {"step": step, "question_id": None if question is None else stored(question)}
         given = {column: value for column, value in wanted.items() if value is not None}
         query = f"""SELECT id, step, attempt, group_index, question_id, sample, policy_version, text, finish,
-            question_tokens, tokens, sampled, logprobs, reward, reward_steps, advantage FROM latest_outputs
+            length, question_tokens, tokens, sampled, logprobs, reward, reward_steps, advantage FROM latest_outputs
             WHERE {" AND ".join([f"{column} = ?" for column in given]) or "TRUE"}
             ORDER BY step, attempt, group_index, sample LIMIT ?"""
         for row in self._rows(query, (*given.values(), -1 if limit is None else limit)):
@@ -106,11 +111,15 @@ class Record:
         return {key: json.loads(restored(value)) for key, value in rows}
 
     def _output(self, row: tuple[Any, ...]) -> RecordedOutput:
-        key, step, attempt, group_index, question_id, sample, version, text, finish, *arrays = row[:13]
-        reward, reward_steps, advantage = row[13:]
+        key, step, attempt, group_index, question_id, sample, version, text, finish, length, *arrays = row[:14]
+        reward, reward_steps, advantage = row[14:]
         kinds = ("<i4", "<i4", "?", "<f4")
-        question_tokens, tokens, sampled, logprobs = map(np.frombuffer, arrays, kinds)
-        output = Output(question_tokens, tokens, sampled, logprobs, restored(text), finish, version)
+        question_tokens, tokens, sampled, logprobs = (
+            np.frombuffer(array or b"", kind) for array, kind in zip(arrays, kinds, strict=True)
+        )
+        if arrays[2] is None:
+            sampled = np.ones(len(tokens), bool)
+        output = Output(question_tokens, tokens, sampled, logprobs, restored(text or ""), finish, version)
         query = "SELECT name, state, value, detail FROM reward_parts WHERE output = ? ORDER BY rowid"
         parts = {
             restored(name): Part(state, value, restored(detail))
@@ -119,7 +128,15 @@ class Record:
         pairs = json.loads(reward_steps)
         steps = None if pairs is None else tuple((token, value) for token, value in pairs)
         return RecordedOutput(
-            step, attempt, group_index, restored(question_id), sample, output, Reward(reward, parts, steps), advantage
+            step=step,
+            attempt=attempt,
+            group_index=group_index,
+            question_id=restored(question_id),
+            sample=sample,
+            length=length,
+            output=output,
+            reward=Reward(reward, parts, steps),
+            advantage=advantage,
         )
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -141,8 +158,7 @@ def open_record(run_dir: str | Path) -> Record:
         raise _unreadable(path, error) from error
     if version != VERSION:
         connection.close()
-        hint = "nothing was recorded yet" if version == 0 else "read it with the groupwise that wrote it"
-        raise DataError(f"{path} is a record of version {version}, this reads version {VERSION}", hint=hint)
+        raise other_version(path, version)
     return Record(path, connection)
 
 
@@ -163,4 +179,4 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _unreadable(path: Path, error: sqlite3.Error) -> DataError:
-    return DataError(f"record {path} cannot be read: {error}", hint="it is damaged, or not a record of groupwise")
+    return DataError(f"record {path} cannot be read: {error}", hint=f"it is damaged, or no record; {LOST}")

@@ -1,19 +1,23 @@
 """The record's tables, with the meaning of every column, and how text is kept in them. Neither writes nor reads.
 
 A run is started one or more times; each start is an attempt, numbered from 0. A start from a checkpoint writes the
-steps after that checkpoint again under its own number, and deletes nothing. The `latest_*` views show each step as
-its highest attempt wrote it; they are what to query. Every step is one transaction: it is there whole or not at all.
+steps after that checkpoint again under its own number, and deletes nothing. The `latest_*` views show what led to the
+weights there are: a step as the last attempt that came by it wrote it, and none that a later attempt gave up. They are
+what to query. Every step is one transaction: it is there whole or not at all.
 
 The comments stay in the file: `.schema` in the sqlite3 shell shows them. Arrays are little-endian blobs.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from groupwise.data import Finish
 
 FILE = "record.sqlite"
-VERSION = 1
-"""Kept in SQLite's user_version, written in the transaction that makes the tables; 0: no record yet."""
+VERSION = 2
+"""Kept in SQLite's user_version."""
+Keep = Literal["full", "texts", "scores"]
+"""What is kept of an output: everything; no tokens and log-probabilities; no text either."""
 
 TABLES = (
     """CREATE TABLE run (          -- what is known of the whole run
@@ -39,6 +43,11 @@ TABLES = (
     written REAL NOT NULL,        -- seconds since 1970
     PRIMARY KEY (step, attempt)
 ) WITHOUT ROWID""",
+    """CREATE TABLE prompts (      -- what the policy read of a question, once for all outputs that follow it
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,  -- BLAKE2b of the tokens, 16 bytes
+    tokens BLOB NOT NULL          -- int32[N]
+)""",
     """CREATE TABLE outputs (      -- o_i
     id INTEGER PRIMARY KEY,
     step INTEGER NOT NULL,
@@ -47,12 +56,13 @@ TABLES = (
     sample INTEGER NOT NULL,      -- place in the group, 0 to G - 1
     question_id TEXT NOT NULL REFERENCES questions,
     policy_version INTEGER NOT NULL, -- optimizer steps before it was sampled
-    text TEXT NOT NULL,
+    prompt INTEGER REFERENCES prompts, -- the question's tokens; NULL: not kept (run.record)
+    text TEXT,                    -- NULL: not kept
     finish TEXT NOT NULL,         -- stop | length | turns | error
-    question_tokens BLOB NOT NULL, -- int32[N]
-    tokens BLOB NOT NULL,         -- int32[T]
-    sampled BLOB NOT NULL,        -- uint8[T], 1 where the policy drew the token
-    logprobs BLOB NOT NULL,       -- float32[T], nats, under the distribution it was drawn from
+    length INTEGER NOT NULL,      -- T, tokens
+    tokens BLOB,                  -- int32[T]; NULL: not kept
+    sampled BLOB,                 -- uint8[T], 1 where the policy drew the token; NULL: it drew all, or not kept
+    logprobs BLOB,                -- float32[T], nats, under the distribution it was drawn from; NULL: not kept
     reward REAL,                  -- r_i; NULL: a part failed or all abstained
     reward_steps TEXT NOT NULL,   -- JSON [[token index, reward], ...] of steps; null: no function speaks of any
     advantage REAL,               -- A_i; NULL: none, the output is masked
@@ -100,13 +110,17 @@ TABLES = (
     tokens INTEGER NOT NULL,      -- length of the output in tokens
     UNIQUE (evaluation, question_id, sample)
 )""",
-    "CREATE VIEW latest_steps AS SELECT step, max(attempt) AS attempt FROM steps GROUP BY step",
+    """CREATE VIEW latest_steps AS
+    SELECT step, attempt FROM steps AS s
+    WHERE attempt = (SELECT max(attempt) FROM attempts WHERE first_step <= s.step)""",
     """CREATE VIEW latest_outputs AS
-    SELECT * FROM outputs AS o WHERE attempt = (SELECT max(attempt) FROM steps WHERE step = o.step)""",
+    SELECT o.*, p.tokens AS question_tokens FROM outputs AS o LEFT JOIN prompts AS p ON p.id = o.prompt
+    WHERE o.attempt = (SELECT max(attempt) FROM attempts WHERE first_step <= o.step)""",
     """CREATE VIEW latest_metrics AS
-    SELECT * FROM metrics AS m WHERE attempt = (SELECT max(attempt) FROM steps WHERE step = m.step)""",
-    """CREATE VIEW latest_evaluations AS
-    SELECT id, name, step, max(attempt) AS attempt FROM evaluations GROUP BY name, step""",
+    SELECT * FROM metrics AS m WHERE attempt = (SELECT max(attempt) FROM attempts WHERE first_step <= m.step)""",
+    """CREATE VIEW latest_evaluations AS -- one after n steps stands where an attempt begins with step n
+    SELECT id, name, step, max(attempt) AS attempt FROM evaluations AS e
+    WHERE attempt >= coalesce((SELECT max(attempt) FROM attempts WHERE first_step < e.step), 0) GROUP BY name, step""",
 )
 
 

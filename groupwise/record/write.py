@@ -1,87 +1,99 @@
 """Writing the record: one writer, one transaction a step. Knows SQLite and the run's data; computes nothing."""
 
+import hashlib
 import json
 import math
 import os
+import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from groupwise import metrics as catalogue
-from groupwise.data import Group, Question, Sample
+from groupwise.data import Group, Output, Question, Sample
 from groupwise.errors import DataError, RunError
-from groupwise.record.process import is_alive, this_process
-from groupwise.record.schema import FILE, TABLES, VERSION, Answer, stored
+from groupwise.record.made import check_version, make_record, told
+from groupwise.record.process import Hold, hold
+from groupwise.record.schema import FILE, Answer, Keep, stored
 
 LOCK_SECONDS = 30.0
 """How long to wait for another program that holds the record locked; readers never do."""
+FOLD_SECONDS = 0.5
+"""How long to wait for readers that hold an older state of the record."""
+NO_INFO: Mapping[str, str] = MappingProxyType({})
 
 
 class Recorder:
     """The one writer of a run's record.
 
     A method returns when what it wrote is on the disk, and survives kill -9 and a power cut. Each raises RunError
-    if the disk is full or the record locked; what was written before stays readable.
+    if the disk is full, the record locked, or another process has taken the run over; what was written before stays
+    readable. keep: what is kept of each output.
     """
 
-    def __init__(self, path: Path, attempt: int) -> None:
+    def __init__(self, path: Path, attempt: int, held: Hold, *, keep: Keep = "full") -> None:
         self.path = path
         self.attempt = attempt
-        with _told(path):
+        self.keep = keep
+        self._held = held
+        self._prompts: dict[bytes, int] = {}
+        with told(path):
             self._db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
-            for pragma in ("page_size = 16384", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._db.execute(f"PRAGMA {pragma}")
 
     @classmethod
-    def create(cls, run_dir: str | Path, info: Mapping[str, str]) -> "Recorder":
-        """A new record in a run directory, made if missing. Raises DataError if it holds a run already."""
-        run_dir = Path(run_dir)
-        try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"run directory {run_dir}: {error.strerror}", hint="choose another with --run") from error
-        recorder = cls(run_dir / FILE, attempt=0)
-        with recorder._closed_on_error(), recorder._transaction():
-            if recorder._version() != 0:
-                raise DataError(f"{run_dir} already holds a run", hint="resume it, or choose another directory")
-            for statement in TABLES:
-                recorder._db.execute(statement)
-            recorder._db.execute(f"PRAGMA user_version = {VERSION}")
-            recorder._start(first_step=0, info={"started": _now(), **info})
-        return recorder
+    def create(
+        cls, run_dir: str | Path, info: Mapping[str, str], *, keep: Keep = "full", held: Hold | None = None
+    ) -> "Recorder":
+        """A new record in a run directory, made if missing. Raises DataError if it holds a run already.
+
+        The file has its name only once it is whole. held: the right to write there, if it is had already.
+        """
+        path = Path(run_dir) / FILE
+        held = held or hold(path.parent)
+        with _released_on_error(held):
+            if os.path.lexists(path):
+                raise DataError(f"{run_dir} already holds a run", hint="add --resume to go on with it")
+            make_record(path, {"started": _now(), **info, **_running()}, began=_now())
+            return cls(path, 0, held, keep=keep)
 
     @classmethod
-    def resume(cls, run_dir: str | Path, next_step: int) -> "Recorder":
+    def resume(
+        cls,
+        run_dir: str | Path,
+        next_step: int,
+        *,
+        info: Mapping[str, str] = NO_INFO,
+        keep: Keep = "full",
+        held: Hold | None = None,
+    ) -> "Recorder":
         """The record of an interrupted run, as a new attempt that begins with next_step.
 
-        Raises DataError if there is no record, if another version wrote it, or if a living process writes it.
+        Raises DataError if there is no record, if another version wrote it, if it is damaged, or if a living process
+        writes it.
         """
         path = Path(run_dir) / FILE
         if not os.path.isfile(path):
             raise DataError(f"{run_dir} holds no run to resume: no {FILE}", hint="start the run without resuming")
-        recorder = cls(path, attempt=0)
-        with recorder._closed_on_error(), recorder._transaction():
-            if recorder._version() != VERSION:
-                raise DataError(
-                    f"{path} is a record of version {recorder._version()}, this is version {VERSION}",
-                    hint="start a new run in another directory",
-                )
-            known = dict(recorder._db.execute("SELECT key, value FROM run"))
-            ours = all(known[key] == value for key, value in this_process().items())
-            if known["state"] == "running" and not ours and is_alive(known):
-                raise DataError(
-                    f"{run_dir} is being written by process {known['pid']} on {known['host']}",
-                    hint="end that run first",
-                )
-            recorder.attempt = 1 + recorder._db.execute("SELECT max(attempt) FROM attempts").fetchone()[0]
-            recorder._start(first_step=next_step, info={})
-        return recorder
+        held = held or hold(path.parent)
+        with _released_on_error(held):
+            check_version(path)
+            recorder = cls(path, 0, held, keep=keep)
+            with recorder._closed_on_error(), recorder._transaction(first=True):
+                recorder.attempt = recorder._last_attempt() + 1
+                row = "INSERT INTO attempts VALUES (?, ?, ?)"
+                recorder._db.execute(row, (recorder.attempt, int(next_step), _now()))
+                for key, value in {**info, **_running()}.items():
+                    recorder._put(key, value)
+            return recorder
 
     def set_info(self, key: str, value: str) -> None:
         """Sets what is known of the whole run, such as state = finished."""
@@ -107,6 +119,7 @@ class Recorder:
         """
         catalogue.check(metrics)
         at = (int(step), self.attempt)
+        self._prompts.clear()  # ids of a transaction that was rolled back
         with self._transaction():
             self._db.execute("INSERT INTO steps VALUES (?, ?, ?)", (*at, time.time()))
             self._add_questions("train", (group.question for group in groups))
@@ -144,21 +157,47 @@ class Recorder:
                 ],
             )
 
-    def close(self) -> None:
-        """Closes the record; a run that was not set to finished is stopped."""
+    def require_ours(self) -> None:
+        """Raises RunError if another process has taken the run over."""
+        with told(self.path):
+            if self._last_attempt() != self.attempt:
+                raise RunError(
+                    f"{self.path.parent}: another process has taken this run over",
+                    hint="this one ends here and writes nothing more",
+                )
+
+    def fold(self, seconds: float = FOLD_SECONDS) -> str:
+        """Moves what was written from the log (`-wal`) into the record itself, so that this file alone holds all.
+
+        Empty if it does now; else why not: a reader still holds an older state after so many seconds, or the disk.
+        """
+        until = time.monotonic() + seconds
+        self._db.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                busy, logged, folded = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy or logged == folded:
+                    return ""
+                if time.monotonic() >= until:
+                    return "a program is reading it"
+                time.sleep(0.05)
+        except sqlite3.OperationalError as error:  # what was written stays in the log, where it is as safe
+            return str(error)
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(LOCK_SECONDS * 1000)}")
+
+    def close(self) -> str:
+        """Closes the record; a run that was not set to finished is stopped. Returns what `fold` does."""
         try:
             with self._transaction():
                 self._db.execute("UPDATE run SET value = 'stopped' WHERE key = 'state' AND value = 'running'")
+            return self.fold()
         finally:
             self._db.close()
+            self._held.release()
 
-    def _version(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
-
-    def _start(self, *, first_step: int, info: Mapping[str, str]) -> None:
-        self._db.execute("INSERT INTO attempts VALUES (?, ?, ?)", (self.attempt, int(first_step), _now()))
-        for key, value in {**info, "state": "running", **this_process()}.items():
-            self._put(key, value)
+    def _last_attempt(self) -> int:
+        return int(self._db.execute("SELECT max(attempt) FROM attempts").fetchone()[0])
 
     def _put(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (key, stored(value)))
@@ -181,16 +220,13 @@ class Recorder:
 
     def _add_sample(self, place: tuple[Any, ...], sample: Sample, *, advantage: float | None) -> None:
         output, reward = sample.output, sample.reward
-        arrays = (
-            np.asarray(output.question_tokens, "<i4").tobytes(),
-            np.asarray(output.tokens, "<i4").tobytes(),
-            np.asarray(output.sampled, "u1").tobytes(),
-            np.asarray(output.logprobs, "<f4").tobytes(),
-        )
+        text = None if self.keep == "scores" else stored(output.text)
+        prompt, tokens, sampled, logprobs = self._arrays(output) if self.keep == "full" else (None,) * 4
+        arrays = (tokens, sampled, logprobs)
         steps = None if reward.steps is None else [[int(token), float(value)] for token, value in reward.steps]
-        row = (*place, int(output.policy_version), stored(output.text), output.finish, *arrays)
+        row = (*place, int(output.policy_version), prompt, text, output.finish, len(output.tokens), *arrays)
         key = self._db.execute(
-            f"INSERT INTO outputs VALUES (NULL{', ?' * 15})",
+            f"INSERT INTO outputs VALUES (NULL{', ?' * 16})",
             (*row, _finite(reward.value), json.dumps(steps), _finite(advantage)),
         ).lastrowid
         self._db.executemany(
@@ -198,12 +234,31 @@ class Recorder:
             [(key, stored(n), p.state, _finite(p.value), stored(p.detail)) for n, p in reward.parts.items()],
         )
 
+    def _arrays(self, output: Output) -> tuple[int, bytes, bytes | None, bytes]:
+        """Id of the question's tokens, which are kept once, and the output's arrays."""
+        prompt = np.asarray(output.question_tokens, "<i4").tobytes()
+        digest = hashlib.blake2b(prompt, digest_size=16).digest()
+        if digest not in self._prompts:
+            self._db.execute("INSERT OR IGNORE INTO prompts (digest, tokens) VALUES (?, ?)", (digest, prompt))
+            found = self._db.execute("SELECT id FROM prompts WHERE digest = ?", (digest,))
+            self._prompts[digest] = found.fetchone()[0]
+        tokens = np.asarray(output.tokens, "<i4").tobytes()
+        sampled = np.asarray(output.sampled, "u1")
+        return (
+            self._prompts[digest],
+            tokens,
+            None if sampled.all() else sampled.tobytes(),
+            np.asarray(output.logprobs, "<f4").tobytes(),
+        )
+
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of the block or nothing of it, whatever goes wrong inside."""
-        with _told(self.path):
+    def _transaction(self, *, first: bool = False) -> Iterator[None]:
+        """All of the block or nothing of it, whatever goes wrong inside. first: of an attempt, which it begins."""
+        with told(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                if not first:
+                    self.require_ours()
                 yield
                 self._db.execute("COMMIT")
             finally:
@@ -220,22 +275,16 @@ class Recorder:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours: RunError for a full disk, a failing one or a lock; DataError for what is no record."""
+def _released_on_error(held: Hold) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if "full" in str(error):
-            hint = "free space there, then resume the run"
-        elif "locked" in str(error):
-            hint = "end the program that holds it, then resume the run"
-        else:
-            hint = "check that disk and its permissions, then resume the run"
-        raise RunError(f"record {path} cannot be written: {error}", hint=hint) from error
-    except sqlite3.DatabaseError as error:
-        if type(error) is not sqlite3.DatabaseError:  # a broken constraint is our own bug
-            raise
-        raise DataError(f"{path} is not a record: {error}", hint="choose another run directory") from error
+    except BaseException:
+        held.release()
+        raise
+
+
+def _running() -> dict[str, str]:
+    return {"state": "running", "pid": str(os.getpid()), "host": socket.gethostname()}
 
 
 def _finite(value: float | None) -> float | None:

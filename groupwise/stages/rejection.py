@@ -7,7 +7,7 @@ the record alone. The file is what `stage: sft` reads: for the same model (DeepS
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -40,7 +40,7 @@ from groupwise.train.unread import refuse_unread
 FILE = "examples.jsonl"
 UNREAD = (
     *("teacher", "objective", "rollout.refill_rounds", "evaluate.every", "evaluate.samples"),
-    *("run.checkpoint_every", "run.keep_checkpoints"),
+    *("run.checkpoint_every", "run.keep_checkpoints", "run.keep_best"),
     *(f"update.{name}" for name in UpdateConfig.model_fields if name != "steps"),
 )
 """Settings of a recipe that this stage does not read."""
@@ -183,7 +183,10 @@ def sampled_of(record: Record, recipe: Recipe) -> Iterator[Sampled]:
         alike.setdefault(question.fingerprint, []).append(question)
     for question in chain.from_iterable(alike.values()):
         own = tuple(
-            _candidate(recipe, question.id, found.output, found.reward, step=found.step, sample=found.sample)
+            replace(
+                _candidate(recipe, question.id, found.output, found.reward, step=found.step, sample=found.sample),
+                tokens=found.length,  # where the run keeps no tokens there are none to count
+            )
             for found in record.outputs(question=question.id)
         )
         if own:
@@ -213,6 +216,10 @@ def check(recipe: Recipe) -> None:
         raise ConfigError(
             f"update.steps = {recipe.update.steps}: stage 'rejection' asks every question once and trains nothing",
             hint="drop it; for fewer questions set questions.size",
+        )
+    if recipe.run.record == "scores":
+        raise ConfigError(
+            "run.record = 'scores': stage 'rejection' selects texts from the record", hint="set it to texts"
         )
     config = recipe.rejection
     assert config is not None

@@ -18,14 +18,17 @@ from groupwise.envs.base import Questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
+from groupwise.record.made import check_whole
 from groupwise.record.read import open_record
+from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, check_failures, first_failure
 from groupwise.train.figures import rollout_metrics
+from groupwise.train.place import recording, taken_place
 from groupwise.train.progress import Progress
 from groupwise.train.rollout import check_lengths, sample_groups
 from groupwise.train.room import require_memory_to_sample
-from groupwise.train.run import check_changes, check_place, check_rewards, recorder_of
+from groupwise.train.run import check_changes, check_rewards
 from groupwise.train.stop import Stop
 
 FIXED = ("stage", "seed", "model.path", "model.chat_template", "questions", "rewards", "rollout")
@@ -73,10 +76,10 @@ def open_collection(recipe: Recipe, folder: Path, *, questions: Questions, resum
 
     Weights are loaded only if something is left to sample. Raises InputError for what the user can mend, before that.
     """
-    check_place(folder, resume=resume)
     steps = -(-len(questions.train) // recipe.rollout.questions_per_step)
-    done, policy = _done(recipe, folder, questions) if resume else (0, None)
     with ExitStack() as opened:
+        held = opened.enter_context(taken_place(folder, resume=resume))
+        done, policy = (0, None) if held is None else _done(recipe, folder, questions)
         sampler = None
         if done < steps:
             sampler, digest = _sampler(recipe, questions, opened)
@@ -86,8 +89,7 @@ def open_collection(recipe: Recipe, folder: Path, *, questions: Questions, resum
                     hint="put them back, or start a new run",
                 )
             policy = digest
-        recorder = recorder_of(recipe, folder, first_step=done if resume else None)
-        opened.callback(recorder.close)
+        recorder = opened.enter_context(recording(recipe, folder, held, first_step=done))
         recorder.set_info("steps", str(steps))
         recorder.set_info(POLICY, str(policy))
         recorder.add_questions("heldout", questions.heldout)
@@ -156,6 +158,7 @@ def _done(recipe: Recipe, folder: Path, questions: Questions) -> tuple[int, str 
 
     Raises ConfigError or DataError if the recipe or its questions are not those of the record.
     """
+    check_whole(folder / FILE)
     with closing(open_record(folder)) as record:
         info, recorded = record.info(), record.steps()
         failed = {step: share or 0.0 for step, _, share in record.metrics("rewards/failed")}

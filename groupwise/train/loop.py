@@ -18,6 +18,7 @@ from groupwise.model.lora import described, is_adapted
 from groupwise.objective.surrogate import Objective
 from groupwise.record.read import open_record
 from groupwise.rewards.base import check_failures, first_failure
+from groupwise.train.best import keep_best
 from groupwise.train.evaluate import evaluate
 from groupwise.train.figures import output_advantages, peak_memory, reward_metrics, step_metrics
 from groupwise.train.progress import Progress
@@ -61,7 +62,7 @@ def run_steps(
     recipe, stop = run.recipe, Stop()
 
     def evaluated(name: str) -> dict[str, Any]:
-        return _evaluated(run, name, progress, measure)
+        return _evaluated(run, optimizer, name, progress, measure)
 
     with stop.listening():
         try:
@@ -179,7 +180,13 @@ def _saved(run: Run, optimizer: torch.optim.Optimizer) -> Path:
     return target if latest_checkpoint(run.folder) == target else save(run, optimizer)
 
 
-def _evaluated(run: Run, name: str, progress: Progress, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _evaluated(
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    name: str,
+    progress: Progress,
+    measure: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
     """Figures of an evaluation made now and recorded; {} if nothing is held out."""
     with progress.evaluating(name):
         figures, answers = measure(), []
@@ -197,6 +204,7 @@ def _evaluated(run: Run, name: str, progress: Progress, measure: Callable[[], di
     if figures:
         run.recorder.write_evaluation(name, run.step, figures=figures, answers=answers)
         progress.evaluated(name, figures)
+    keep_best(run.recipe, run.folder, run.step, figures, lambda: _saved(run, optimizer))
     return figures
 
 

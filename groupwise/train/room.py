@@ -5,19 +5,25 @@ from pathlib import Path
 import torch
 
 from groupwise.config import ModelConfig, Recipe
-from groupwise.errors import CheckpointError, InputError, ModelError
+from groupwise.errors import ModelError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.device import pick_device
 from groupwise.model.lora import adapted_bytes, add_adapters
 from groupwise.model.tokenizer import ChatTokenizer, other_model
 from groupwise.objective.surrogate import Objective
+from groupwise.train.disk import require_disk
 
 LEARNING = 3
 """What training holds beside each weight that learns: its gradient and AdamW's two moments."""
 
 
-def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objective: Objective | None) -> None:
-    """Raises if the disk cannot hold the checkpoints, or the memory the models of this run; loads no weights."""
+def require_room(
+    recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objective: Objective | None, *, heldout: int
+) -> str:
+    """Raises if the disk cannot hold the checkpoints, or the memory the models of this run; loads no weights.
+
+    heldout: questions that are evaluated on. Returns a line about the disk.
+    """
     policy = _empty(tokenizer, None if recipe.model.lora is None else recipe.model)
     critic = recipe.critic
     own_trunk = (
@@ -26,13 +32,9 @@ def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objecti
     reference = [_empty(tokenizer)] * (objective is not None and holds_reference(recipe, objective))
     teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
     trained = [policy, *own_trunk]
-    # One more than is kept: the old one goes only when the new one is whole.
     one = checkpoints.bytes_needed(*trained, with_optimizer=True)
     one += sum(model_bytes(model) for model in reference if recipe.objective.reference_every)
-    try:
-        checkpoints.require_space(folder, one * (recipe.run.keep_checkpoints + 1))
-    except CheckpointError as error:  # nothing has failed yet: the input asks for more than there is
-        raise InputError(error.message, hint=error.hint) from None
+    disk = require_disk(recipe, folder, checkpoint=one, heldout=heldout)
     _require_memory(
         recipe,
         sum(map(_training_bytes, trained)) + sum(map(model_bytes, [*reference, *teacher])),
@@ -41,6 +43,7 @@ def require_room(recipe: Recipe, tokenizer: ChatTokenizer, folder: Path, objecti
         + ", or set objective.kl_coef=0: no reference" * bool(reference)
         + ", or critic.trunk=shared: no second model" * bool(own_trunk and recipe.model.lora is None),
     )
+    return disk
 
 
 def holds_reference(recipe: Recipe, objective: Objective) -> bool:

@@ -1,8 +1,7 @@
 """Opening a run: everything that can be checked is checked before the weights are loaded. Owns what must be closed."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from groupwise import __version__, registry
-from groupwise.config import ModelConfig, Recipe, dump_recipe
+from groupwise.config import ModelConfig, Recipe
 from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
 from groupwise.envs.base import Questions, batch, load_questions
@@ -21,14 +20,19 @@ from groupwise.model import checkpoint as checkpoints
 from groupwise.model.lora import load_adapted
 from groupwise.model.memory import default_recompute
 from groupwise.model.policy import Policy, load_policy
+from groupwise.model.saved import best_checkpoint, sound_checkpoint
 from groupwise.model.template import Template, audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.objective.surrogate import Objective, reads
 from groupwise.recipe_file import changes, tree_of
+from groupwise.record.made import check_whole
+from groupwise.record.process import Hold
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, first_scored
+from groupwise.train.best import check_keep_best
+from groupwise.train.place import LOST_BEFORE, recording, require_steps, taken_place, tell_held_back
 from groupwise.train.rollout import check_lengths
 from groupwise.train.room import require_room
 
@@ -55,7 +59,8 @@ class Run:
 
     drawn: questions taken from the order so far, where steps do not all take as many. read: what the stage learns from
     beside questions (`open_run`). coefficients: those that follow a target, as the last step left them. beside: modules
-    that a checkpoint holds beside the policy, by name.
+    that a checkpoint holds beside the policy, by name. unrecorded_steps: done, but the record could
+    not take them.
     """
 
     recipe: Recipe
@@ -76,6 +81,7 @@ class Run:
     beside: dict[str, torch.nn.Module] = field(default_factory=dict)
     resumed_from: Path | None = None
     failures_shown: set[str] = field(default_factory=set)
+    unrecorded_steps: set[int] = field(default_factory=set)
 
 
 @contextmanager
@@ -95,13 +101,26 @@ def open_run(
     beside questions. load: the weights, for what was read. audit: of the chat template. Raises InputError for what the
     user can mend, before weights are loaded.
     """
-    check_place(folder, resume=resume)
-    latest = checkpoints.latest_checkpoint(folder) if resume else None
-    if latest:
-        checkpoints.check_checkpoint(latest)
+    check_keep_best(recipe)
+    with taken_place(folder, resume=resume) as held:
+        yield from _opened(recipe, folder, held, objective=objective, read=read, load=load, audit=audit)
+
+
+def _opened(
+    recipe: Recipe,
+    folder: Path,
+    held: Hold | None,
+    *,
+    objective: Objective | None,
+    read: Callable[[ChatTokenizer], Any],
+    load: Callable[[ModelConfig, ChatTokenizer, Any], Policy],
+    audit: Callable[..., Template],
+) -> Iterator[Run]:
+    """The run of `open_run`. held: the right to write one that is resumed; None: it is new."""
+    latest = None if held is None else sound_checkpoint(folder, set_aside=True)
     state: dict[str, Any] = checkpoints.load_state(latest) if latest else {}
-    if resume:
-        _check_resumed(recipe, folder, done=state.get("step", 0))
+    if held is not None:
+        _check_resumed(recipe, folder, done=state.get("step", 0), unrecorded=set(state.get("unrecorded", [])))
     questions = Questions((), ()) if recipe.questions is None else load_questions(recipe.questions, recipe.seed)
     if objective is not None:
         # Drawn for its error: a step that wants more questions than there are is found here.
@@ -113,12 +132,12 @@ def open_run(
         tokenizer = load_tokenizer(model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop)
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
-        require_room(recipe, tokenizer, folder, objective)
+        disk = require_room(recipe, tokenizer, folder, objective, heldout=len(questions.heldout))
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
         engine = _engine(recipe, policy)
-        recorder = recorder_of(recipe, folder, first_step=state.get("step", 0) if resume else None)
-        try:
+        with recording(recipe, folder, held, first_step=state.get("step", 0)) as recorder:
             recorder.add_questions("heldout", questions.heldout)
+            print(disk, file=sys.stderr)
             yield Run(
                 recipe=recipe,
                 folder=folder,
@@ -136,9 +155,8 @@ def open_run(
                 read=material,
                 coefficients=state.get("coefficients", {}),
                 resumed_from=latest,
+                unrecorded_steps=set(state.get("unrecorded", [])),
             )
-        finally:
-            recorder.close()
 
 
 def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load: Callable[[], Policy]) -> Policy:
@@ -160,6 +178,8 @@ def _engine(recipe: Recipe, policy: Policy) -> Any:
 
 def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
     """A checkpoint of the run as it is after `run.step` steps; older ones are removed past the number to keep."""
+    run.recorder.require_ours()
+    tell_held_back(run.recorder.path, run.recorder.fold())
     target = checkpoints.checkpoint_folder(run.folder, run.step)
     state = {
         "step": run.step,
@@ -169,6 +189,7 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
         "tokens": run.tokens,
         "drawn": run.drawn,
         "coefficients": run.coefficients,
+        "unrecorded": sorted(run.unrecorded_steps),
         "groupwise": __version__,
     }
     checkpoints.save_checkpoint(
@@ -179,23 +200,11 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
         state=state,
         beside=run.beside,
     )
-    checkpoints.prune(run.folder, run.recipe.run.keep_checkpoints)
+    try:
+        checkpoints.prune(run.folder, run.recipe.run.keep_checkpoints, spare=best_checkpoint(run.folder))
+    except OSError as error:  # the new one is whole: that is what counts
+        print(f"older checkpoints not removed: {error}", file=sys.stderr)
     return target
-
-
-def check_place(folder: Path, *, resume: bool) -> None:
-    """Raises DataError if the folder is not what the command says it is, or cannot be written to."""
-    where = f"--run {folder}"
-    if resume:
-        if not (folder / FILE).exists():
-            raise DataError(f"{where}: no run there to resume", hint="leave --resume out to start one")
-    elif (folder / FILE).exists():
-        raise DataError(f"{where}: a run is there already", hint="add --resume to go on with it, or give another name")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{where}: it exists and is not an empty folder", hint="give another name")
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise DataError(f"{where}: {place} is not a folder that can be written to", hint="give another place")
 
 
 def check_rewards(
@@ -233,10 +242,13 @@ def check_rewards(
         )
 
 
-def _check_resumed(recipe: Recipe, folder: Path, *, done: int) -> None:
+def _check_resumed(recipe: Recipe, folder: Path, *, done: int, unrecorded: Set[int]) -> None:
     """Raises ConfigError if nothing is left to do or a value of FIXED has changed; tells other changes on stderr."""
+    check_whole(folder / FILE)
     with closing(open_record(folder)) as record:
-        info = record.info()
+        info, recorded = record.info(), set(record.steps())
+    lost_before = int(info.get(LOST_BEFORE, "0"))
+    require_steps(folder, recorded, done=done, lost_before=lost_before, unrecorded=unrecorded)
     steps = recipe.update.steps
     if done > steps or (done == steps and info["state"] == "finished"):  # else the last evaluation is still to do
         raise ConfigError(
@@ -264,24 +276,3 @@ def check_changes(
     if changed:
         told = ", ".join(f"{place} = {now!r} (was {before!r})" for place, before, now in changed)
         print(f"changed since the run was last started: {told}", file=sys.stderr)
-
-
-def recorder_of(recipe: Recipe, folder: Path, *, first_step: int | None) -> Recorder:
-    """The run's record, new or taken up, with the resolved recipe beside it."""
-    recipe_text = dump_recipe(recipe)
-    info = {
-        "recipe": recipe_text,
-        "stage": recipe.stage,
-        "model": recipe.model.path,
-        "steps": str(recipe.update.steps),
-        "seed": str(recipe.seed),
-        "versions": f"groupwise {__version__}, torch {torch.__version__}",
-    }
-    if first_step is None:
-        recorder = Recorder.create(folder, info)
-    else:
-        recorder = Recorder.resume(folder, first_step)
-        for key, value in info.items():
-            recorder.set_info(key, value)
-    (folder / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
-    return recorder

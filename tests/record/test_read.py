@@ -105,7 +105,7 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path):
     recorder.close()
     path = tmp_path / "record.sqlite"
     whole = path.read_bytes()
-    path.write_bytes(whole[: 16384 * 2] + b"\xff" * (len(whole) - 16384 * 2))
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff" * (len(whole) // 2))
     with closing(open_record(tmp_path)) as record, pytest.raises(DataError, match="cannot be read") as caught:
         list(record.outputs())
     assert "\n" not in str(caught.value)
@@ -146,11 +146,3 @@ def test_a_run_is_running_until_its_process_is_killed(tmp_path):
     finally:
         stop(writer)
     assert [run.state for run in list_runs(tmp_path)] == ["stopped"]
-
-
-def test_a_later_process_with_the_same_number_is_not_the_run(tmp_path):
-    recorder = Recorder.create(tmp_path / "run", {})
-    assert [run.state for run in list_runs(tmp_path)] == ["running"]
-    recorder.set_info("pid_started", "1")
-    assert [run.state for run in list_runs(tmp_path)] == ["stopped"]
-    recorder.close()

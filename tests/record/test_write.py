@@ -1,3 +1,4 @@
+import os
 import sqlite3
 from contextlib import closing
 
@@ -194,34 +195,66 @@ def test_a_locked_record_is_told_in_one_line(recorder):
             write(recorder, 0)
 
 
-def test_steps_run_again_are_seen_as_the_highest_attempt_wrote_them(tmp_path):
+def test_the_latest_views_show_what_led_to_the_weights_there_are(tmp_path):
     first = Recorder.create(tmp_path, {})
     for step in range(4):
         write(first, step, accuracy=0.0, kl=0.0)
-    first.write_evaluation("step", 2, figures={"accuracy": 0.0})
+    for step in (0, 2, 4):
+        first.write_evaluation("step", step, figures={"accuracy": 0.0})
     first.close()
-    # resumed at step 2 and ended after it: steps 0, 1 and 3 are the first attempt's, step 2 the second's
+    # resumed at step 2 and ended after it: steps 0 and 1 are the first attempt's, step 2 the second's; step 3 and what
+    # was measured after it are given up, and what was measured before step 2 stands
     second = Recorder.resume(tmp_path, 2)
     write(second, 2, [group(5)], accuracy=1.0)
-    second.write_evaluation("step", 2, figures={"accuracy": 1.0})
     second.close()
     with closing(open_record(tmp_path)) as record:
-        assert record.steps() == [0, 1, 2, 3]
-        assert record.metrics("accuracy") == [(n, "accuracy", float(n == 2)) for n in range(4)]
-        assert [step for step, _, _ in record.metrics("kl")] == [0, 1, 3]
-        assert [(r.step, r.attempt) for r in record.outputs()] == [(0, 0)] * 4 + [(1, 0)] * 4 + [(2, 1)] * 2 + [
-            (3, 0)
-        ] * 4
-        assert [(e.attempt, e.figures["accuracy"]) for e in record.evaluations()] == [(1, 1.0)]
+        assert record.steps() == [0, 1, 2]
+        assert record.metrics("accuracy") == [(n, "accuracy", float(n == 2)) for n in range(3)]
+        assert [step for step, _, _ in record.metrics("kl")] == [0, 1]
+        assert [(r.step, r.attempt) for r in record.outputs()] == [(0, 0)] * 4 + [(1, 0)] * 4 + [(2, 1)] * 2
+        assert [(e.step, e.attempt) for e in record.evaluations()] == [(0, 0), (2, 0)]
     with closing(sqlite3.connect(tmp_path / "record.sqlite")) as db:
         assert db.execute("SELECT count(*) FROM outputs").fetchone() == (18,)  # 4 x 4 of the first and 2: none deleted
         assert db.execute("SELECT attempt, first_step FROM attempts").fetchall() == [(0, 0), (1, 2)]
 
 
-def test_a_run_is_not_written_over(recorder):
-    write(recorder, 0)
+def test_an_evaluation_done_again_is_seen_as_the_last_attempt_made_it(tmp_path):
+    for attempt, accuracy in enumerate((0.25, 0.5)):
+        recorder = Recorder.resume(tmp_path, 0) if attempt else Recorder.create(tmp_path, {})
+        recorder.write_evaluation("before", 0, figures={"accuracy": accuracy})
+        recorder.close()
+    with closing(open_record(tmp_path)) as record:
+        assert [(e.attempt, e.figures["accuracy"]) for e in record.evaluations()] == [(1, 0.5)]
+
+
+@pytest.mark.parametrize("keep", ["full", "texts", "scores"])
+def test_a_run_keeps_of_its_outputs_what_it_is_asked_to(tmp_path, keep):
+    with closing(Recorder.create(tmp_path, {}, keep=keep)) as recorder:
+        write(recorder, 0, [group(0, text="two")])
+    with closing(open_record(tmp_path)) as record:
+        rows = list(record.outputs())
+    assert [row.length for row in rows] == [3, 3]
+    assert [row.reward.value for row in rows] == [1.0, 0.0]
+    assert {row.output.text for row in rows} == {"" if keep == "scores" else "two"}
+    for name, length in {"tokens": 3, "sampled": 3, "logprobs": 3, "question_tokens": 2}.items():
+        assert {len(getattr(row.output, name)) for row in rows} == {length if keep == "full" else 0}
+
+
+def test_the_tokens_of_a_question_are_kept_once(recorder):
+    for step in range(3):
+        write(recorder, step, [group(0, (1.0,) * 8), group(1, (0.0,) * 8)])
+    with closing(sqlite3.connect(recorder.path)) as db:
+        assert db.execute("SELECT count(*), length(tokens) FROM prompts").fetchone() == (1, 8)  # both read 5, 6
+        assert db.execute("SELECT count(*) FROM latest_outputs WHERE length(question_tokens) = 8").fetchone() == (48,)
+
+
+def test_a_run_is_not_written_over(tmp_path):
+    with closing(Recorder.create(tmp_path, {})) as recorder:
+        write(recorder, 0)
+        with pytest.raises(DataError, match=f"is being written by process {os.getpid()}"):
+            Recorder.create(tmp_path, {})
     with pytest.raises(DataError, match="already holds a run"):
-        Recorder.create(recorder.path.parent, {})
+        Recorder.create(tmp_path, {})
     with read(recorder) as record:
         assert record.steps() == [0]
 
@@ -234,9 +267,9 @@ def test_a_directory_without_a_run_is_not_resumed(tmp_path):
 
 def test_a_file_that_is_no_record_is_neither_resumed_nor_written_over(tmp_path):
     (tmp_path / "record.sqlite").write_bytes(b"a diary" * 1000)
-    with pytest.raises(DataError, match="is not a record"):
+    with pytest.raises(DataError, match="is not a record, or damaged"):
         Recorder.resume(tmp_path, 1)
-    with pytest.raises(DataError, match="is not a record"):
+    with pytest.raises(DataError, match="already holds a run"):
         Recorder.create(tmp_path, {})
     assert (tmp_path / "record.sqlite").read_bytes() == b"a diary" * 1000
 

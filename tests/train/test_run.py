@@ -26,6 +26,8 @@ def opened(recipe, folder, *, resume=False):
 def saved_after(recipe, folder, *, steps):
     """A stopped run with one checkpoint, said to be that many steps old."""
     with opened(recipe, folder) as run:
+        for step in range(steps):
+            run.recorder.write_step(step, [], advantages=[], metrics={})
         run.step, run.policy_version, run.seconds, run.tokens = steps, 2 * steps, 1.5, 100
         return save(run, make_optimizer(run.policy, recipe.update))
 
