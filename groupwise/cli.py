@@ -135,7 +135,9 @@ def train(
     print_report(summary)
 
 
-@app.command(epilog="Example: groupwise compare tiny --presets grpo,rloo --seeds 0 update.steps=2")
+@app.command(
+    epilog="Example: groupwise compare recipes/tiny.yaml --presets grpo,rloo --seeds 0 update.steps=2 --run runs/both"
+)
 def compare(
     recipe: Annotated[str, typer.Argument(help="A recipe, as for train.")],
     overrides: Overrides = None,
@@ -165,7 +167,7 @@ def compare(
         raise found.error
 
 
-@app.command(epilog="Example: groupwise pipeline pipeline measure={} --run runs/first")
+@app.command(epilog="Example: groupwise pipeline recipes/pipeline.yaml --run runs/pipeline")
 def pipeline(
     recipe: Annotated[
         str | None,

@@ -13,8 +13,11 @@ import groupwise as package
 from groupwise import registry
 from groupwise.cli import app
 from tests.command import RECIPE, SMALL, groupwise
+from tests.project.documents import blocks
 from tests.project.sources import ROOT
 
+RUN_BY_ITS_PAGE = ("compare", "pipeline")
+"""Verbs that start several runs: tests/project/test_docs.py runs their example on their page of the documents."""
 VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
 
@@ -46,6 +49,9 @@ def test_the_help_of_every_verb_ends_with_an_example_that_runs(verb, at_home):
     last = " ".join(shown.out.rstrip().rpartition("\n\n")[2].split())
     found = re.fullmatch(rf"Example: (groupwise {verb} .+|groupwise {verb})", last)
     assert found, last
+    if verb in RUN_BY_ITS_PAGE:
+        assert any(words == shlex.split(found[1]) for b in blocks(f"docs/{verb}.md", "console") for words in b.commands)
+        return
     done = groupwise(*shlex.split(found[1])[1:])
     assert done.code == 0, done.err
 
