@@ -102,8 +102,8 @@ class Rollouts:
 class Batch:
     """Rollouts with what the objective needs beside them; log-probabilities in nats, all [B, T].
 
-    mask: tokens that count in the update (drawn by the policy, in an output that was not left out and has a reward, where
-    rewards are learned from).
+    mask: tokens that count in the update (drawn by the policy, in an output that was not left out and has a reward,
+    where rewards are learned from).
     old_logprobs: pi_old of each token, None if the one update of this batch is on policy (then pi_old is pi).
     ref_logprobs: pi_ref, None without a KL term. advantages: 0 outside the mask. values, returns: the critic's when
     sampling and what it is to learn, reward units, None without a critic.

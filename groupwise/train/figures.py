@@ -104,7 +104,7 @@ def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:
 
 
 def output_advantages(rollout: Rollout, batch: Batch) -> list[list[float | None]]:
-    """A_i of each sample, group by group: the mean over its tokens; None for an output that has none or was not kept."""
+    """A_i of each sample, group by group: the mean over its tokens; None for one that has none or was not kept."""
     drawn = batch.rollouts.output_mask
     counts = drawn.sum(1).clamp(min=1)
     means = (torch.where(drawn, batch.advantages, 0.0).sum(1) / counts).tolist()

@@ -82,7 +82,7 @@ def update_policy(
     critic: Critic | None = None,
     agreement: Agreement | None = None,
 ) -> Tally:
-    """mu passes over the batch, one optimizer step per `outputs_per_update` outputs at most (Algorithm 1, lines 10 and 11).
+    """mu passes over the batch, one optimizer step per `outputs_per_update` outputs at most (Algorithm 1, lines 10-11).
 
     The gradient does not depend on how an update is cut into micro-batches: sums are divided by the whole update's
     denominators. Outputs whose every term is 0 (no advantage, no KL or entropy term, no critic) are left out of the
