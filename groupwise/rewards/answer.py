@@ -1,74 +1,54 @@
 """Rewards for an answer that can be checked: mathematics, text, a number, a procedural task's own scorer.
 
-Each looks at the final answer alone. A wrong answer scores 0; a right answer that cannot be read is the data's
-mistake and raises, so that the output is marked failed and not wrong.
+Each looks at the final answer alone, behind the reasoning. A wrong answer scores 0, however long it would take to
+compute; a right answer that cannot be read is the data's mistake and raises, so that the output is marked failed.
 """
 
 import functools
 import json
-import logging
+import math as numbers
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
 from groupwise.data import Question
+from groupwise.rewards.answers import symbolic
+from groupwise.rewards.answers.equal import same
+from groupwise.rewards.answers.final import answer_part, boxes, extract, final, tagged, tagged_or_boxed
+from groupwise.rewards.answers.formula import Number
+from groupwise.rewards.answers.latex import respelled
+from groupwise.rewards.answers.quantities import tolerance as decimal_tolerance
+from groupwise.rewards.answers.read import LONGEST, Answer, Words, read
+from groupwise.rewards.answers.sentences import decisive, is_prose, stated
+from groupwise.rewards.answers.spelling import UNSPACED, plain, ungrouped
+from groupwise.rewards.opening import opening_of
 
-LONGEST_ANSWER = 1000
-"""Characters of an answer handed to the parser of mathematics, whose patterns are slow on long texts."""
+__all__ = ["boxes", "exact", "extract", "math", "number", "reasoning_gym"]
 
-_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
-_BRACE = re.compile(r"\\boxed\s*\{|\\[\\{}]|[{}]")
 _NUMBER = re.compile(
-    r"(?<![\w.)])(?P<sign>[-+]?)\$?(?P<signed>(?<=\$)-|)"
+    rf"(?<![^\W{UNSPACED}])(?<![.)])(?P<sign>[-+]?)\$?(?P<signed>(?<=\$)-|)"
     r"(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?P<decimals>\.\d+)?"
     r"(?:/(?P<below>\d+(?!\d*\.\d))|[eE](?P<exponent>[-+]?\d{1,2})(?!\w))?"
 )
+_BEGUN = re.compile(r"[<\[◁\\]")
+"""In what the prompt ended with: a tag or a box is open, and no mere words."""
 _SIMPLE_FRACTION = re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
 
 
-def extract(text: str) -> str:
-    """The final answer in a text: the last <answer>..</answer>, in it the last \\boxed{}, else a last line `#### ..`.
-
-    Where there is none of them it is the whole text. Surrounding white space is dropped."""
-    return _final(text).strip()
-
-
-def boxes(text: str) -> list[str]:
-    r"""The contents of every closed \boxed{}, in the order in which they open; braces are matched, \{ is no brace."""
-    opened: list[tuple[int, bool]] = []
-    closed: list[tuple[int, str]] = []
-    for match in _BRACE.finditer(text):
-        token = match.group()
-        if token == "}":
-            if opened:
-                start, boxed = opened.pop()
-                if boxed:
-                    closed.append((start, text[start : match.start()]))
-        elif token[-1] == "{" and token != r"\{":
-            opened.append((match.end(), token != "{"))
-    return [content for _, content in sorted(closed)]
-
-
 def math(text: str, question: Question) -> float:
-    """1 if the final answer equals the question's as mathematics (math-verify), else 0; 40 + 2 equals 42.
+    """1 if the final answer equals the question's as mathematics, else 0; 40 + 2 equals 42. Rules: docs/verdicts.md.
 
-    An answer of more than LONGEST_ANSWER characters is no answer; of a text without a marked one, its end is read.
-    Raises ValueError if the right answer cannot be parsed."""
-    from math_verify import verify
-
-    gold = _gold(question)
-    right = _right_expressions(gold)
-    answer = extract(text)
-    if answer == gold:
-        return 1.0
-    if answer == text.strip():
-        found = _read(answer[-LONGEST_ANSWER:])
-    elif len(answer) > LONGEST_ANSWER:
-        return 0.0
-    else:
-        found = _expressions(answer)
-    # No time limit of its own (it works by signals): the process that runs this has one.
-    return float(verify(right, found, timeout_seconds=None, raise_on_error=True)) if found else 0.0
+    An answer of more than LONGEST characters is none; of a text without a marked one, its end is read.
+    Raises ValueError if there is no right answer, or nothing in it to compare with."""
+    gold = _math_gold(_answer(question))
+    part = _part(text, question)
+    given = final(part).strip()
+    if len(given) > LONGEST:
+        if given != part.strip():
+            return 0.0
+        given = given[-LONGEST:]
+    return float(bool(given) and _says(given, gold))
 
 
 def exact(
@@ -83,10 +63,10 @@ def exact(
 
     strip: white space around either does not count. ignore_case: nor does the case of letters. where: the final answer
     is nothing else, or it ends with the question's words, whatever marks stand behind and between them.
-    Raises ValueError if `where` is another word."""
+    Raises ValueError if `where` is another word, or the right answer is empty."""
     if where not in ("whole", "end"):
         raise ValueError(f"where = {where!r}: choose from whole, end")
-    given, gold = _final(text), _final(_answer(question))
+    given, gold = final(_part(text, question)), final(_answer(question))
     if where == "end":
         wanted = re.findall(r"\w+", gold)
         gold, given = " ".join(wanted), " ".join(re.findall(r"\w+", given)[-len(wanted) :] if wanted else [])
@@ -94,26 +74,35 @@ def exact(
         given, gold = given.strip(), gold.strip()
     if ignore_case:
         given, gold = given.casefold(), gold.casefold()
+    if not gold:
+        raise ValueError(f"the right answer {_start(str(question.answer))} of question {question.id!r} is empty")
     return float(given == gold)
 
 
 def number(
-    text: str, question: Question, *, tolerance: float = 1e-6, where: Literal["last", "first", "tag"] = "last"
+    text: str,
+    question: Question,
+    *,
+    tolerance: float | None = None,
+    where: Literal["last", "first", "tag"] = "last",
 ) -> float:
-    """1 if a number of the final answer is within `tolerance` (absolute) of the question's, else 0.
+    """1 if a number of the final answer is the question's, else 0.
 
+    tolerance: how far apart they may be; None: half a unit of the last place of a right answer with decimals, else 0.
     where: the last or the first number of the final answer, or the last within <answer> tags and nowhere else.
-    Understands 1,000  -3  3.50  1/2  $5  50%  1e-3; a per cent sign is dropped on both sides.
+    Understands 1,000  -3  3.50  1/2  $5  50%  1e-3  ４２; a per cent sign is dropped on both sides.
     Raises ValueError if the question's answer holds no number, or `where` is another word."""
     if where not in ("last", "first", "tag"):
         raise ValueError(f"where = {where!r}: choose from first, last, tag")
-    golds = _numbers(_gold(question))
-    if not golds:
-        raise ValueError(f"the right answer {_start(_gold(question))} of question {question.id!r} holds no number")
-    given = _numbers(extract(text)) if where != "tag" or _TAG.search(text) else []
-    if not given:
+    right = _a_number(extract(_answer(question)), "last")
+    if right is None:
+        raise ValueError(f"the right answer {_start(str(question.answer))} of question {question.id!r} holds no number")
+    part = _part(text, question)
+    said = _a_number(final(part), where) if where != "tag" or tagged(part) is not None else None
+    if said is None:
         return 0.0
-    return float(abs((given[0] if where == "first" else given[-1]) - golds[-1]) <= Fraction(tolerance))
+    within = decimal_tolerance(right) if tolerance is None else Fraction(tolerance)
+    return float(abs(said.value - right.value) <= within)
 
 
 def reasoning_gym(text: str, question: Question) -> float:
@@ -124,78 +113,95 @@ def reasoning_gym(text: str, question: Question) -> float:
     if made is None:
         raise ValueError(f"question {question.id!r} has no 'reasoning_gym' entry: it was not made by that environment")
     scorer = _scorer(made["name"], json.dumps(made.get("params") or {}, sort_keys=True))
-    return float(scorer.score_answer(answer=_tagged_or_boxed(text).strip(), entry=made["entry"]))
+    given = tagged_or_boxed(_part(text, question)).strip()
+    return float(scorer.score_answer(answer=given, entry=made["entry"]))
 
 
-def _final(text: str) -> str:
-    found = _tagged_or_boxed(text)
-    last_line = found.rstrip().rpartition("\n")[2].lstrip()
-    # GSM8K's convention; only on the last line, since #### also begins a Markdown heading.
-    return last_line[4:] if re.match("####(?!#)", last_line) else found
+def _part(text: str, question: Question) -> str:
+    """The output without its reasoning, which the prompt may have begun."""
+    opening = opening_of(question)
+    return answer_part(opening + text if _BEGUN.search(opening) else text)
 
 
-def _tagged_or_boxed(text: str) -> str:
-    tagged = _TAG.findall(text)
-    found = tagged[-1] if tagged else text
-    boxed = boxes(found)
-    return boxed[-1] if boxed else found
+def _says(given: str, gold: str) -> bool:
+    """Whether an answer, or the sentence that gives it, says what the right one says."""
+    if given == gold or same(gold, given):
+        return True
+    right = _read_gold(gold)
+    by_words = isinstance(right, Words) or re.fullmatch(r"\W*[A-J]\W*", gold)
+    if by_words and any(same(gold, some) for some in stated(given)):
+        return True
+    if isinstance(right, Words):
+        return "\\" in right.raw and symbolic.same(right.raw, respelled(given))
+    if not is_prose(read(given)):
+        return False
+    found = decisive(given)
+    if found is not None:
+        return same(gold, found)
+    return "\\" in given and symbolic.same(respelled(gold), respelled(given))
 
 
 def _answer(question: Question) -> str:
-    if question.answer is None:
-        raise ValueError(f"question {question.id!r} has no answer to compare with")
-    return str(question.answer)
+    """The right answer as text. Raises ValueError for what is none: nothing, a list of several, a table, nan."""
+    return answer_text(question.answer, where=f"question {question.id!r}")
 
 
-def _gold(question: Question) -> str:
-    return extract(_answer(question))
+def answer_text(answer: Any, *, where: str) -> str:
+    """A right answer as text: 2.0 is 2, a list of one is its item. Raises ValueError for what has no one text."""
+    if answer is None:
+        raise ValueError(f"{where} has no answer to compare with")
+    answer = answer.item() if hasattr(answer, "item") and getattr(answer, "ndim", None) == 0 else answer
+    answer = answer.tolist() if hasattr(answer, "tolist") else answer
+    if isinstance(answer, Sequence) and not isinstance(answer, str) and len(answer) == 1:
+        return answer_text(answer[0], where=where)
+    if isinstance(answer, float) and not numbers.isfinite(answer):
+        raise ValueError(f"the right answer {answer!r} of {where} is no finite number")
+    if isinstance(answer, float) and answer.is_integer():
+        return str(int(answer))
+    if not isinstance(answer, str | bool | int | float):
+        raise ValueError(
+            f"the right answer {_start(str(answer))} of {where} is a {type(answer).__name__}, not one text or number"
+        )
+    return str(answer)
+
+
+@functools.lru_cache(maxsize=4096)
+def _math_gold(answer: str) -> str:
+    """What a right answer comes to, once for all outputs of its group: `decisive` of a sentence."""
+    gold = extract(answer)
+    if not re.search(r"\w|\\[a-zA-Z{]|∅|∞", gold) or len(gold) > LONGEST:
+        raise ValueError(f"the right answer {_start(gold)} cannot be read as mathematics or as words")
+    if isinstance(read(gold), Words) and re.search(r"[.!?。]\s|\n|^(?:the )?answer", gold, re.IGNORECASE):
+        return decisive(gold) or gold
+    return gold
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_gold(gold: str) -> Answer:
+    return read(gold)
 
 
 def _start(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 
-@functools.lru_cache(maxsize=4096)
-def _right_expressions(gold: str) -> list[Any]:
-    """The right answer parsed, once for all outputs of its group."""
-    found = _expressions(gold) if len(gold) <= LONGEST_ANSWER else []
-    if not found:
-        raise ValueError(f"the right answer {_start(gold)} cannot be read as mathematics")
-    return found
+def _a_number(text: str, where: str) -> Number | None:
+    """The last number of a text, or its first; None without one."""
+    text = _SIMPLE_FRACTION.sub(r"\1/\2", ungrouped(plain(text)).replace("\\$", "$"))
+    found = list(_NUMBER.finditer(text))
+    values = map(_value, found if where == "first" else reversed(found))
+    return next((value for value in values if value is not None), None)
 
 
-def _expressions(answer: str) -> list[Any]:
-    """What math-verify reads in an answer that stands alone, which need not carry LaTeX's dollar signs."""
-    answer = re.sub(r"(?<=\d) (?=\d{3}(?!\d))", "", answer.replace("\\$", "$"))
-    if answer.count("$") == 1:
-        answer = answer.replace("$", "")  # a currency, not a formula
-    if re.fullmatch(r"[^\W\d_][^\W\d_' -]{2,}", answer.replace(" ", "")) and answer.isprintable():
-        return _read(rf"$\text{{{answer}}}$")  # a word, or LaTeX would multiply its letters and accept an anagram
-    marked = any(mark in answer for mark in ("$", r"\(", r"\["))
-    sentence = "\\" not in answer and len(re.findall(r"[^\W\d_]{2,}", answer)) > 1
-    found = [] if marked or sentence else _read(f"${answer}$")
-    return found or _read(answer)
-
-
-def _read(text: str) -> list[Any]:
-    from math_verify import parse
-
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limit is off
-    return parse(text, fallback_mode="no_fallback", parsing_timeout=None)
-
-
-def _numbers(text: str) -> list[Fraction]:
-    text = _SIMPLE_FRACTION.sub(r"\1/\2", text.replace("\N{MINUS SIGN}", "-").replace("\\$", "$"))
-    return [value for value in map(_value, _NUMBER.finditer(text)) if value is not None]
-
-
-def _value(match: re.Match[str]) -> Fraction | None:
+def _value(match: "re.Match[str]") -> Number | None:
     """The number in a match; None if it is divided by 0 or has more digits than any answer."""
     whole, decimals, below = match["whole"].replace(",", ""), match["decimals"] or "", match["below"]
     if len(whole) + len(decimals) + len(below or "") > 300 or (below and not int(below)):
         return None
-    value = Fraction(f"{whole or 0}{decimals}") * Fraction(10) ** int(match["exponent"] or 0)
-    return (-1 if "-" in (match["sign"], match["signed"]) else 1) * value / int(below or 1)
+    exponent = int(match["exponent"] or 0)
+    value = Fraction(f"{whole or 0}{decimals}") * Fraction(10) ** exponent / int(below or 1)
+    places = len(decimals) - 1 - exponent if decimals and not below else None
+    return Number(-value if "-" in (match["sign"], match["signed"]) else value, places)
 
 
 @functools.lru_cache(maxsize=64)

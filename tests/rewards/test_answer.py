@@ -132,9 +132,10 @@ def test_exact_at_the_end_takes_every_word_of_the_answer():
         ("2", "1, 2, 3", 0),
         ("7", "<answer>7</answer> of 9", 1),
         ("7", "<answer>none</answer> 7", 0),
-        ("1", "1.000002", 0),  # tolerance 1e-6
-        ("1", "1.0000005", 1),
-        ("10000000", "10000005", 0),  # the tolerance is absolute
+        ("1", "1.0000005", 0),  # a whole number is exact
+        ("0.0000001", "0.0000002", 0),  # and small numbers are not equal for being small
+        ("0.333333", "1/3", 1),  # half a unit of the last place
+        ("3.14", "3.146", 0),
         ("0", "1/0", 0),
         ("0", "no number", 0),
         ("0", "", 0),
