@@ -38,6 +38,8 @@ class ModelConfig(Section):
     """auto: bf16 on CUDA, fp32 elsewhere."""
     products: Literal["auto", "torch", "onednn"] = "auto"
     """Library of the fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's own."""
+    fast_paths: bool = True
+    """Compute a question once for its outputs and keep keys and values, where the model allows it; False: neither."""
     chat_template: str | None = None
     """A file with a Jinja chat template, in place of the tokenizer's own."""
     chat_template_kwargs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)

@@ -22,6 +22,7 @@ class SharedCache:
     """The cache of a sampling run whose attention is ours."""
 
     enters_any_time = True
+    of_one_length = False
 
     def __init__(self, policy: Policy, *, rows: int, tokens: int) -> None:
         """rows: at most side by side; tokens: of an output at most."""

@@ -4,10 +4,7 @@ Rows (outputs on their way) advance by one token a turn, side by side. A finishe
 takes its place; nothing in a turn is done row by row but what ends a row.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,31 +12,15 @@ from torch import Tensor
 
 from groupwise.data import Output, Sampling
 from groupwise.engines.base import Finished, Task
-from groupwise.engines.cache import SharedCache
+from groupwise.engines.choice import CACHES, Cache, choose_cache
 from groupwise.engines.draw import next_tokens
-from groupwise.engines.plain import PlainCache
 from groupwise.engines.rows import Ends, Rows
-from groupwise.errors import ModelError, RunError
+from groupwise.errors import RunError
 from groupwise.model.policy import Policy
 from groupwise.model.products import packed_weights
-from groupwise.model.tokenizer import first_line
 from groupwise.objective.logprobs import wide
 
-log = logging.getLogger(__name__)
-
 ENTER_SHARE = 8  # waiting rows enter when an eighth of the places is free: a question is computed slowly by itself
-
-
-class Cache(Protocol):
-    """What keeps the rows' keys and values; see `SharedCache`."""
-
-    enters_any_time: bool
-
-    def enter(self, questions: Sequence[tuple[int, ...]]) -> Tensor: ...
-
-    def turn(self, tokens: Tensor) -> Tensor: ...
-
-    def keep(self, live: np.ndarray) -> np.ndarray: ...
 
 
 class LocalEngine:
@@ -50,16 +31,9 @@ class LocalEngine:
 
     def __init__(self, policy: Policy, *, max_rows: int = 256, shared: bool = True) -> None:
         """shared: sample with each question's keys and values kept once, where the model allows it."""
-        # transformers' mark of a recurrent model: padding on the left would enter its state, and its cache has no rows
-        if getattr(policy.model, "_is_stateful", False):
-            raise ModelError(
-                f"model.path = {policy.tokenizer.source!r}: {type(policy.model).__name__} keeps a recurrent state, "
-                "which the local engine cannot share among outputs",
-                hint="choose a model with attention only",
-            )
         self.policy = policy
         self.max_rows = max_rows
-        self.shared = shared and policy.question_once and _caches_agree(policy)
+        self.cache = choose_cache(policy, shared=shared)
         self._ends: dict[tuple[str, ...], Ends] = {}  # by the stop strings
 
     def generate(
@@ -87,7 +61,7 @@ class LocalEngine:
         return outputs
 
     def _cache(self, rows: int, tokens: int) -> Cache:
-        return SharedCache(self.policy, rows=rows, tokens=tokens) if self.shared else PlainCache(self.policy)
+        return CACHES[self.cache](self.policy, rows, tokens)
 
     def _finished_rows(self, rows: Rows, cache: Cache, sampling: Sampling) -> Iterator[np.ndarray]:
         """Samples every row; yields the rows that are finished, turn by turn."""
@@ -99,7 +73,8 @@ class LocalEngine:
         while len(live) or len(waiting):
             free = self.max_rows - len(live)
             if len(waiting) and (not len(live) or (cache.enters_any_time and free * ENTER_SHARE >= self.max_rows)):
-                entering, waiting = waiting[:free], waiting[free:]
+                number = _of_one_length(rows, waiting[:free]) if cache.of_one_length else free
+                entering, waiting = waiting[:number], waiting[number:]
                 self._draw(rows, entering, cache.enter([rows.question(row) for row in entering]), ends)
                 live = np.concatenate([live, entering])
             else:
@@ -140,26 +115,7 @@ class LocalEngine:
         )
 
 
-@torch.inference_mode()
-def _caches_agree(policy: Policy) -> bool:
-    """True if the shared cache gives the plain one's logits, tried on three rows over three turns.
-
-    Tried in fp32: in bf16 both are as far from the truth as from each other, by half a nat and more.
-    """
-    policy = replace(policy, precision=torch.float32)
-    vocabulary = policy.model.get_output_embeddings().weight.shape[0]
-    short, long = (tuple(i * 7 % vocabulary for i in range(1, n)) for n in (4, 7))
-    try:
-        shared, plain = (
-            [cache.enter([short, long, long]), *(cache.turn(torch.arange(3, device=policy.device) + i) for i in (1, 2))]
-            for cache in (SharedCache(policy, rows=3, tokens=3), PlainCache(policy))
-        )
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        log.warning("%s is sampled with transformers' own cache (%s)", type(policy.model).__name__, first_line(error))
-        return False
-    # nan: a diverged policy is told of when it samples
-    tolerance = 1e-3 * float(plain[0].abs().nan_to_num().max()) + 1e-4
-    same = all(torch.allclose(a, b, atol=tolerance, equal_nan=True) for a, b in zip(shared, plain, strict=True))
-    if not same:
-        log.warning("%s is sampled with transformers' own cache, slower", type(policy.model).__name__)
-    return same
+def _of_one_length(rows: Rows, waiting: np.ndarray) -> int:
+    """How many of the first waiting rows have questions as long as the first one's."""
+    lengths = [len(rows.question(row)) for row in waiting.tolist()]
+    return next((number for number, length in enumerate(lengths) if length != lengths[0]), len(lengths))

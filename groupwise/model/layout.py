@@ -19,13 +19,13 @@ from groupwise.objective.logprobs import predictors
 class Layout:
     """R rows of S tokens that hold B outputs of T tokens.
 
-    tokens, positions: [R, S] ids and places in the conversation. blocks: who may attend to whom in the one row of a
-    stream; None: each row is plainly causal. predictors: [B, T], flat index into the rows (r * S + s) of the token
-    whose state predicts token t of output b.
+    tokens, positions: [R, S] ids and places in the conversation; None: places 0, 1, 2 and so on in each row. blocks:
+    who may attend to whom in the one row of a stream; None: each row is plainly causal. predictors: [B, T], flat index
+    into the rows (r * S + s) of the token whose state predicts token t of output b.
     """
 
     tokens: Tensor
-    positions: Tensor
+    positions: Tensor | None
     blocks: tuple[Block, ...] | None
     predictors: Tensor
 
@@ -34,9 +34,8 @@ def separate(rollouts: Rollouts) -> Layout:
     """One row an output, question and all, padded on the right: right for every model."""
     rows, width = rollouts.tokens.shape
     places = torch.arange(rows * width, device=rollouts.tokens.device).view(rows, width)
-    positions = torch.arange(width, device=rollouts.tokens.device).expand(rows, width)
     # Causal attention alone keeps padding on the right from every token that counts.
-    return Layout(rollouts.tokens, positions, None, predictors(places))
+    return Layout(rollouts.tokens, None, None, predictors(places))
 
 
 def question_once(rollouts: Rollouts, *, fill: bool = False) -> Layout:

@@ -1,9 +1,9 @@
 """pi_theta: any Hugging Face decoder in memory. Token ids to log-probabilities; knows no rewards and no losses."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -14,7 +14,8 @@ from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
-from groupwise.model.attention import Block, BlockPlan, Plan, attending
+from groupwise.model import probe
+from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
@@ -23,8 +24,6 @@ from groupwise.model.products import Products, fastest_products, find_siblings, 
 from groupwise.model.threads import use_own_cores
 from groupwise.model.tokenizer import NO_MODEL, ChatTokenizer, first_line
 from groupwise.objective.logprobs import sampling_logits, wide
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,6 +34,8 @@ class Policy:
     tokenizer: ChatTokenizer
     device: torch.device
     precision: torch.dtype
+    fast_paths: bool = True
+    """False: each output is computed in a row of its own, and sampled without keeping keys and values."""
     question_once: bool = False
     """True if a group's question may be computed once for all its outputs, in a stream without padding."""
     whole_logits: bool = False
@@ -123,13 +124,30 @@ class Policy:
         with attending(self.model, plan):
             return self._decoder(tokens, position_ids=positions)
 
-    def last_logits(self, tokens: Tensor, *, attention: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Logits [R, V] of the token after the last column of tokens [R, n]; the cache grows by n."""
-        settings = {"attention_mask": attention, "position_ids": positions, "past_key_values": cache, "use_cache": True}
+    def last_logits(self, tokens: Tensor, cache: Any, *, padding: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Logits [R, V] of the token after the last column of tokens [R, n]; the cache grows by n.
+
+        padding: the attention mask [R, all columns so far] and positions [R, n]; None: no row is padded.
+        """
+        asked = self.model if self.whole_logits else self.model.get_decoder()
+        known = signature(asked.forward).parameters
+        settings = {"cache_params" if "cache_params" in known else "past_key_values": cache, "use_cache": True}
+        if "logits_to_keep" in known:
+            settings["logits_to_keep"] = 1
+        if padding is not None:
+            settings |= {"attention_mask": padding[0], "position_ids": padding[1]}
         with self.autocast():
             if self.whole_logits:
-                return self.model(tokens, logits_to_keep=1, **settings).logits[:, -1]
-            return self.head(self.model.get_decoder()(tokens, **settings).last_hidden_state[:, -1])
+                return asked(tokens, **settings).logits[:, -1]
+            return self.head(asked(tokens, **settings).last_hidden_state[:, -1])
+
+    def logits_at(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Logits [R, V] of the token after a place [R] of each row of tokens [R, T], from a pass without a cache."""
+        rows = torch.arange(len(tokens), device=tokens.device)
+        with self.autocast():
+            if self.whole_logits:
+                return self.model(tokens, use_cache=False).logits[rows, places]
+            return self.head(self._decoder(tokens)[rows, places])
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states: the last layer, with the scaling or capping that the model's config asks for."""
@@ -160,12 +178,12 @@ class Policy:
 
     def _states(self, layout: Layout, mask: Tensor) -> Tensor:
         """The decoder's states that predict the masked tokens, [N, D]."""
-        states = self._decoder(layout.tokens, position_ids=layout.positions)
+        states = self._decoder(layout.tokens, **_places(layout))
         return states.flatten(0, 1).index_select(0, layout.predictors[mask])
 
     def _whole(self, layout: Layout, rollouts: Rollouts, mask: Tensor, sampling: Sampling) -> Tensor:
         """The sampling distribution's logits of the masked tokens, [N, V], by the model's own last layer."""
-        logits = self.model(layout.tokens, position_ids=layout.positions, use_cache=False).logits
+        logits = self.model(layout.tokens, use_cache=False).logits
         return _distribution(logits.flatten(0, 1)[layout.predictors[mask]], rollouts.tokens[mask], sampling)
 
     def _decoder(self, tokens: Tensor, **settings: Any) -> Tensor:
@@ -207,7 +225,14 @@ def load_policy(
     _end_turns(model, tokenizer)
     adapt(model)
     precision = pick_precision(config.precision, device)
-    return prepare(model, tokenizer, device=device, precision=precision, products=config.products)
+    return prepare(
+        model,
+        tokenizer,
+        device=device,
+        precision=precision,
+        products=config.products,
+        fast_paths=config.fast_paths,
+    )
 
 
 def _end_turns(model: Any, tokenizer: ChatTokenizer) -> None:
@@ -234,16 +259,47 @@ def read_weights(kind: Any, source: str, *, where: str, **settings: Any) -> tupl
 
 
 def prepare(
-    model: Any, tokenizer: ChatTokenizer, *, device: torch.device, precision: torch.dtype, products: str = "auto"
+    model: Any,
+    tokenizer: ChatTokenizer,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    products: str = "auto",
+    fast_paths: bool = True,
 ) -> Policy:
-    """A policy of a loaded model, with the fast ways that this model and machine allow, each tried on a few tokens."""
+    """A policy of a loaded model, with the fast ways that this model and machine allow, each tried on a few tokens.
+
+    fast_paths: False leaves those out that depend on the model. Raises ModelError if no way to compute it is right.
+    """
     policy = on_device(model, tokenizer, device=device, precision=precision, products=products)
+    policy.fast_paths = fast_paths
+    _settle(policy)
     if policy.products == "onednn":
-        with torch.inference_mode():
-            find_siblings(model, lambda: model.get_decoder()(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
-    policy.whole_logits = not _head_is_linear(policy)
-    policy.question_once = not policy.whole_logits and questions_can_be_shared(policy)
+        with torch.no_grad():
+            find_siblings(model, lambda: model(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
     return policy
+
+
+def _settle(policy: Policy) -> None:
+    """Finds out how the policy's log-probabilities can be computed. Raises ModelError if in no way that is right."""
+    named = f"model.path = {policy.tokenizer.source!r}"
+    with probe.tried(policy.model, policy.products) as (model, wholly):
+        own = replace(policy, precision=torch.float32, model=model)
+        probe.require_plain(own.model, named)
+        policy.whole_logits = own.whole_logits = not probe.head_is_linear(own.model, own.head)
+
+        def logprobs(rollouts: Rollouts, mask: Tensor, once: bool) -> Tensor:
+            sampling = Sampling(max_new_tokens=1)
+            return replace(own, question_once=once).logprobs(rollouts, mask, sampling=sampling).logprobs[mask]
+
+        if not probe.rows_agree(own.model, logprobs):
+            raise ModelError(
+                f"{named}: a row of {type(own.model).__name__} has other log-probabilities beside a longer one",
+                hint="choose another model",
+            )
+        policy.fast_paths = policy.fast_paths and wholly
+        fast = policy.fast_paths and not policy.whole_logits
+        policy.question_once = fast and probe.questions_can_be_shared(own.model, logprobs)
 
 
 def on_device(
@@ -270,65 +326,9 @@ def _distribution(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
     )
 
 
-@torch.inference_mode()
-def _head_is_linear(policy: Policy) -> bool:
-    """True if `Policy.head` of the decoder's states gives the model's own logits, tried on a few tokens."""
-    tokens = torch.arange(8, device=policy.device)[None] % policy.model.get_output_embeddings().weight.shape[0]
-    with policy.autocast():
-        expected = policy.model(tokens, use_cache=False).logits.float()
-        # None: a model that is its own decoder, as Llama 4
-        states = getattr(policy.model.get_decoder()(tokens, use_cache=False), "last_hidden_state", None)
-        atol = 1e-3 * float(expected.abs().max())
-        same = states is not None and torch.allclose(expected, policy.head(states).float(), rtol=1e-4, atol=atol)
-    if not same:
-        log.warning("%s: logits are not a plain last layer; they are computed whole", type(policy.model).__name__)
-    return same
-
-
-def _logprobs(policy: Policy, rollouts: Rollouts, mask: Tensor) -> Tensor:
-    return policy.logprobs(rollouts, mask, sampling=Sampling(max_new_tokens=1)).logprobs
-
-
-@torch.inference_mode()
-def questions_can_be_shared(policy: Policy, given_by: Callable[[Policy, Rollouts, Tensor], Tensor] = _logprobs) -> bool:
-    """True if both layouts give the same values, tried on a small group: the model's attention decides.
-
-    Tried in fp32, where what differs is not rounding.
-    """
-    policy = replace(policy, precision=torch.float32)
-    config = policy.model.config.get_text_config(decoder=True)
-    if getattr(config, "attention_chunk_size", None):
-        return False  # counted in places of the row, which the stream moves
-    question, output, outputs = 5, 3, 3
-    tokens = torch.arange(outputs * (question + output), device=policy.device).view(outputs, -1) % config.vocab_size
-    tokens[:, :question] = tokens[0, :question]
-    mask = torch.zeros(tokens.shape, dtype=torch.bool, device=policy.device)
-    mask[:, question:] = True
-    rollouts = Rollouts(
-        tokens=tokens,
-        question_lengths=torch.full((outputs,), question),
-        lengths=torch.full((outputs,), question + output),
-        output_mask=mask,
-        sampled_logprobs=torch.zeros(tokens.shape),
-        rewards=torch.zeros(outputs),
-        group=torch.zeros(outputs, dtype=torch.long),
-    )
-    expected = given_by(policy, rollouts, mask)
-    try:
-        given = given_by(replace(policy, question_once=True), rollouts, mask)
-        plan = BlockPlan([Block(0, question)])
-        policy.stream_states(tokens[:1, :question], torch.arange(question, device=policy.device)[None], plan)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        log.warning("%s takes no attention of ours (%s)", type(policy.model).__name__, first_line(error))
-        return False
-    window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if window and plan.windows == {None}:  # it does not reach our attention, and what is tried is shorter than most
-        log.warning("%s keeps its sliding window to itself", type(policy.model).__name__)
-        return False
-    same = bool(torch.allclose(expected, given, atol=1e-3))
-    if not same:
-        log.warning("%s: a question is computed again for each of its outputs", type(policy.model).__name__)
-    return same
+def _places(layout: Layout) -> dict[str, Tensor]:
+    """Positions, where they are not what any model takes for granted; some models take none."""
+    return {} if layout.positions is None else {"position_ids": layout.positions}
 
 
 def _slope(loss: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from groupwise.batch import Rollouts, whole_groups
 from groupwise.config import ModelConfig
 from groupwise.errors import ModelError
+from groupwise.model import probe
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.memory import recomputed
-from groupwise.model.policy import Policy, on_device, questions_can_be_shared, read_weights
+from groupwise.model.policy import Policy, on_device, read_weights
 from groupwise.model.reading import Reading, padding_of
 from groupwise.model.tokenizer import ChatTokenizer, first_line
 from groupwise.objective.logprobs import wide
@@ -81,7 +82,8 @@ def load_classifier(
         model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding_of(tokenizer)
     precision = pick_precision(config.precision, device)
     policy = on_device(model, tokenizer, device=device, precision=precision, products=config.products)
-    policy.question_once = _head_reads_states(policy) and questions_can_be_shared(policy, _states)
+    policy.fast_paths = config.fast_paths
+    policy.question_once = config.fast_paths and _head_reads_states(policy) and _questions_can_be_shared(policy)
     return policy
 
 
@@ -174,9 +176,16 @@ def _plain(policy: Policy, rollouts: Rollouts, mask: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def _states(policy: Policy, rollouts: Rollouts, mask: Tensor) -> Tensor:
-    with policy.states(rollouts, mask) as states:
-        return states
+def _questions_can_be_shared(policy: Policy) -> bool:
+    """True if the decoder has the same states in a stream with each question once; see `groupwise.model.probe`."""
+    with probe.tried(policy.model, policy.products) as (model, wholly):
+        own = replace(policy, model=model, precision=torch.float32)
+
+        def states(rollouts: Rollouts, mask: Tensor, once: bool) -> Tensor:
+            with replace(own, question_once=once).states(rollouts, mask) as found:
+                return found
+
+        return wholly and probe.questions_can_be_shared(model, states)
 
 
 def _head(model: nn.Module) -> nn.Linear | None:

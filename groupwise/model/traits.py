@@ -1,22 +1,40 @@
 """What a model's config says about how it computes: where something changes with position, and where rounding tips a
 scale. Knows configs only; no weights."""
 
+import copy
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 _CALL_WIDE = {"longrope", "dynamic"}
 """Kinds of rotary positions whose angles, past a length, are those of the longest row in the call for every row."""
+_CHOSEN = ("index_topk", "keep_window_size")
+"""Settings in tokens past which attention sees a chosen few of the earlier ones."""
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions")
+
+_NEAR = 4
+_NEAR_CAP = 2.0
+_PLACES = re.compile(
+    r"(^|_)window(_size)?$|^local_attention$|^(attention_|mamba_)?chunk_size$|^block_size$|^floor_scale$"
+    r"|^index_(topk_blocks|block_size)$|^original_max_position_embeddings$"
+)
+_CAPS = re.compile(r"soft_?cap(ping)?$|logit_cap$")
+"""Names of settings in tokens at which attention, positions or a recurrence change; and of bounds on scores."""
 
 
 def context(config: Any) -> tuple[int, str]:
     """Tokens that a question and its output may have together, and why it is no more, in words; "": its own limit.
 
     Past the length at which rotary angles change for a whole call, a token's log-probability depends on what shares
-    the call, and kept keys have other angles than new ones: there is no one policy to sample from and to train.
+    the call, and kept keys have other angles than new ones: there is no one policy to sample from and to train. Nor is
+    there where attention chooses what it sees by scores that rounding tips, in another way in every layout.
     """
     text = config.get_text_config(decoder=True)
     own = next((int(length) for name in _LENGTHS if (length := getattr(text, name, None) or 0) > 0), 2**31)
+    for name in _CHOSEN:
+        chosen = getattr(text, name, None) or own
+        if chosen < own:
+            return chosen, f"attention sees a chosen few of the tokens past {chosen}"
     for parameters in _rotary(getattr(text, "rope_parameters", None)):
         kind = str(parameters.get("rope_type", parameters.get("type", "")))
         if kind in _CALL_WIDE:
@@ -45,3 +63,30 @@ def _turning_point(kind: str, parameters: Mapping[str, Any], text: Any, own: int
         return own
     outside = getattr(text, "original_max_position_embeddings", None)
     return int(outside or parameters.get("original_max_position_embeddings") or own)
+
+
+def nearer(config: Any) -> Any | None:
+    """A copy of a config whose windows, chunks and other places of change are a few tokens away, and whose caps are low
+    enough to be felt; None if all are as near already, or too far to be reached."""
+    found = copy.deepcopy(config)
+    text = found.get_text_config(decoder=True)
+    limit, why = context(config)
+    changed = False
+    for name, value in list(text.to_dict().items()):
+        near = _nearer(name, value, limit=limit, turning=bool(why))
+        if near != value:
+            setattr(text, name, near)
+            changed = True
+    return found if changed else None
+
+
+def _nearer(name: str, value: Any, *, limit: int, turning: bool) -> Any:
+    if isinstance(value, Mapping):
+        return {inner: _nearer(str(inner), held, limit=limit, turning=turning) for inner, held in value.items()}
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return value
+    if _CAPS.search(name):
+        return min(_NEAR_CAP, value)
+    # past a turning point nothing is computed (`context`), so it stays where it is
+    far = _PLACES.search(name) and not (turning and name == "original_max_position_embeddings")
+    return _NEAR if far and _NEAR < value < limit else value

@@ -18,7 +18,7 @@ from groupwise.engines.local import LocalEngine
 from groupwise.engines.rows import Ends, Rows
 from groupwise.errors import ModelError, RunError
 from groupwise.model.checkpoint import save_checkpoint
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.policy import Policy, load_policy, prepare
 from groupwise.model.tokenizer import load_tokenizer
 from tests.close import close
 from tests.engines.chains import byte_chain, text_chain
@@ -190,10 +190,26 @@ def test_a_stop_string_of_many_bytes_a_character_is_found(tmp_path, tiny_folder)
     assert output.finish == "stop"
 
 
-def test_a_recurrent_model_is_refused(tmp_path, tiny_folder):
-    policy = made.policy_of(made.RECURRENT, tmp_path, tiny_folder)
-    with pytest.raises(ModelError, match="RecurrentGemmaForCausalLM keeps a recurrent state"):
-        LocalEngine(policy)
+def test_a_model_with_a_state_of_its_own_is_sampled_without_a_cache(tmp_path, tiny_folder):
+    policy = never_ending(made.policy_of(made.RECURRENT, tmp_path, tiny_folder))
+    engine = LocalEngine(policy, max_rows=3)
+    assert engine.cache == "none"
+    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in engine.generate(tasks(2), SAMPLING)])
+    found = policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs
+    assert close(found, rollouts.sampled_logprobs)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mistral_window"])
+def test_without_fast_paths_the_same_tokens_are_sampled(family, tmp_path, tiny_folder):
+    config = made.SHARING[family]
+    policy = made.policy_of(config, tmp_path, tiny_folder)
+    plain = prepare(policy.model, policy.tokenizer, device=policy.device, precision=policy.precision, fast_paths=False)
+    assert not plain.question_once
+    assert LocalEngine(plain).cache == "none"
+    for slow, fast in zip(
+        *(LocalEngine(any_way).generate(tasks(2), SAMPLING) for any_way in (plain, policy)), strict=True
+    ):
+        assert words(slow) == words(fast)
 
 
 @pytest.mark.parametrize("greedy", [False, True])
@@ -213,7 +229,7 @@ def test_with_bf16_products_each_question_is_still_kept_once(tmp_path, tiny_fold
     half, sampling = replace(policy, precision=torch.bfloat16), replace(SAMPLING, temperature=100.0)
     engine = LocalEngine(half)
     outputs = engine.generate(tasks(), sampling)
-    assert engine.shared
+    assert engine.cache == "shared"
     assert not caplog.records
     rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
     mask = rollouts.output_mask

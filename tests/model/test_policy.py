@@ -109,7 +109,7 @@ def test_the_sampling_distribution_is_that_of_transformers(sampling, once, tmp_p
 
 
 def test_a_window_that_would_not_reach_our_attention_falls_back(tmp_path, tiny_folder, monkeypatch):
-    # 64 is longer than what is tried at load, so nothing but the module's own word can tell
+    # 64 is longer than what is tried at load: the same weights are tried with a window of a few tokens
     config = MistralConfig(**made.SHARING["mistral_window"].to_dict() | {"sliding_window": 64})
     policy = made.policy_of(config, tmp_path, tiny_folder)
     assert policy.question_once
@@ -119,7 +119,8 @@ def test_a_window_that_would_not_reach_our_attention_falls_back(tmp_path, tiny_f
         return ours(*args, **settings)
 
     monkeypatch.setitem(AttentionInterface._global_mapping, NAME, without_window)
-    assert not policy_module.questions_can_be_shared(policy)
+    policy_module._settle(policy)
+    assert not policy.question_once
 
 
 def test_a_chunked_attention_falls_back(tmp_path, tiny_folder):

@@ -1,0 +1,98 @@
+"""Which cache a model is sampled with: the fastest of four that gives a plain pass's logits, tried on a few tokens."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from groupwise.engines.cache import SharedCache
+from groupwise.engines.plain import LevelCache, NoCache, PlainCache
+from groupwise.model import probe
+from groupwise.model.policy import Policy
+from groupwise.model.tokenizer import first_line
+from groupwise.model.traits import routes_tokens
+
+log = logging.getLogger(__name__)
+
+
+class Cache(Protocol):
+    """What keeps the rows' keys and values; see `SharedCache`."""
+
+    enters_any_time: bool
+    """True if rows may enter while others are on their way."""
+    of_one_length: bool
+    """True if rows that enter together must have questions of one length."""
+
+    def enter(self, questions: Sequence[tuple[int, ...]]) -> Tensor: ...
+
+    def turn(self, tokens: Tensor) -> Tensor: ...
+
+    def keep(self, live: np.ndarray) -> np.ndarray: ...
+
+
+Make = Callable[[Policy, int, int], Cache]
+"""(policy, rows side by side at most, tokens of an output at most) -> an empty cache."""
+
+CACHES: dict[str, Make] = {
+    "shared": lambda policy, rows, tokens: SharedCache(policy, rows=rows, tokens=tokens),
+    "plain": lambda policy, rows, tokens: PlainCache(policy),
+    "level": lambda policy, rows, tokens: LevelCache(policy),
+    "none": lambda policy, rows, tokens: NoCache(policy),
+}
+"""The fastest first; the last is right for every model that trains."""
+_SLOWER = {
+    "plain": "transformers' own cache, slower",
+    "level": "transformers' own cache, questions of one length side by side",
+    "none": "no cache, slowly: every token from a pass over all before it",
+}
+_QUESTIONS, _TURNS = (3, 9), 4  # tokens; turns cross the windows of a near config (`groupwise.model.traits.nearer`)
+
+
+def choose_cache(policy: Policy, *, shared: bool = True) -> str:
+    """The name of the first row of CACHES that is right for the policy's model. shared: False leaves that one out."""
+    names = [name for name in CACHES if name != "shared" or (shared and policy.question_once)]
+    if not policy.fast_paths:
+        return "none"
+    with probe.tried(policy.model, policy.products) as (model, wholly):
+        own = replace(policy, model=model, precision=torch.float32)
+        chosen = next(name for name in names if name == "none" or (wholly and _is_right(own, name)))
+    if shared and chosen != "shared":
+        log.warning("%s is sampled with %s", type(policy.model).__name__, _SLOWER[chosen])
+    return chosen
+
+
+def _is_right(policy: Policy, name: str) -> bool:
+    seeds = (0, 1) if routes_tokens(policy.model.config) else (0,)
+    try:
+        return any(_agrees(policy, name, seed) for seed in seeds)
+    except probe.REFUSALS as error:
+        log.warning("%s: the cache %r does not fit (%s)", type(policy.model).__name__, name, first_line(error))
+        return False
+
+
+def _agrees(policy: Policy, name: str, seed: int) -> bool:
+    """True if rows of two questions, one of which leaves, have a plain pass's logits at every turn."""
+    cache = CACHES[name](policy, 3, _TURNS)
+    short, long = (probe.tokens_of(policy.model, length, seed=10 * seed + length) for length in _QUESTIONS)
+    if cache.of_one_length:
+        short = probe.tokens_of(policy.model, len(long), seed=10 * seed + 7)
+    questions = [short, long, long]
+    behind = [probe.tokens_of(policy.model, _TURNS, seed=10 * seed + 20 + row) for row in range(3)]
+    expected = [
+        probe.plain_logits(policy.model, question + output)[len(question) - 1 :]
+        for question, output in zip(questions, behind, strict=True)
+    ]
+    rows = np.arange(3)
+    found = [cache.enter([tuple(question) for question in questions])]
+    right = [torch.stack([expected[row][0] for row in rows])]
+    for turn in range(_TURNS):
+        if turn == 2:
+            rows = rows[cache.keep(np.array([False, True, True]))]
+        newest = torch.tensor([behind[row][turn] for row in rows], device=policy.device)
+        found.append(cache.turn(newest))
+        right.append(torch.stack([expected[row][turn + 1] for row in rows]))
+    return probe.same(torch.cat(right), torch.cat(found).float())
