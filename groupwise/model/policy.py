@@ -17,6 +17,7 @@ from groupwise.errors import ModelError
 from groupwise.model import probe
 from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.device import pick_device, pick_precision
+from groupwise.model.finite import unsound_weight
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
 from groupwise.model.memory import Recompute, can_recompute, keep_freed_memory, recomputed
@@ -44,6 +45,8 @@ class Policy:
     """The library that multiplies matrices in the model's linear layers."""
     recompute: Recompute = "nothing"
     """What a backward pass computes again instead of having kept it; see `groupwise.model.memory.recomputed`."""
+    microbatch_limit: int | None = None
+    """Tokens of a micro-batch that memory is known to hold, once one did not fit; None: none has failed."""
 
     @torch.no_grad()
     def logprobs(self, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling) -> Scored:
@@ -69,14 +72,12 @@ class Policy:
         loss: Callable[[Tensor, Tensor], Tensor],
         per_token: bool = True,
         entropy_gradient: bool = False,
-        also: Callable[[Tensor], Tensor] | None = None,
     ) -> Scored:
         """Adds d loss / d weights to the weights' gradients; returns what `logprobs` does.
 
         loss: (logprobs, entropies), [B, T] nats each, 0 outside the mask [B, T] -> scalar. per_token: each token's
         share of the loss depends on its own log-probability alone; else the last layer is computed twice.
-        entropy_gradient: the loss depends on the entropies. also: (states [N, D]) -> scalar, a loss of its own on the
-        states that predict the masked tokens, as that of a critic with the policy's trunk; not with `whole_logits`.
+        entropy_gradient: the loss depends on the entropies.
         """
 
         def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
@@ -101,8 +102,6 @@ class Policy:
                         entropy_gradient=entropy_gradient,
                         **self._last_layer(sampling),
                     )
-                    if also is not None:
-                        slope += _slope(also, end.detach())
             end.backward(slope)
         return Scored(*(placed(values.detach(), mask) for values in scored))
 
@@ -255,6 +254,9 @@ def read_weights(kind: Any, source: str, *, where: str, **settings: Any) -> tupl
         model, found = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+    unsound = unsound_weight(model.named_parameters())
+    if unsound is not None:
+        raise ModelError(f"{where}: {unsound}: every output would be noise", hint="give another checkpoint")
     return model, sorted(found["missing_keys"])
 
 
@@ -329,14 +331,6 @@ def _distribution(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
 def _places(layout: Layout) -> dict[str, Tensor]:
     """Positions, where they are not what any model takes for granted; some models take none."""
     return {} if layout.positions is None else {"position_ids": layout.positions}
-
-
-def _slope(loss: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
-    """d loss / d states; the loss's own weights get their gradients too."""
-    with torch.enable_grad():
-        states = states.requires_grad_()
-        loss(states).backward()
-    return torch.zeros_like(states) if states.grad is None else states.grad
 
 
 def placed(values: Tensor, mask: Tensor) -> Tensor:
