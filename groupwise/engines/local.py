@@ -88,7 +88,7 @@ class LocalEngine:
     def _draw(self, rows: Rows, live: np.ndarray, logits: Tensor, ends: Ends) -> None:
         """Draws the next token of the live rows and writes it down; says of those that end with it why."""
         draws = torch.from_numpy(rows.draws(live)).to(wide(logits[:0]))
-        found = next_tokens(logits, rows.sampling, draws)
+        found = next_tokens(self.policy.known(logits), rows.sampling, draws)
         tokens, logprobs = (values.cpu().numpy() for values in found)
         if np.isnan(logprobs).any():
             row = live[int(np.isnan(logprobs).argmax())]

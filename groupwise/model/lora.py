@@ -4,12 +4,12 @@ h = W x + (alpha / rank) B A x, with A: [rank, in] drawn at random, B: [out, ran
 file that knows peft; the model keeps its class, so its decoder and attention are found as in any other.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -18,30 +18,39 @@ from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import CheckpointError, ConfigError, ModelError
+from groupwise.model.digest import weights_digest
 from groupwise.model.linear_logprobs import Scored
 from groupwise.model.manifest import checked
 from groupwise.model.policy import Policy, load_policy
-from groupwise.model.tokenizer import ChatTokenizer, other_model
+from groupwise.model.source import NO_MODEL
+from groupwise.model.tokenizer import ChatTokenizer, first_line, other_model
 
 FOLDER = "adapter"
 """Where a checkpoint has the adapters by themselves, in peft's own format."""
 ALL_LINEAR = "all-linear"
 _WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"  # peft's, of an adapter that is given none
+_BASE = "base.json"
+_DIGEST = "digest_without_adapters"  # of a model, put on it before it has adapters
 
 
 def load_adapted(config: ModelConfig, tokenizer: ChatTokenizer, *, seed: int, resumed_from: Path | None) -> Policy:
     """A policy with adapters, which alone require a gradient, on the weights behind `config.path`.
 
     seed: A is drawn from it. resumed_from: a checkpoint with the adapters' weights. Raises ModelError, ConfigError, and
-    CheckpointError if the checkpoint's adapters are not those of the recipe.
+    CheckpointError if the checkpoint's adapters are not those of the recipe, or the weights not those they began with.
     """
     base = tokenizer if resumed_from is None else other_model(tokenizer, config.path, seed=seed, section="model")
 
-    def adapt(model: nn.Module) -> None:
-        add_adapters(model, config, seed=seed)
+    def adapt(model: Any) -> None:
+        digest = weights_digest(model.state_dict())
         if resumed_from is not None:
-            _check_base(resumed_from, model, path=config.path)
+            _check_base(resumed_from, digest, path=config.path)
+        add_adapters(model, config, seed=seed)
+        setattr(model, _DIGEST, digest)
+        if Path(base.source).is_dir() and config.path not in registry.MODELS:  # found from any folder, and it stays
+            model.peft_config[_NAME].base_model_name_or_path = str(Path(base.source).resolve())
+        if resumed_from is not None:
             load_adapters(resumed_from, model)
 
     return load_policy(config, base, adapt=adapt)
@@ -54,21 +63,14 @@ def add_adapters(model: Any, config: ModelConfig, *, seed: int) -> None:
     """
     from transformers.pytorch_utils import Conv1D
 
-    try:
-        import peft
-    except ModuleNotFoundError as error:
-        if error.name != "peft":
-            raise
-        raise ModelError(
-            "model.lora: the package peft is not installed", hint="pip install 'groupwise[lora]'"
-        ) from None
+    peft = _peft("model.lora")
     lora = config.lora
     assert lora is not None
     layers = _linear_layers(model)
     names = _targets(list(layers), lora.targets)
     settings = peft.LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a fraction is as good
+        lora_alpha=lora.alpha,  # a fraction is as good
         target_modules=names,
         fan_in_fan_out=all(isinstance(layers[name], Conv1D) for name in names),
         task_type="CAUSAL_LM",
@@ -135,11 +137,45 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def write_adapters(folder: Path, model: Any) -> None:
-    """The adapters alone as a folder that peft loads onto the model they were begun with."""
+    """The adapters alone as a folder that peft loads onto the model they were begun with, and that model's digest."""
     folder.mkdir()
     weights = {_outside(name): weight.detach().contiguous() for name, weight in _adapter_weights(model).items()}
     save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
     model.peft_config[_NAME].save_pretrained(folder)
+    (folder / _BASE).write_text(json.dumps({"digest": getattr(model, _DIGEST, None)}), encoding="utf-8")
+
+
+def write_merged(folder: Path, adapter: Path, *, base: str, where: str, trust: bool | None) -> None:
+    """Writes an adapter's base with the adapter merged into it, as fp32, and the tokenizer of whichever has one.
+
+    where: the setting that names the adapter. Raises ModelError if peft cannot merge it, or the base is another one.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    peft = _peft(where)
+    allowed = {"trust_remote_code": bool(trust)}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, weights_only=True, **allowed)
+    except Exception as error:  # whatever a damaged or foreign file makes of transformers
+        raise ModelError(f"{where}: its base {base}: {first_line(error)}", hint=NO_MODEL) from None
+    begun = _digest_of_base(adapter)
+    if begun is not None and begun != weights_digest(model.state_dict()):
+        raise ModelError(
+            f"{where}: {base} is not the model that the adapter was trained on",
+            hint="put that model back, or give the checkpoint's own folder, which is a whole model",
+        )
+    try:
+        merged = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    except Exception as error:
+        raise ModelError(
+            f"{where}: peft cannot merge it into {base}: {first_line(error)}",
+            hint="merge it where it was made, and give the folder of the whole model",
+        ) from None
+    generation, merged.generation_config = merged.generation_config, GenerationConfig()
+    merged.save_pretrained(folder)
+    generation.to_json_file(folder / "generation_config.json", use_diff=True)
+    own = (adapter / "tokenizer_config.json").is_file()
+    AutoTokenizer.from_pretrained(str(adapter) if own else base, **allowed).save_pretrained(folder)
 
 
 def load_adapters(checkpoint: Path, model: nn.Module) -> None:
@@ -158,18 +194,34 @@ def load_adapters(checkpoint: Path, model: nn.Module) -> None:
             weight.copy_(saved[_outside(name)])
 
 
-def _check_base(checkpoint: Path, model: nn.Module, *, path: str) -> None:
-    """Raises CheckpointError unless the weights without adapters are those of the checkpoint, which never moved."""
-    kept = {name: weight for name, weight in model.state_dict().items() if ".base_layer." not in name}
-    for file in sorted(checkpoint.glob("model*.safetensors")):
-        with safe_open(file, framework="pt") as saved:
-            names = saved.keys()  # the file itself is no mapping
-            for name in (name for name in names if name in kept):
-                if not saved.get_tensor(name).equal(kept[name].cpu()):
-                    raise CheckpointError(
-                        f"{checkpoint}: model.path = {path!r} is not the model that the run began with: {name} differs",
-                        hint="put it back, or begin a new run",
-                    )
+def _check_base(checkpoint: Path, digest: str, *, path: str) -> None:
+    """Raises CheckpointError unless the weights behind a path are those that a checkpoint's adapters began with."""
+    checked(checkpoint, f"{FOLDER}/{_BASE}")
+    if _digest_of_base(checkpoint / FOLDER) != digest:
+        raise CheckpointError(
+            f"{checkpoint}: model.path = {path!r} is not the model that the run began with: its weights differ",
+            hint="put it back (of a run's folder name the checkpoint that it was), or begin a new run",
+        )
+
+
+def _digest_of_base(adapter: Path) -> str | None:
+    """The digest of the weights that an adapter was begun with; None if it was not made here."""
+    try:
+        digest = json.loads((adapter / _BASE).read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(digest)
+
+
+def _peft(where: str) -> Any:
+    """The package. Raises ModelError if it is missing."""
+    try:
+        import peft
+    except ModuleNotFoundError as error:
+        if error.name != "peft":
+            raise
+        raise ModelError(f"{where}: the package peft is not installed", hint="pip install 'groupwise[lora]'") from None
+    return peft
 
 
 def _has_adapter(layer: Any) -> bool:

@@ -7,7 +7,6 @@ from inspect import signature
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from groupwise.batch import Rollouts
@@ -17,13 +16,13 @@ from groupwise.errors import ModelError
 from groupwise.model import probe
 from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.device import pick_device, pick_precision
-from groupwise.model.finite import unsound_weight
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
-from groupwise.model.memory import Recompute, can_recompute, keep_freed_memory, recomputed
+from groupwise.model.memory import Recompute, can_recompute, recomputed
 from groupwise.model.products import Products, fastest_products, find_siblings, use_products
-from groupwise.model.threads import use_own_cores
-from groupwise.model.tokenizer import NO_MODEL, ChatTokenizer, first_line
+from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.model.vocabulary import add_rows, lacking_ids
+from groupwise.model.weights import end_turns, read_weights
 from groupwise.objective.logprobs import sampling_logits, wide
 
 
@@ -45,8 +44,8 @@ class Policy:
     """The library that multiplies matrices in the model's linear layers."""
     recompute: Recompute = "nothing"
     """What a backward pass computes again instead of having kept it; see `groupwise.model.memory.recomputed`."""
-    microbatch_limit: int | None = None
-    """Tokens of a micro-batch that memory is known to hold, once one did not fit; None: none has failed."""
+    lacking: Tensor | None = None
+    """Ids [n] of rows of the embedding that are no token: neither drawn nor counted in a distribution. None: none."""
 
     @torch.no_grad()
     def logprobs(self, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling) -> Scored:
@@ -72,12 +71,14 @@ class Policy:
         loss: Callable[[Tensor, Tensor], Tensor],
         per_token: bool = True,
         entropy_gradient: bool = False,
+        also: Callable[[Tensor], Tensor] | None = None,
     ) -> Scored:
         """Adds d loss / d weights to the weights' gradients; returns what `logprobs` does.
 
         loss: (logprobs, entropies), [B, T] nats each, 0 outside the mask [B, T] -> scalar. per_token: each token's
         share of the loss depends on its own log-probability alone; else the last layer is computed twice.
-        entropy_gradient: the loss depends on the entropies.
+        entropy_gradient: the loss depends on the entropies. also: (states [N, D]) -> scalar, a loss of its own on the
+        states that predict the masked tokens, as that of a critic with the policy's trunk; not with `whole_logits`.
         """
 
         def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
@@ -102,6 +103,8 @@ class Policy:
                         entropy_gradient=entropy_gradient,
                         **self._last_layer(sampling),
                     )
+                    if also is not None:
+                        slope += _slope(also, end.detach())
             end.backward(slope)
         return Scored(*(placed(values.detach(), mask) for values in scored))
 
@@ -183,7 +186,7 @@ class Policy:
     def _whole(self, layout: Layout, rollouts: Rollouts, mask: Tensor, sampling: Sampling) -> Tensor:
         """The sampling distribution's logits of the masked tokens, [N, V], by the model's own last layer."""
         logits = self.model(layout.tokens, use_cache=False).logits
-        return _distribution(logits.flatten(0, 1)[layout.predictors[mask]], rollouts.tokens[mask], sampling)
+        return self._distribution(logits.flatten(0, 1)[layout.predictors[mask]], rollouts.tokens[mask], sampling)
 
     def _decoder(self, tokens: Tensor, **settings: Any) -> Tensor:
         states: Tensor = self.model.get_decoder()(tokens, use_cache=False, **settings).last_hidden_state
@@ -191,9 +194,26 @@ class Policy:
 
     def _last_layer(self, sampling: Sampling) -> dict[str, Any]:
         return {
-            "logits": lambda states, tokens: _distribution(self.head(states), tokens, sampling),
+            "logits": lambda states, tokens: self._distribution(self.head(states), tokens, sampling),
             "vocabulary": self.model.get_output_embeddings().weight.shape[0],
         }
+
+    def known(self, logits: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Logits [n, V] with -inf for ids that are no token; keep: ids [n] that stay all the same."""
+        if self.lacking is None:
+            return logits
+        found = logits.index_fill(-1, self.lacking, -torch.inf)
+        return found if keep is None else found.scatter(-1, keep[:, None], logits.gather(-1, keep[:, None]))
+
+    def _distribution(self, logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
+        return sampling_logits(
+            self.known(logits, tokens),
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            keep=tokens,
+        )
 
     def autocast(self) -> AbstractContextManager:
         if self.precision != torch.bfloat16:
@@ -215,13 +235,16 @@ def load_policy(
     from transformers import AutoModelForCausalLM
 
     device = pick_device(config.device, section)
-    model, missing = read_weights(AutoModelForCausalLM, tokenizer.source, where=f"{section}.path = {config.path!r}")
+    where = f"{section}.path = {config.path!r}"
+    model, missing = read_weights(AutoModelForCausalLM, tokenizer, where=where)
     if missing:
         raise ModelError(
-            f"{section}.path = {config.path!r}: {len(missing)} weights are not in its files, {missing[0]} for one",
+            f"{where}: {len(missing)} weights are not in its files, {missing[0]} for one",
             hint="give the folder of a whole causal language model",
         )
-    _end_turns(model, tokenizer)
+    if config.resize_embeddings:
+        add_rows(model, tokenizer.tokenizer)
+    end_turns(model, tokenizer)
     adapt(model)
     precision = pick_precision(config.precision, device)
     return prepare(
@@ -232,32 +255,6 @@ def load_policy(
         products=config.products,
         fast_paths=config.fast_paths,
     )
-
-
-def _end_turns(model: Any, tokenizer: ChatTokenizer) -> None:
-    """Gives the model's generation_config every token that ends an output here, so that what is saved of the model
-    ends its turns under plain transformers too."""
-    generation = model.generation_config
-    ends = sorted(tokenizer.end_tokens)
-    generation.eos_token_id = ends[0] if len(ends) == 1 else ends
-    if generation.pad_token_id is None:
-        generation.pad_token_id = tokenizer.tokenizer.pad_token_id
-
-
-def read_weights(kind: Any, source: str, *, where: str, **settings: Any) -> tuple[Any, list[str]]:
-    """A model of one of transformers' auto classes, and the names of its weights that are in no file.
-
-    Those are drawn at random, as transformers does. Raises ModelError if the files cannot be read."""
-    keep_freed_memory()
-    use_own_cores()
-    try:
-        model, found = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **settings)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
-    unsound = unsound_weight(model.named_parameters())
-    if unsound is not None:
-        raise ModelError(f"{where}: {unsound}: every output would be noise", hint="give another checkpoint")
-    return model, sorted(found["missing_keys"])
 
 
 def prepare(
@@ -279,6 +276,8 @@ def prepare(
     if policy.products == "onednn":
         with torch.no_grad():
             find_siblings(model, lambda: model(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
+    lacking = lacking_ids(tokenizer.tokenizer, model.get_output_embeddings().weight.shape[0])
+    policy.lacking = None if lacking is None else lacking.to(device)
     return policy
 
 
@@ -317,20 +316,17 @@ def on_device(
     return policy
 
 
-def _distribution(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
-    return sampling_logits(
-        logits,
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-        keep=tokens,
-    )
-
-
 def _places(layout: Layout) -> dict[str, Tensor]:
     """Positions, where they are not what any model takes for granted; some models take none."""
     return {} if layout.positions is None else {"position_ids": layout.positions}
+
+
+def _slope(loss: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+    """d loss / d states; the loss's own weights get their gradients too."""
+    with torch.enable_grad():
+        states = states.requires_grad_()
+        loss(states).backward()
+    return torch.zeros_like(states) if states.grad is None else states.grad
 
 
 def placed(values: Tensor, mask: Tensor) -> Tensor:

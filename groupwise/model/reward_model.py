@@ -20,9 +20,10 @@ from groupwise.errors import ModelError
 from groupwise.model import probe
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.memory import recomputed
-from groupwise.model.policy import Policy, on_device, read_weights
+from groupwise.model.policy import Policy, on_device
 from groupwise.model.reading import Reading, padding_of
 from groupwise.model.tokenizer import ChatTokenizer, first_line
+from groupwise.model.weights import read_weights
 from groupwise.objective.logprobs import wide
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def load_classifier(
     auto = getattr(transformers, f"AutoModel{kind.ending}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        model, missing = read_weights(auto, tokenizer.source, where=where, **settings)
+        model, missing = read_weights(auto, tokenizer, where=where, **settings)
     absent = [name for name in missing if seed is None or name.startswith(f"{model.base_model_prefix}.")]
     if absent:
         raise ModelError(

@@ -1,29 +1,23 @@
 """Text to token ids and back for one model: tokenizer, audited chat template, context. Loads no weights."""
 
 import logging
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from groupwise import registry
 from groupwise.config import ModelConfig
 from groupwise.data import Example, Message
 from groupwise.errors import ModelError
 from groupwise.model import conversation
 from groupwise.model import template as templates
 from groupwise.model.rendering import set_variables
+from groupwise.model.source import NO_MODEL, source_of
 from groupwise.model.template import Template, audit
 from groupwise.model.traits import context
+from groupwise.model.vocabulary import check_vocabulary
 
 log = logging.getLogger(__name__)
-
-NO_MODEL = "give a folder with config.json and *.safetensors, a hub name, or one of `groupwise list models`"
-HUB_SECONDS = 5.0
-"""How long the hub may take for its first answer."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,7 @@ class ChatTokenizer:
     """What turns a conversation into the ids that a model reads.
 
     source: folder or hub name that the weights are read from. config: the model's. context: tokens that a question
-    and its output may have together.
+    and its output may have together. trust_remote_code: as in ModelConfig.
     """
 
     source: str
@@ -39,6 +33,7 @@ class ChatTokenizer:
     template: Template
     config: Any
     context: int
+    trust_remote_code: bool | None = None
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -76,7 +71,8 @@ def load_tokenizer(
     from transformers import GenerationConfig
 
     where = f"{section}.path = {config.path!r}"
-    source, tokenizer, model_config = _read(config.path, seed, where)
+    source, tokenizer, model_config = _read(config.path, seed, where, config.trust_remote_code)
+    check_vocabulary(tokenizer, model_config, resize=config.resize_embeddings, where=where)
     try:
         generation = GenerationConfig.from_pretrained(source)
     except OSError:  # optional file
@@ -94,6 +90,7 @@ def load_tokenizer(
         template=audit(tokenizer, [generation, model_config], where=where),
         config=model_config,
         context=_context(source, model_config),
+        trust_remote_code=config.trust_remote_code,
     )
     _check_stops(found, stop)
     return found
@@ -106,7 +103,7 @@ def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) 
     every token the same id.
     """
     where = f"{section}.path = {path!r}"
-    source, tokenizer, config = _read(path, seed, where)
+    source, tokenizer, config = _read(path, seed, where, ours.trust_remote_code)
     mine, theirs = ours.tokenizer.get_vocab(), tokenizer.get_vocab()
     if mine != theirs:
         apart = sorted(token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token))
@@ -117,17 +114,19 @@ def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) 
     return replace(ours, source=source, config=config, context=_context(source, config))
 
 
-def _read(path: str, seed: int, where: str) -> tuple[str, Any, Any]:
+def _read(path: str, seed: int, where: str, trust: bool | None) -> tuple[str, Any, Any]:
     """Source, tokenizer and config of the model behind a path."""
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    source = _source(path, seed, where)
+    source = source_of(path, seed=seed, where=where, trust=trust)
+    allowed = {"trust_remote_code": bool(trust)}
     try:
-        return source, AutoTokenizer.from_pretrained(source), AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(source, **allowed)
+        return source, AutoTokenizer.from_pretrained(source, **allowed), config
+    except Exception as error:  # whatever a damaged or foreign file makes of transformers
         raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
 
 
@@ -155,31 +154,3 @@ def _context(source: str, config: Any) -> int:
 def first_line(error: BaseException) -> str:
     """The start of an error that another library raised, short enough for one line of ours."""
     return (str(error).strip() or type(error).__name__).split("\n")[0][:300]
-
-
-def _source(path: str, seed: int, where: str) -> str:
-    """The folder of a built-in model, made if need be; else the folder or hub name itself."""
-    if path in registry.MODELS:
-        return str(registry.load(registry.MODELS, path)(seed))
-    if Path(path).exists() and not (Path(path) / "config.json").is_file():
-        raise ModelError(f"{where}: no config.json there", hint=NO_MODEL)
-    if not Path(path).exists() and (path.count("/") != 1 or path[0] in "./~"):
-        raise ModelError(f"{where}: no such folder or built-in model", hint=registry.nearest(path, registry.MODELS))
-    if not Path(path).exists():
-        _go_offline_if_unreachable()
-    return path
-
-
-def _go_offline_if_unreachable() -> None:
-    """Where the hub does not answer, has its client read its cache at once instead of trying again for a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return
-    try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
-    except urllib.error.HTTPError:
-        pass  # an answer, though not a friendly one
-    except OSError as error:
-        # A certificate that only Python's own client does not know says nothing against the hub.
-        constants.HF_HUB_OFFLINE = not isinstance(getattr(error, "reason", None), ssl.SSLError)

@@ -20,9 +20,6 @@ from groupwise.rewards.worker import HEADER, packed
 START_SECONDS = 300.0
 """Limit for importing the function, and for handing a request over to a process that has nothing else to do."""
 
-END_SECONDS = 10.0
-"""How long a process that was killed is waited for."""
-
 # -P: a file of the user's folder must not stand in for one of the standard library before we have started.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -146,10 +143,7 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             self._process.kill()  # it has ended and its group with it
-        try:
-            code = self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:  # in a wait of the kernel's that no signal ends, on a lost disk for one
-            code = -signal.SIGKILL
+        code = self._process.wait()
         self._process = None  # before the pipes: a signal in here must not have them closed twice
         self._unread.clear()
         os.close(self._requests)

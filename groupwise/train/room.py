@@ -87,7 +87,10 @@ def _empty(tokenizer: ChatTokenizer, adapted: ModelConfig | None = None) -> torc
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model: torch.nn.Module = AutoModelForCausalLM.from_config(tokenizer.config, dtype=torch.float32)
+        trust = bool(tokenizer.trust_remote_code)
+        model: torch.nn.Module = AutoModelForCausalLM.from_config(
+            tokenizer.config, dtype=torch.float32, trust_remote_code=trust
+        )
         if adapted is not None:
             add_adapters(model, adapted, seed=0)
     return model

@@ -6,19 +6,7 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
-    0: (
-        "errors",
-        "names",
-        "data",
-        "config",
-        "recipe_file",
-        "places",
-        "atomic",
-        "registry",
-        "metrics",
-        "markdown",
-        "terminal",
-    ),
+    0: ("errors", "names", "data", "config", "recipe_file", "places", "atomic", "registry", "metrics", "markdown"),
     1: ("objective", "rewards", "envs", "sandbox", "record"),
     2: ("batch", "model", "engines", "selection"),
     3: ("train",),
