@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Llama4TextConfig
 
-from groupwise.config import LoraConfig, ModelConfig, UpdateConfig
+from groupwise.config import LoraConfig, ModelConfig, UpdateConfig, recipe_from
 from groupwise.data import Sampling
 from groupwise.engines.base import Task
 from groupwise.engines.local import LocalEngine
@@ -296,3 +296,28 @@ def test_the_memory_asked_for_is_what_adapters_take(tmp_path, tiny_folder, monke
     matrices = 4 * 6 * 64 * 10**11
     assert abs(needed["full"] - 4 * matrices) < 10**7
     assert abs(needed["lora"] - (2 * matrices + 4 * 4 * 6 * 2 * 10**11)) < 10**7
+
+
+@pytest.mark.parametrize(("stage", "rank", "rate"), [("grpo", 8, 1e-5), ("preference", 16, 1e-5), ("sft", 64, 1e-4)])
+def test_adapters_learn_with_the_defaults_of_their_stage(stage, rank, rate, tiny_folder):
+    learns_from = {"grpo": {"questions": {"source": "arithmetic"}, "rewards": [{"function": "number"}]}}
+    sections = learns_from.get(stage, {"examples": {"source": "some.jsonl"}})
+    tree = {"stage": stage, "model": {"path": "tiny", "lora": {}}, "update": {"steps": 8}, **sections}
+    recipe = recipe_from(tree)
+    assert recipe.model.lora == LoraConfig(rank=rank, alpha=32, targets=("all-linear",))
+    assert recipe.update.learning_rate == rate
+    said = recipe_from(
+        tree | {"model": {"path": "tiny", "lora": {"rank": 3}}, "update": {"steps": 8, "learning_rate": 1}}
+    )
+    assert (said.model.lora.rank, said.update.learning_rate) == (3, 1)
+    assert recipe_from(tree | {"model": {"path": "tiny"}}).update.learning_rate == 1e-6
+    policy = adapted(tiny_folder, tiny_folder, rank=rank)
+    optimizer, rollouts, losses = make_optimizer(policy, recipe.update), made.rollouts(QUESTIONS, SIZES), []
+    for step in range(8):
+        scored = policy.backward(
+            rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: -logprobs.sum()
+        )
+        losses.append(-float(scored.logprobs.sum()))
+        bounded_step(optimizer, recipe.update, Tally(), step=step, still=False)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0] - 1e-3
