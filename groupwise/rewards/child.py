@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,13 +17,18 @@ from groupwise.errors import RewardError
 from groupwise.rewards.adapters import Scored, Verdict
 from groupwise.rewards.worker import HEADER, packed
 
+ENDING_SECONDS = 15.0
+"""Limit for a keeper to end all that its function has started."""
 START_SECONDS = 300.0
 """Limit for importing the function, and for handing a request over to a process that has nothing else to do."""
+
+TOGETHER = {"model": 16, "process_model": 16}
+"""Questions whose outputs one call judges: a model's forward pass takes many; any other function takes one question."""
 
 # -P: a file of the user's folder must not stand in for one of the standard library before we have started.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from groupwise.rewards.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+    "from groupwise.rewards.keeper import keep; keep(int(sys.argv[2]), int(sys.argv[3]))"
 )
 
 
@@ -35,7 +40,8 @@ class Child:
     """One reward function in its process. Use `start`, `ready`, then `verdicts` any number of times, then `close`."""
 
     def __init__(self, spec: str, params: dict[str, Any], *, timeout_seconds: float) -> None:
-        self._job = (spec, params, timeout_seconds)
+        self._job = (spec, params)
+        self._timeout_seconds = timeout_seconds
         self._folder = os.getcwd()
         self._process: subprocess.Popen[bytes] | None = None
         self._per_batch = False
@@ -62,7 +68,7 @@ class Child:
                 stdout=2,
                 pass_fds=(request_read, reply_write),
                 cwd=self._folder,
-                start_new_session=True,  # Ctrl-C in the terminal is ours to handle, and killing takes its children too
+                start_new_session=True,  # Ctrl-C in the terminal is ours to handle
             )
         except OSError as error:
             os.close(self._requests)
@@ -93,10 +99,16 @@ class Child:
         self._per_batch = reply[1]
 
     def verdicts(self, samples: Sequence[Scored], *, step: int) -> list[Verdict]:
-        """One verdict per sample, in their order.
+        """One verdict per sample, in their order; a function that judges many outputs in a call is given a question's.
 
-        A call that is late or kills the process fails its own sample (all of them, in TRL's form); the rest go on in
-        a new process."""
+        A call that is late or kills the process fails its own samples; the rest go on in a new process."""
+        together = TOGETHER.get(self._job[0], 1) if self._per_batch else len(samples)
+        found: list[Verdict] = []
+        for piece in _pieces(samples, together):
+            found += self._of_call(piece, step)
+        return found
+
+    def _of_call(self, samples: Sequence[Scored], step: int) -> list[Verdict]:
         done: list[Verdict] = []
         while True:
             if self._halted:
@@ -112,7 +124,7 @@ class Child:
                 self._write(packed((rest, step)))
                 begun = self._read(time.monotonic() + START_SECONDS) == ("begin",)
                 while len(done) < len(samples) and not self._halted:
-                    done += self._read(time.monotonic() + self._job[2])[1]
+                    done += self._read(time.monotonic() + self._timeout_seconds)[1]
             except (_Lost, RewardError) as lost:
                 self._end()
                 failed = 1 if begun and not self._per_batch else len(samples) - len(done)
@@ -127,8 +139,7 @@ class Child:
         It ends the process and nothing else, so that the pipes have one owner."""
         self._halted = True
         if (process := self._process) is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()
 
     def close(self) -> None:
         """Kills the process and those it started; `verdicts` may be called again, and starts another."""
@@ -139,11 +150,12 @@ class Child:
         """Kills the process and those it started; returns its exit code, 0 if there is none."""
         if self._process is None:
             return 0
+        self._process.terminate()  # the keeper kills the rest; it is killed itself only if it cannot
         try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            self._process.kill()  # it has ended and its group with it
-        code = self._process.wait()
+            code = self._process.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
         self._process = None  # before the pipes: a signal in here must not have them closed twice
         self._unread.clear()
         os.close(self._requests)
@@ -177,11 +189,24 @@ class Child:
             self._unread += chunk
 
     def _death(self) -> str:
+        with suppress(subprocess.TimeoutExpired):  # its pipe is closed, so it is about to end as its function did
+            if self._process is not None:
+                self._process.wait(ENDING_SECONDS)
         code = self._end()
         if code >= 0:
             return f"its process ended by itself (exit code {code})"
         name = signal.Signals(-code).name
         return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _pieces(samples: Sequence[Scored], questions: int) -> Iterator[Sequence[Scored]]:
+    """The samples in runs of at most so many questions, whose outputs stand side by side."""
+    start, seen = 0, 0
+    for at in range(1, len(samples) + 1):
+        seen += at == len(samples) or samples[at][0].id != samples[at - 1][0].id
+        if at == len(samples) or seen == questions:
+            yield samples[start:at]
+            start, seen = at, 0
 
 
 def _wait(pipe: int, event: int, deadline: float, seconds: float) -> None:

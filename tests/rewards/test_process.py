@@ -211,13 +211,20 @@ def test_no_process_is_left_after_close_nor_after_a_time_out(tmp_path):
     assert all(gone(int(pid)) for pid in started.read_text().split())
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_a_parent_that_is_killed(tmp_path, how):
+@pytest.mark.parametrize(
+    ("how", "function", "processes"),
+    [
+        (signal.SIGKILL, "with_a_child_of_its_own", 2),
+        (signal.SIGINT, "with_a_child_of_its_own", 2),
+        (signal.SIGKILL, "with_a_session_of_its_own", 3),
+    ],
+)
+def test_no_process_outlives_a_parent_that_is_killed(tmp_path, how, function, processes):
     script = (
         "from groupwise.config import RewardConfig\n"
         "from groupwise.rewards.base import RewardSet\n"
         "from tests.rewards.made import output, question\n"
-        f"with RewardSet([RewardConfig(function='{FUNCTIONS}:with_a_child_of_its_own')]) as rewards:\n"
+        f"with RewardSet([RewardConfig(function='{FUNCTIONS}:{function}')]) as rewards:\n"
         f"    rewards.score([question()], [output({str(tmp_path / 'pids')!r})])\n"
     )
     # a shell's background jobs ignore SIGINT, and what they start inherits that
@@ -225,13 +232,31 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path, how):
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     pids = tmp_path / "pids"
     for _ in range(1200):  # a busy machine may take long to start Python twice
-        if pids.exists() and len(pids.read_text().split()) == 2:
+        if pids.exists() and len(pids.read_text().split()) == processes:
             break
         time.sleep(0.05)
     parent.send_signal(how)
     _, told = parent.communicate(timeout=60)
     assert all(gone(int(pid)) for pid in pids.read_text().split())
     assert told.count("Traceback") == (1 if how == signal.SIGINT else 0)  # the parent's own; the child is silent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to a process that asks for them")
+def test_what_a_function_moved_to_another_session_ends_at_its_time_limit(tmp_path):
+    pids = tmp_path / "pids"
+    with RewardSet([config("with_a_session_of_its_own", timeout_seconds=2.0)]) as rewards:
+        assert rewards.score([question()], [output(str(pids))])[0].failed
+        assert len(pids.read_text().split()) == 3
+        assert all(gone(int(pid)) for pid in pids.read_text().split())
+
+
+def test_a_function_of_many_outputs_is_given_a_question_at_a_time_each_with_its_own_limit():
+    # 0.1 s an output, 2 outputs a question: 12 outputs are late together and in time question by question
+    texts = [*("ok",) * 4, "hang", "ok", *("ok",) * 6]
+    asked = [question(name=f"q-{i // 2}") for i in range(12)]
+    with RewardSet([config("slow_batch", timeout_seconds=0.9)]) as rewards:
+        scored = rewards.score(asked, [output(text) for text in texts])
+    assert [reward.value for reward in scored] == [2.0] * 4 + [None] * 2 + [2.0] * 6
 
 
 def test_a_process_that_holds_the_interpreter_is_stopped_too():

@@ -1,6 +1,7 @@
 """Reward functions as users write them: each does what its name says when the text asks for it."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -96,3 +97,24 @@ class SlowToLoad:
 
     def __call__(self, texts):
         return [1.0] * len(texts)
+
+
+def with_a_session_of_its_own(text: str) -> float:
+    """Starts what leaves the session, and what outlives its own parent; writes the processes down and hangs."""
+    away = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    orphan = subprocess.run(
+        ["sh", "-c", "setsid sleep 60 >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, check=True
+    )
+    with open(text + ".part", "w") as file:
+        file.write(f"{os.getpid()} {away.pid} {orphan.stdout}")
+    os.rename(text + ".part", text)
+    while text:
+        re.match("(a+)+$", "a" * 40 + "b")  # holds the interpreter
+    return 0.0
+
+
+def slow_batch(completions: list, **columns: list) -> list[float]:
+    """Takes a tenth of a second an output, and hangs on a text that says so."""
+    for completion in completions:
+        time.sleep(60 if completion[0]["content"] == "hang" else 0.1)
+    return [float(len(completions))] * len(completions)
