@@ -15,6 +15,7 @@ from groupwise import __version__, registry
 from groupwise.errors import ConfigError, GroupwiseError
 from groupwise.listed import TITLES, listed
 from groupwise.places import OWN, asked_file, is_run, recipe_file, write_start
+from groupwise.terminal import safe_streams
 from groupwise.usage import UsageError, told
 
 app = typer.Typer(
@@ -50,10 +51,17 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    with safe_streams():
+        _verb()
+
+
+def _verb() -> None:
+    """Does what the words ask for, and ends the process with its exit code unless that is 0."""
     try:
-        if code := app(standalone_mode=False):  # of --help and the like; the verbs return nothing
+        code = app(standalone_mode=False)  # of --help and the like; the verbs return nothing
+        sys.stdout.flush()  # what is lost is found here, not by Python at its end
+        if code:
             sys.exit(code)
-        sys.stdout.flush()
     except UsageError as error:
         print(f"error: {told(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(2)
@@ -236,11 +244,12 @@ def sample(
 ) -> None:
     """Ask a model one question."""
     from groupwise.evaluate.ask import answers_to
+    from groupwise.train.strict_json import json_text
 
     text = sys.stdin.read() if question == "-" else question
     found = answers_to(model, text, samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(json_text(found))
         return
     for answer in found:
         print(f"[{answer['finish']}, {answer['tokens']} tokens] {answer['text']}")

@@ -42,6 +42,12 @@ _ENTRIES = (
         "down",
     ),
     Metric(
+        "memory/halvings",
+        "",
+        "how often micro-batches did not fit into memory and were cut in half; absent where all did fit",
+        "down",
+    ),
+    Metric(
         "entropy",
         "nats",
         "mean entropy of the policy's next-token distribution over sampled tokens; a fall to 0 is a collapse",

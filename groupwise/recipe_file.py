@@ -15,8 +15,30 @@ Tree = dict[str, Any]
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 
 
+MOST_CHARACTERS, MOST_VALUES, DEEPEST = 2**20, 50_000, 50
+"""Of a recipe's text, of what its aliases stand for, and of sections within sections."""
+
+
+class Refused(yaml.YAMLError):
+    """Sound YAML that is no recipe's: a key twice, too deep, too large. The text says the line."""
+
+
 class _Loader(yaml.SafeLoader):
-    """Takes `1e-6` for the number it is: in YAML 1.1 a float without a dot or a signed exponent is a string."""
+    """Takes `1e-6` for the number it is: in YAML 1.1 a float without a dot or a signed exponent is a string.
+
+    A key that stands twice in one section is refused: YAML would take the last one.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                line, before = key.start_mark.line + 1, lines.get((key.tag, key.value))
+                if before is not None:
+                    raise Refused(f"line {line}: the key {key.value!r} is there twice, first in line {before}")
+                lines[key.tag, key.value] = line
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -30,15 +52,18 @@ for _side in (_Loader, _Dumper):
 def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     """What a YAML file says, with the overrides applied in their order. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)  # /dev/zero has no end
     except FileNotFoundError:
         raise ConfigError(f"recipe {str(path)!r}: no such file", hint="see `groupwise list recipes`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {str(path)!r} cannot be read: {error}", hint="give a YAML text file") from None
     try:
         tree = tree_of(text)
+    except Refused as error:
+        raise ConfigError(f"recipe {path}: {error}", hint="a recipe is a page of settings, each said once") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"recipe {path} is not YAML: {error}", hint="check the indentation at that line") from None
+        raise ConfigError(f"recipe {path} is not YAML: {_placed(error)}", hint="check that line") from None
     if not isinstance(tree, dict):
         raise ConfigError(
             f"recipe {path} holds {type(tree).__name__}, not sections", hint="`groupwise init` writes one"
@@ -57,8 +82,45 @@ def _unshared(node: Any) -> Any:
 
 
 def tree_of(text: str) -> Any:
-    """The plain value that YAML text stands for. Raises yaml.YAMLError or ValueError."""
+    """The plain value that YAML text stands for. Raises yaml.YAMLError (of which Refused is one) or ValueError."""
+    _check_size(text)
     return yaml.load(text, Loader=_Loader)
+
+
+def _check_size(text: str) -> None:
+    """Raises Refused for a text that would take long to read, or forever: too much, too deep, aliases in aliases."""
+    if len(text) > MOST_CHARACTERS:
+        raise Refused(f"it has more than {MOST_CHARACTERS:,} characters")
+    sizes: dict[str, int] = {}  # of what each anchor names, its aliases counted as what they stand for
+    open_: list[tuple[str | None, int]] = []
+    total = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_.pop()
+            if anchor is not None:
+                sizes[anchor] = total - before
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes and any(anchor == event.anchor for anchor, _ in open_):
+                raise Refused(f"line {line}: *{event.anchor} stands inside what it names")
+            total += sizes.get(event.anchor or "", 1)
+        elif isinstance(event, yaml.NodeEvent):
+            total += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_.append((event.anchor, total - 1))
+        if len(open_) > DEEPEST:
+            raise Refused(f"line {line}: more than {DEEPEST} sections or lists in each other")
+        if total > MOST_VALUES:
+            raise Refused(f"line {line}: more than {MOST_VALUES:,} values, those that aliases stand for included")
+
+
+def _placed(error: Exception) -> str:
+    """What is wrong with the YAML, its line first where it has one."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    told = " ".join(str(part) for part in (getattr(error, "problem", ""), getattr(error, "context", "")) if part)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {told}"
 
 
 def list_lines(path: Path, key: str) -> list[int]:
@@ -97,7 +159,9 @@ def _override(tree: Tree, override: str) -> None:
         raise ConfigError(f"override {override!r} is not of the form a.b=c", hint="for example update.steps=100")
     try:
         value = tree_of(text)
-    except (yaml.YAMLError, ValueError):
+    except Refused as error:
+        raise ConfigError(f"override of {key.strip()}: {error}", hint="give a plain value") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     node: Any = tree
     for name in path[:-1]:

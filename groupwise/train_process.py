@@ -47,7 +47,8 @@ def check_holder(folder: Path, files: Sequence[str], *, what: str) -> list[str]:
     where = f"--run {folder}"
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{where}: it is not a folder", hint="give another name")
-    held = [path.name for path in folder.iterdir()] if folder.exists() else []
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    held = [name for name in names if name != process.FILE]
     if held and not set(held) & set(files):
         raise DataError(f"{where}: it holds something that is no {what}", hint="give another name")
     return held
@@ -59,6 +60,19 @@ def make_holder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"--run {folder}: {error.strerror}", hint="give another place") from None
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Inside the block the runs of a folder are ours alone to make. Raises DataError if another process makes them."""
+    try:
+        held = process.hold(folder)
+    except DataError as error:
+        raise DataError(error.message, hint="wait until it has ended, or end it") from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def check_place(run: Planned, *, resume: bool) -> None:
@@ -142,7 +156,7 @@ def run_process(command: list[str], label: str, signals: Signals) -> tuple[int, 
     with signals.handed_to(child):
         for line in _lines(child):
             # Which command goes on is ours to say; a run that is stopped while it starts has a traceback, and no more.
-            if line.startswith("go on with:") or (signals.asked and not line.startswith("stopped")):
+            if line.startswith("go on with:") or (signals.asked and not line.startswith(("stopped", "stopping"))):
                 continue
             print(f"{label}  {line}", file=sys.stderr, flush=True)
             last = line

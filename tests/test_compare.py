@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from groupwise.compare.comparison import check_folder
+from groupwise.compare.comparison import check_folder, compare
 from groupwise.compare.figures import (
     RunFigures,
     difference,
@@ -28,7 +28,7 @@ from groupwise.compare.table import content, markdown
 from groupwise.config import RolloutConfig, dump_recipe
 from groupwise.errors import DataError
 from groupwise.record import Recorder, list_runs, open_record
-from groupwise.train_process import Signals, run_process
+from groupwise.train_process import Signals, holding, run_process
 from tests.close import close
 from tests.command import RECIPE, SMALL, groupwise
 
@@ -76,6 +76,13 @@ def figures(after, reward=1.0):
 def hand(*numbers):
     """Numbers worked out by hand to six digits behind the point."""
     return torch.tensor(numbers, dtype=torch.float32)
+
+
+def test_two_comparisons_in_one_folder_lock_each_other_out(tmp_path):
+    plan, said = made_plan(tmp_path / "mine"), r"is being written by process .*; wait until it has ended"
+    with holding(plan.folder), pytest.raises(DataError, match=said):
+        compare(plan, resume=True)
+    assert [path.name for path in plan.folder.iterdir()] == []
 
 
 @pytest.mark.parametrize(("freedom", "t"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (9, 2.2622), (30, 2.0423)])

@@ -157,7 +157,7 @@ def test_all_errors_are_told_at_once():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [1\nb: 2\n", "is not YAML: .* line 2"),
+        ("a: [1\nb: 2\n", "is not YAML: line 2, "),
         ("just words", "holds str, not sections"),
         ("", "holds NoneType, not sections"),
         ("1: 2", "1 = 1: keys should be strings"),

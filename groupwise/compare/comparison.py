@@ -4,7 +4,6 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from groupwise.compare.figures import RunFigures, run_curves, run_figures
@@ -12,8 +11,9 @@ from groupwise.compare.plan import FILE, Plan
 from groupwise.compare.plot import draw
 from groupwise.compare.table import content, markdown
 from groupwise.errors import RunError
+from groupwise.terminal import quoted
 from groupwise.train.strict_json import write_json
-from groupwise.train_process import Signals, check_holder, check_place, is_finished, make_holder, train_process
+from groupwise.train_process import Signals, check_holder, check_place, holding, is_finished, make_holder, train_process
 
 TEXT, PICTURE = "compare.md", "compare.png"
 REASON_CHARACTERS = 200
@@ -34,6 +34,11 @@ def compare(plan: Plan, *, resume: bool) -> Comparison:
     A run that fails is told and the others go on. Raises InputError before the first run; KeyboardInterrupt if stopped.
     """
     check_folder(plan, resume=resume)
+    with holding(plan.folder):
+        return _compared(plan)
+
+
+def _compared(plan: Plan) -> Comparison:
     if plan.kept:
         told = ", ".join(f"{name} = {value}" for name, value in plan.kept.items())
         print(f"set by the recipe, and so the same under every preset: {told}", file=sys.stderr)
@@ -58,8 +63,10 @@ def compare(plan: Plan, *, resume: bool) -> Comparison:
                     failures[pair.variant, pair.seed] = reason[:REASON_CHARACTERS]
                     print(f"{pair.label}  failed: {reason}", file=sys.stderr)
                 _written(plan, runs, failures)
-    except KeyboardInterrupt:
-        print(f"stopped; to go on: the same command with --run {quote(str(plan.folder))} --resume", file=sys.stderr)
+    except BaseException as error:
+        print(f"stopped; to go on: the same command with --run {quoted(plan.folder)} --resume", file=sys.stderr)
+        if isinstance(error, OSError):
+            raise RunError(f"{plan.folder}: {error}", hint="make room or repair the disk, then go on") from error
         raise
     return _closed(plan, runs, failures)
 
@@ -101,7 +108,7 @@ def _closed(plan: Plan, runs: dict[tuple[str, int], RunFigures], failures: dict[
     values, text = _written(plan, runs, failures, picture=drawn)
     files = [("table", TEXT), ("figures", FILE), *([("picture", PICTURE)] if drawn else [])]
     places = [f"{name:<9}{plan.folder / file}" for name, file in files]
-    places += [f"runs     groupwise runs {quote(str(plan.folder / variant.name))}" for variant in plan.variants]
+    places += [f"runs     groupwise runs {quoted(plan.folder / variant.name)}" for variant in plan.variants]
     return Comparison(values, "\n".join([text, "", *places]), _error(plan, failures))
 
 
@@ -109,5 +116,5 @@ def _error(plan: Plan, failures: dict[tuple[str, int], str]) -> RunError | None:
     if not failures:
         return None
     told = "; ".join(f"{variant}/seed-{seed}: {reason}" for (variant, seed), reason in failures.items())
-    hint = f"the same command with --run {quote(str(plan.folder))} --resume tries again"
+    hint = f"the same command with --run {quoted(plan.folder)} --resume tries again"
     return RunError(f"{len(failures)} of {len(plan.pairs)} runs failed: {told}", hint=hint)

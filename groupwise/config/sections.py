@@ -1,8 +1,8 @@
 """The sections that most stages read: model, questions, rewards, rollout, update, evaluation, run directory."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from groupwise.data import Sampling
 
@@ -11,12 +11,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class LoraConfig(Section):
     """Low-rank adaptation (arXiv:2106.09685): W + alpha / rank B A, of which A and B alone are trained."""
 
-    rank: int = Field(default=8, ge=1)
+    rank: int = Field(default=8, ge=1, le=65_536)
     """Rows of A and columns of B; in a recipe 8 by default, 16 in the stage preference, 64 in the stage sft."""
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)
     """alpha / rank scales what the adapters add."""
     targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
     """Names of linear layers, or ends of them (q_proj); all-linear: all of the decoder, without the last layer."""
@@ -60,7 +63,7 @@ class QuestionsConfig(Section):
     """An environment (`groupwise list envs`), or a .jsonl, .json, .csv, .parquet file or a `datasets` folder."""
     params: dict[str, Any] = Field(default_factory=dict)
     """The environment's own parameters."""
-    size: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1, le=100_000_000)
     """Questions to make or to read; None: the environment's default, or the whole file."""
     prompt_column: str | None = None
     """The column with the question; None: `prompt`, `problem` or `question`, whichever is there."""
@@ -74,8 +77,11 @@ class QuestionsConfig(Section):
     """A new order each epoch, drawn from the seed; False: the file's order."""
     heldout: str | None = None
     """A file of held-out questions, in the same columns; None: they are set aside from the source."""
-    heldout_size: int = Field(default=200, ge=0)
+    heldout_size: int = Field(default=200, ge=0, le=100_000_000)
     """Questions set aside for evaluation, drawn from the seed; with `heldout` a limit on that file."""
+
+
+MOST_OUTPUTS = 1_000_000
 
 
 class RolloutConfig(Section):
@@ -83,15 +89,15 @@ class RolloutConfig(Section):
 
     engine: str = "local"
     """What samples (`groupwise list engines`)."""
-    questions_per_step: int = Field(default=8, ge=1)
+    questions_per_step: int = Field(default=8, ge=1, le=1_000_000)
     """Questions sampled before each update phase."""
-    group_size: int = Field(default=8, ge=1)
+    group_size: int = Field(default=8, ge=1, le=1_000_000)
     """G, outputs sampled per question; 1 only for an advantage that compares with no sibling."""
-    max_new_tokens: int = Field(default=256, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1, le=100_000_000)
     """Tokens after which an output is cut (finish: length)."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Divides the logits, in sampling and in training alike."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, le=2**31 - 1)
     """Keep the k most likely tokens; 0: all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Keep the smallest set of tokens with this much probability; 1: all."""
@@ -99,10 +105,10 @@ class RolloutConfig(Section):
     """Keep tokens at least this likely relative to the most likely one; 0: all."""
     stop: tuple[str, ...] = ()
     """Strings that end an output, kept in it."""
-    refill_rounds: int = Field(default=0, ge=0)
+    refill_rounds: int = Field(default=0, ge=0, le=1_000_000)
     """Dynamic sampling: groups in which the reward `evaluate.correct` is the same throughout are dropped and others
     sampled in their place, in at most so many further rounds a step; 0: none is dropped."""
-    max_rows: int = Field(default=256, ge=1)
+    max_rows: int = Field(default=256, ge=1, le=1_000_000)
     """Outputs sampled side by side at most; bounds the memory of the KV cache, changes no output."""
 
     def sampling(self, *, greedy: bool = False) -> Sampling:
@@ -117,6 +123,15 @@ class RolloutConfig(Section):
             greedy=greedy,
         )
 
+    @model_validator(mode="after")
+    def _a_step_can_be_held(self) -> "RolloutConfig":
+        outputs = self.questions_per_step * self.group_size
+        if outputs > MOST_OUTPUTS:
+            raise ValueError(
+                f"questions_per_step x group_size = {outputs:,} outputs a step; the most is {MOST_OUTPUTS:,}"
+            )
+        return self
+
     @field_validator("stop")
     @classmethod
     def _no_empty_stop(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
@@ -130,7 +145,7 @@ class RewardConfig(Section):
 
     function: str
     """A built-in name (`groupwise list rewards`), "module:function" or "path/to/file.py:function"."""
-    weight: float = 1.0
+    weight: float = Field(default=1.0, ge=-1e9, le=1e9)
     """Its weight in the sum."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments bound to the function; a built-in's own settings."""
@@ -138,7 +153,7 @@ class RewardConfig(Section):
     """What the record calls it; None: the function's own name."""
     parts: tuple[str, ...] = ()
     """Parts of a mixture whose questions it scores, it abstains from the others; (): all questions."""
-    timeout_seconds: float = Field(default=30.0, gt=0)
+    timeout_seconds: float = Field(default=30.0, ge=1e-3, le=86_400)
     """Limit of one call; past it the child process is killed and the outputs of that call are marked failed."""
 
     @property
@@ -149,27 +164,26 @@ class RewardConfig(Section):
 class UpdateConfig(Section):
     """The optimizer steps made from each rollout."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=1_000_000_000)
     """Rollouts in the run (each followed by its updates)."""
-    learning_rate: float = Field(default=1e-6, gt=0)
-    """Of AdamW; with model.lora 1e-5 by default, 1e-4 in the stage sft."""
-    """AdamW's, after the warm-up."""
+    learning_rate: float = Field(default=1e-6, gt=0, le=10)
+    """Of AdamW after the warm-up; with model.lora 1e-5 by default, 1e-4 in the stage sft."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Of the learning rate after the warm-up, falling to 0 at the end of the run; constant: no decay."""
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, le=1_000_000_000)
     """Steps over which the learning rate rises linearly from 0."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=100)
     """AdamW's: share of each weight that a step of rate 1 would take off."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """AdamW's: how much of its two moving averages a step keeps."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1e18)
     """The gradient is scaled down to this Euclidean norm if it is longer."""
-    updates_per_rollout: int = Field(default=1, ge=1)
+    updates_per_rollout: int = Field(default=1, ge=1, le=1_000_000)
     """mu, passes over the outputs of one rollout."""
-    outputs_per_update: int | None = Field(default=None, ge=1)
+    outputs_per_update: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """Outputs per optimizer step at most; steps of one pass differ by one output at most; None: all of the rollout's in
     one."""
-    tokens_per_microbatch: int | None = Field(default=None, ge=1)
+    tokens_per_microbatch: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
     16384 on a GPU."""
     recompute: Literal["nothing", "cheap", "layers"] | None = None
@@ -183,9 +197,9 @@ class UpdateConfig(Section):
 class EvaluateConfig(Section):
     """Evaluation on held-out questions before, during and after training."""
 
-    every: int = Field(default=0, ge=0)
+    every: int = Field(default=0, ge=0, le=1_000_000_000)
     """Steps between evaluations; 0: only before and after."""
-    samples: int = Field(default=0, ge=0)
+    samples: int = Field(default=0, ge=0, le=100_000)
     """Sampled outputs per question (for mean@k, pass@k, maj@k) beside the greedy one; 0: greedy only."""
     correct: str | None = None
     """The reward function whose value says that an answer is right; None: the first one."""
@@ -198,13 +212,16 @@ class RunConfig(Section):
 
     root: str = "runs"
     """Folder under which a run directory is made when --run does not name one."""
-    checkpoint_every: int = Field(default=50, ge=0)
+    checkpoint_every: int = Field(default=50, ge=0, le=1_000_000_000)
     """Steps between checkpoints; 0: only at the end."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1, le=1_000_000_000)
     """Checkpoints kept, newest first."""
     keep_best: str | None = None
     """Figure of the evaluations by which the best checkpoint is kept too, `accuracy` for one; `-loss`: the lowest."""
     record: Literal["full", "texts", "scores"] = "full"
     """What the record keeps of an output: everything; no tokens and log-probabilities; no text either."""
+    stall_seconds: int = Field(default=1800, ge=0, le=86_400)
+    """Seconds without a finished step or evaluation after which the stacks of all threads are shown, on stderr and in
+    stacks.txt; the run goes on. 0: never."""
     failed_rewards_limit: float = Field(default=0.05, ge=0, le=1)
     """Share of a step's outputs whose reward may fail; past it the run stops."""

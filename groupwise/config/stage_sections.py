@@ -15,11 +15,11 @@ class ExamplesConfig(Section):
     spot (`groupwise list examples`)."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Of examples made on the spot."""
-    size: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1, le=100_000_000)
     """Examples to make or to read; None: the default of what makes them, or the whole file."""
-    per_step: int = Field(default=32, ge=1)
+    per_step: int = Field(default=32, ge=1, le=1_000_000)
     """Examples of one optimizer step."""
-    max_tokens: int = Field(default=1024, ge=2)
+    max_tokens: int = Field(default=1024, ge=2, le=100_000_000)
     """Tokens that an example may have."""
     too_long: Literal["refuse", "drop", "cut"] = "refuse"
     """What becomes of a longer one: the run is refused, it is left out, or its end is."""
@@ -27,7 +27,7 @@ class ExamplesConfig(Section):
     """A new order each epoch, drawn from the seed; False: the file's order."""
     heldout: str | None = None
     """A file of held-out examples; None: they are set aside from the source."""
-    heldout_size: int = Field(default=100, ge=0)
+    heldout_size: int = Field(default=100, ge=0, le=100_000_000)
     """Examples whose loss is measured and never learned from; with `heldout` a limit on that file."""
 
 
@@ -42,34 +42,34 @@ class ObjectiveConfig(Section):
     """The loss of a token (`groupwise list losses`); None: the preset's."""
     aggregate: str | None = None
     """The mean over tokens and outputs (`groupwise list aggregates`); None: the preset's."""
-    clip_low: float | None = Field(default=None, ge=0)
+    clip_low: float | None = Field(default=None, ge=0, le=1e9)
     """The loss's `low`: for `clip`, epsilon below (the ratio's lower bound is 1 - clip_low)."""
-    clip_high: float | None = Field(default=None, ge=0)
+    clip_high: float | None = Field(default=None, ge=0, le=1e9)
     """The loss's `high`: for `clip`, epsilon above (the ratio's upper bound is 1 + clip_high)."""
-    kl_coef: float | None = Field(default=None, ge=0)
+    kl_coef: float | None = Field(default=None, ge=0, le=1e38)
     """beta, weight of the KL to the reference; 0: no reference model is loaded."""
     kl_estimator: str | None = None
     """How the KL is estimated (`groupwise list kl_estimators`); None: the preset's."""
     kl_in: Literal["loss", "reward"] | None = None
     """Where the KL counts: added to each token's loss, or taken off each token's reward. In one place only."""
-    kl_target: float | None = Field(default=None, gt=0)
+    kl_target: float | None = Field(default=None, gt=0, le=1e6)
     """Nats a token; kl_coef is steered towards the coefficient that holds the KL there; None: kl_coef stays."""
-    kl_horizon: float = Field(default=10_000, gt=0)
+    kl_horizon: float = Field(default=10_000, gt=0, le=1e12)
     """Outputs over which kl_coef may change by a fifth at most, with kl_target."""
-    entropy_coef: float | None = None
+    entropy_coef: float | None = Field(default=None, ge=-1e9, le=1e9)
     """Weight of the entropy bonus, subtracted from the loss."""
-    entropy_target: float | None = Field(default=None, gt=0)
+    entropy_target: float | None = Field(default=None, gt=0, le=1e6)
     """Nats a token; the bonus counts only while the entropy is under it, and its weight is steered by entropy_step."""
-    entropy_step: float = Field(default=0.005, gt=0)
+    entropy_step: float = Field(default=0.005, gt=0, le=1e6)
     """By how much a step raises or lowers entropy_coef, with entropy_target."""
     correction: str | None = None
     """Weights for a sampler that is not quite the policy; None: uncorrected for an exact engine, else
     token_truncated."""
-    correction_low: float = Field(default=0.0, ge=0)
+    correction_low: float = Field(default=0.0, ge=0, le=1e9)
     """The correction's lower bound, of a weight pi / sampler."""
-    correction_high: float = Field(default=2.0, gt=0)
+    correction_high: float = Field(default=2.0, gt=0, le=1e9)
     """The correction's upper bound."""
-    reference_every: int = Field(default=0, ge=0)
+    reference_every: int = Field(default=0, ge=0, le=1_000_000_000)
     """Iterative GRPO: steps after which the reference becomes the policy as it is; 0: it stays the starting model."""
     reference_mix: float = Field(default=1.0, gt=0, le=1)
     """Share of the policy in the new reference, the rest is the old one's; 1: the policy itself."""
@@ -79,20 +79,21 @@ class CriticConfig(Section):
     """V_psi, for the stage `ppo`: what a state is worth, and what advantages are made of it."""
 
     trunk: Literal["own", "shared"] = "own"
-    """own: a decoder of its own below the scalar head; shared: the policy's, with both losses in one backward pass."""
+    """own: a decoder of its own below the scalar head; shared: the policy's, which follows both losses, each gradient
+    bounded by itself."""
     path: str | None = None
     """The model that a trunk of its own begins with; None: the policy's."""
-    learning_rate: float = Field(default=1e-5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0, le=10)
     """Of the critic's own weights, on the policy's schedule."""
     discount: float = Field(default=1.0, gt=0, le=1)
     """gamma, what a reward one token later is worth."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     """lambda of the advantage: 0 the one-step error, 1 the return less the value."""
-    value_coef: float = Field(default=0.5, gt=0)
+    value_coef: float = Field(default=0.5, gt=0, le=1e9)
     """c1, weight of the value loss."""
-    clip_value: float | None = Field(default=0.2, gt=0)
+    clip_value: float | None = Field(default=0.2, gt=0, le=1e9)
     """How far a value may move from that of sampling before its gradient ends, in reward units; None: no bound."""
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, le=1_000_000_000)
     """Steps at the beginning in which the critic alone learns; on the policy's trunk, its head."""
 
 
@@ -108,7 +109,7 @@ class RewardModelConfig(Section):
 
     separator: str = Field(default="\n", min_length=1)
     """What ends a step of a reasoning: between the steps of an example, and where outputs are cut when it scores."""
-    centre_coef: float = Field(default=0.0, ge=0)
+    centre_coef: float = Field(default=0.0, ge=0, le=1e9)
     """Weight of (r_chosen + r_rejected)^2, which holds the rewards around 0; 0: they float."""
 
 
@@ -117,13 +118,13 @@ class PreferenceConfig(Section):
 
     loss: str = "dpo"
     """The loss of a pair or an output (`groupwise list preferences`)."""
-    beta: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0, le=1e9)
     """How dearly the policy pays for leaving the reference; 1 / beta for ipo is the margin aimed at, twice."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the pairs that may be labelled the wrong way round."""
-    desirable_weight: float = Field(default=1.0, gt=0)
+    desirable_weight: float = Field(default=1.0, gt=0, le=1e9)
     """Of an output that was liked, for `kto`."""
-    undesirable_weight: float = Field(default=1.0, gt=0)
+    undesirable_weight: float = Field(default=1.0, gt=0, le=1e9)
     """Of an output that was disliked, for `kto`."""
 
 
@@ -134,7 +135,7 @@ class MixConfig(Section):
     """A file of examples, or examples made on the spot, as in `examples.source`."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Of examples made on the spot."""
-    weight: float = Field(gt=0)
+    weight: float = Field(gt=0, le=1e9)
     """How many of these to one kept output; as many as there are, if there are not so many."""
 
 
@@ -143,27 +144,27 @@ class RejectionConfig(Section):
 
     keep: str = "right"
     """The rule (`groupwise list keeps`): which outputs may be kept, and which of them first."""
-    per_question: int = Field(default=1, ge=1)
+    per_question: int = Field(default=1, ge=1, le=1_000_000)
     """Outputs kept of one question at most."""
     by: str | None = None
     """The reward function that a rule such as `best` goes by; None: the sum of all."""
     require: dict[str, float] = Field(default_factory=dict)
     """Reward functions with the least value that a kept output has of each: well formed, of one language."""
-    min_tokens: int = Field(default=1, ge=1)
+    min_tokens: int = Field(default=1, ge=1, le=100_000_000)
     """Tokens of a kept output at least."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=100_000_000)
     """Tokens of a kept output at most; None: any number that did not hit the limit."""
     max_repetition: float = Field(default=1.0, ge=0, le=1)
     """Share of an output's sequences of four words that it has said before; above it is not kept."""
     balance: bool = False
     """Keep as many of hard questions as of easy ones: equal numbers from each quarter of the share that was right."""
-    size: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1, le=100_000_000)
     """Kept outputs at most, drawn by the seed; None: all."""
     mix: tuple[MixConfig, ...] = ()
     """Other examples put among them, in an order drawn by the seed."""
     against: tuple[str, ...] = ()
     """Files of evaluation questions that nothing may be learned from, beside the recipe's own held-out questions."""
-    ngram: int = Field(default=13, ge=1)
+    ngram: int = Field(default=13, ge=1, le=10_000)
     """Words in a row that an example may not share with a held-out question (or that whole question, if shorter)."""
     contaminated: Literal["refuse", "drop"] = "refuse"
     """What becomes of an example from `mix` that does; a kept output that does is always left out."""

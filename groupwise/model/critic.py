@@ -1,7 +1,8 @@
 """V_psi: what a state is worth, by a linear head on a decoder of its own or on the policy's."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,14 @@ class Critic:
     """V_psi(s_t) = head(state that predicts token t): the worth of the state in which token t is drawn.
 
     trunk: a decoder, the policy itself if shared. head: [1, D], zero at first, so that V is 0 before it learns.
+    of_trunk: with a shared trunk the critic's gradient of its weights, kept apart from the policy's so that each can be
+    bounded by itself.
     """
 
     trunk: Policy
     head: nn.Linear
     config: CriticConfig
+    of_trunk: list[Tensor] = field(default_factory=list)
 
     @property
     def shared(self) -> bool:
@@ -43,23 +47,39 @@ class Critic:
         with self.trunk.states(rollouts, mask) as states:
             return placed(self._of(states), mask)
 
-    def backward(self, rollouts: Rollouts, mask: Tensor, *, loss: Loss) -> None:
-        """Adds d loss / d psi to the gradients of the critic's own weights: of the head alone on the policy's trunk."""
+    def backward(self, rollouts: Rollouts, mask: Tensor, *, loss: Loss, apart: Sequence[Tensor] = ()) -> None:
+        """Adds d loss / d psi to the gradients of the critic's own weights.
+
+        apart: where the gradient of a shared trunk's weights is added, a tensor for each that learns; (): it stays, and
+        the head learns alone.
+        """
+        weights = [weight for weight in self.trunk.model.parameters() if weight.requires_grad] if apart else []
         with (
-            torch.set_grad_enabled(not self.shared),
+            gradients_in(weights, apart),
+            torch.set_grad_enabled(not self.shared or bool(apart)),
             self.trunk.states(rollouts, mask) as states,
             torch.enable_grad(),
         ):
             loss(placed(self._of(states), mask)).backward()
 
-    def on_states(self, mask: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
-        """The loss as one of the states [N, D] that the policy's own pass has made (`Policy.backward`, also)."""
-        return lambda states: loss(placed(self._of(states), mask))
-
     def _of(self, states: Tensor) -> Tensor:
         with torch.autocast(states.device.type, enabled=False):  # bf16 would round a value of 1 to a 256th
             values: Tensor = self.head(states.to(self.head.weight.dtype))[:, 0]
         return values
+
+
+@contextmanager
+def gradients_in(weights: Sequence[nn.Parameter], places: Sequence[Tensor]) -> Iterator[None]:
+    """While it holds, the gradients of the weights are these tensors; with none they are their own."""
+    weights = weights if places else []
+    before = [weight.grad for weight in weights]
+    for weight, place in zip(weights, places, strict=True):
+        weight.grad = place
+    try:
+        yield
+    finally:
+        for weight, gradient in zip(weights, before, strict=True):
+            weight.grad = gradient
 
 
 def load_critic(config: CriticConfig, model: ModelConfig, *, policy: Policy, seed: int) -> Critic:

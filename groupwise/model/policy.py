@@ -44,6 +44,8 @@ class Policy:
     """The library that multiplies matrices in the model's linear layers."""
     recompute: Recompute = "nothing"
     """What a backward pass computes again instead of having kept it; see `groupwise.model.memory.recomputed`."""
+    microbatch_limit: int | None = None
+    """Tokens of a micro-batch that memory is known to hold, once one did not fit; None: none has failed."""
     lacking: Tensor | None = None
     """Ids [n] of rows of the embedding that are no token: neither drawn nor counted in a distribution. None: none."""
 
@@ -71,14 +73,12 @@ class Policy:
         loss: Callable[[Tensor, Tensor], Tensor],
         per_token: bool = True,
         entropy_gradient: bool = False,
-        also: Callable[[Tensor], Tensor] | None = None,
     ) -> Scored:
         """Adds d loss / d weights to the weights' gradients; returns what `logprobs` does.
 
         loss: (logprobs, entropies), [B, T] nats each, 0 outside the mask [B, T] -> scalar. per_token: each token's
         share of the loss depends on its own log-probability alone; else the last layer is computed twice.
-        entropy_gradient: the loss depends on the entropies. also: (states [N, D]) -> scalar, a loss of its own on the
-        states that predict the masked tokens, as that of a critic with the policy's trunk; not with `whole_logits`.
+        entropy_gradient: the loss depends on the entropies.
         """
 
         def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
@@ -103,8 +103,6 @@ class Policy:
                         entropy_gradient=entropy_gradient,
                         **self._last_layer(sampling),
                     )
-                    if also is not None:
-                        slope += _slope(also, end.detach())
             end.backward(slope)
         return Scored(*(placed(values.detach(), mask) for values in scored))
 
@@ -319,14 +317,6 @@ def on_device(
 def _places(layout: Layout) -> dict[str, Tensor]:
     """Positions, where they are not what any model takes for granted; some models take none."""
     return {} if layout.positions is None else {"position_ids": layout.positions}
-
-
-def _slope(loss: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
-    """d loss / d states; the loss's own weights get their gradients too."""
-    with torch.enable_grad():
-        states = states.requires_grad_()
-        loss(states).backward()
-    return torch.zeros_like(states) if states.grad is None else states.grad
 
 
 def placed(values: Tensor, mask: Tensor) -> Tensor:

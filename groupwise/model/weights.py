@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from groupwise.errors import ModelError
+from groupwise.model.finite import unsound_weight
 from groupwise.model.memory import keep_freed_memory
 from groupwise.model.source import NO_MODEL
 from groupwise.model.threads import use_own_cores
@@ -33,6 +34,9 @@ def read_weights(kind: Any, tokenizer: ChatTokenizer, *, where: str, **settings:
         model, found = kind.from_pretrained(tokenizer.source, output_loading_info=True, weights_only=True, **settings)
     except Exception as error:  # whatever a damaged, foreign or hostile file makes of transformers
         raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+    unsound = unsound_weight(model.named_parameters())
+    if unsound is not None:
+        raise ModelError(f"{where}: {unsound}: every output would be noise", hint="give another checkpoint")
     if not tokenizer.trust_remote_code and hasattr(model.config, "auto_map"):
         del model.config.auto_map  # of code that does not run here, nor from what is saved
     return model, sorted(found["missing_keys"])

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from groupwise.atomic import write_whole
@@ -21,12 +20,14 @@ from groupwise.pipeline.plot import draw
 from groupwise.pipeline.table import Row, content, markdown
 from groupwise.pipeline.vocabulary import check_vocabularies
 from groupwise.recipe_file import write_tree
+from groupwise.terminal import quoted
 from groupwise.train.strict_json import write_json
 from groupwise.train_process import (
     Signals,
     check_holder,
     check_place,
     groupwise_process,
+    holding,
     is_finished,
     make_holder,
     train_process,
@@ -56,6 +57,11 @@ def run_pipeline(plan: Plan, *, resume: bool) -> Outcome:
     check_vocabularies(plan)
     check_apart(plan)
     make_holder(plan.folder)
+    with holding(plan.folder):
+        return _run(plan)
+
+
+def _run(plan: Plan) -> Outcome:
     write_whole(plan.folder / FILE, write_tree(plan.tree))
     if find_spec("matplotlib") is None:
         print("there will be no picture: matplotlib is missing; pip install 'groupwise[plot]'", file=sys.stderr)
@@ -74,15 +80,18 @@ def run_pipeline(plan: Plan, *, resume: bool) -> Outcome:
                     drop_optimizer(stage.left)  # four times what a later stage begins with, and nobody goes on from it
                 _measure(plan, stage.name, str(stage.left), stage.measures, signals)
                 _written(plan)
-    except KeyboardInterrupt:
-        print(f"stopped; {_go_on(plan)}", file=sys.stderr)
+    except BaseException as error:
+        if not isinstance(error, RunError):  # which says so itself
+            print(f"stopped; {_go_on(plan)}", file=sys.stderr)
+        if isinstance(error, OSError):
+            raise RunError(f"{plan.folder}: {error}", hint="make room or repair the disk, then go on") from error
         raise
     values, text = _written(plan)
     return Outcome(values, "\n".join([text, "", *_places(plan)]))
 
 
 def _go_on(plan: Plan) -> str:
-    return f"go on with: groupwise pipeline --run {quote(str(plan.folder))} --resume"
+    return f"go on with: groupwise pipeline --run {quoted(plan.folder)} --resume"
 
 
 def _places(plan: Plan) -> list[str]:

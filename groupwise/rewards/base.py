@@ -11,6 +11,7 @@ from groupwise.rewards.adapters import Scored, Verdict
 from groupwise.rewards.child import Child
 from groupwise.rewards.opening import as_asked
 from groupwise.rewards.steps import Decode, on_tokens, weighted
+from groupwise.rewards.verdicts import LARGEST
 
 if TYPE_CHECKING:
     from groupwise.config import RewardConfig
@@ -163,5 +164,10 @@ def _reward(
     steps = weighted((weights[label], verdict.steps) for label, verdict in verdicts.items())
     values = [weights[label] * said.part.value for label, said in verdicts.items() if said.part.value is not None]
     values = values or [reward for _, reward in steps or ()]
+    if not all(abs(value) <= LARGEST for value in (sum(values), *(reward for _, reward in steps or ()))):
+        label = max(verdicts, key=lambda label: abs(weights[label] * (verdicts[label].part.value or 0.0)))
+        why = f"times its weight of {weights[label]:g} it makes a reward of {sum(values):g}, too large"
+        parts[label] = _located(Part("failed", None, f"OverflowError: {why}"), question, output.text)
+        return Reward(None, parts)
     placed = None if steps is None or decode is None else on_tokens(steps, output, decode)
     return Reward(sum(values) if values else None, parts, placed)

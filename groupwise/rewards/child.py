@@ -24,6 +24,8 @@ START_SECONDS = 300.0
 
 TOGETHER = {"model": 16, "process_model": 16}
 """Questions whose outputs one call judges: a model's forward pass takes many; any other function takes one question."""
+END_SECONDS = 10.0
+"""How long a process that was killed is waited for."""
 
 # -P: a file of the user's folder must not stand in for one of the standard library before we have started.
 _BOOT = (
@@ -155,7 +157,10 @@ class Child:
             code = self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            code = self._process.wait()
+            try:
+                code = self._process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:  # in a wait of the kernel's that no signal ends, on a lost disk for one
+                code = -signal.SIGKILL
         self._process = None  # before the pipes: a signal in here must not have them closed twice
         self._unread.clear()
         os.close(self._requests)

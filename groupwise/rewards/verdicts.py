@@ -10,6 +10,9 @@ from typing import Any
 from groupwise.data import Part
 from groupwise.rewards.steps import Steps
 
+LARGEST = (2.0 - 2.0**-23) * 2.0**127
+"""The largest 32-bit float, which is what advantages are computed from."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -62,7 +65,7 @@ def _steps(steps: Any, text: str) -> Steps:
 
 
 def _number(value: Any, where: str = "") -> float:
-    """A number of any kind as a float. Raises TypeError if it is none, ValueError if it is nan or infinite."""
+    """A number of any kind as a float. Raises TypeError if it is none, ValueError if no 32-bit float is near it."""
     plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
     if not isinstance(plain, int | float):
         accepted = "a number" if where else "a number or None"
@@ -73,4 +76,6 @@ def _number(value: Any, where: str = "") -> float:
         number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"returned {where}{number}, not a finite number")
+    if abs(number) > LARGEST:
+        raise ValueError(f"returned {where}{number:g}, too large: a reward is a 32-bit float, up to {LARGEST:.3g}")
     return number

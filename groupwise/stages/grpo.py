@@ -40,11 +40,10 @@ def grpo_step(
     recipe = run.recipe
     objective = with_coefficients(objective, recipe.objective, run.coefficients)
     rollout = sample_step(run)
-    with stop.guarded():
+    with stop.guarded(f"step {run.step + 1}"):
         started = time.perf_counter()
-        if companions.reference is not None and reference_is_due(recipe, step=run.step):
-            renew_reference(companions.reference.model, run.policy.model, mix=recipe.objective.reference_mix)
-        batch = batch_of(run, rollout, objective=objective, companions=companions)
+        with stop.abandonable():
+            batch = batch_of(run, rollout, objective=objective, companions=companions)
         tally = update_policy(
             run.policy,
             optimizer,
@@ -55,6 +54,9 @@ def grpo_step(
             seed=recipe.seed,
             step=run.step,
             agreement=agreement_of(run, rollout.groups),
+            stop=stop,
         )
+        if companions.reference is not None and reference_is_due(recipe, step=run.step + 1):
+            renew_reference(companions.reference.model, run.policy.model, mix=recipe.objective.reference_mix)
         seconds = time.perf_counter() - started
         return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)

@@ -44,12 +44,11 @@ def ppo_step(
     recipe = run.recipe
     objective = with_coefficients(objective, recipe.objective, run.coefficients)
     rollout = sample_step(run)
-    with stop.guarded():
+    with stop.guarded(f"step {run.step + 1}"):
         started = time.perf_counter()
-        if companions.reference is not None and reference_is_due(recipe, step=run.step):
-            renew_reference(companions.reference.model, run.policy.model, mix=recipe.objective.reference_mix)
         # r_t, V(s_t), A_t and the targets G_t = A_t + V(s_t): fixed here for all of the step's updates
-        batch = batch_of(run, rollout, objective=objective, companions=companions)
+        with stop.abandonable():
+            batch = batch_of(run, rollout, objective=objective, companions=companions)
         tally = update_policy(  # K epochs of shuffled minibatches: L = L_policy + c1 L_value - c2 H
             run.policy,
             optimizer,
@@ -61,6 +60,9 @@ def ppo_step(
             step=run.step,
             critic=companions.critic,
             agreement=agreement_of(run, rollout.groups),
+            stop=stop,
         )
+        if companions.reference is not None and reference_is_due(recipe, step=run.step + 1):
+            renew_reference(companions.reference.model, run.policy.model, mix=recipe.objective.reference_mix)
         seconds = time.perf_counter() - started
         return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)

@@ -13,9 +13,9 @@ from groupwise.config import Recipe, UpdateConfig
 from groupwise.model.policy import Policy
 from groupwise.objective.preference import agreement, reference_point
 from groupwise.train.examples import PLAIN
+from groupwise.train.fitting import in_microbatches, microbatch_tokens
 from groupwise.train.intervals import balanced, bootstrap, wilson
 from groupwise.train.loop import Summary, finish_example_step, run_steps
-from groupwise.train.make_batch import microbatch_tokens
 from groupwise.train.preferences import (
     Method,
     Preferences,
@@ -29,6 +29,7 @@ from groupwise.train.preferences import (
 from groupwise.train.progress import Columns, of_examples
 from groupwise.train.references import References, load_references
 from groupwise.train.run import Run, open_run
+from groupwise.train.sound import check_loss
 from groupwise.train.stop import Stop
 from groupwise.train.tally import Tally
 from groupwise.train.unread import refuse_unread
@@ -76,27 +77,29 @@ def preference_step(
     recipe, examples, policy = run.recipe, run.read.train, run.policy
     indices = chosen_for(recipe, run.step, count=len(examples))
     chosen = [examples[index] for index in indices]
-    with stop.guarded():
+    with stop.guarded(f"step {run.step + 1}"):
         started = time.perf_counter()
         rollouts, liked = rollouts_of(chosen, policy.device), liked_of(chosen, policy.device)
         of_reference, z0 = references.of(indices), torch.zeros((), device=policy.device)
-        if method.reads_reference_point:
-            others = summed_logprobs(policy, one_before(chosen), tokens=microbatch_tokens(policy, recipe.update))
-            z0 = reference_point(others - references.mismatched[run.step])
         tally = Tally()
         set_rates(optimizer, recipe.update, None, step=run.step)
-        optimizer.zero_grad(set_to_none=False)
-        sums, loss = gradient(
-            policy,
-            method,
-            rollouts=rollouts,
-            liked=liked,
-            of_reference=of_reference,
-            z0=z0,
-            units=len(chosen),
-            config=recipe.update,
-        )
-        bounded_step(optimizer, recipe.update, tally, step=run.step, still=False)
+        with stop.abandonable():
+            if method.reads_reference_point:
+                others = summed_logprobs(policy, one_before(chosen), tokens=microbatch_tokens(policy, recipe.update))
+                z0 = reference_point(others - references.mismatched[run.step])
+            sums, loss, tally.halvings = gradient(
+                policy,
+                optimizer,
+                method,
+                rollouts=rollouts,
+                liked=liked,
+                of_reference=of_reference,
+                z0=z0,
+                units=len(chosen),
+                config=recipe.update,
+                step=run.step,
+            )
+        bounded_step(optimizer, recipe.update, tally, step=run.step, named=policy.model.named_parameters, stop=stop)
         read = sum(len(one.question) + sum(map(len, one.outputs)) for one in chosen)
         metrics = {
             "loss": loss,
@@ -108,6 +111,7 @@ def preference_step(
 
 def gradient(
     policy: Policy,
+    optimizer: torch.optim.Optimizer,
     method: Method,
     *,
     rollouts: Rollouts,
@@ -116,27 +120,45 @@ def gradient(
     z0: Tensor,
     units: int,
     config: UpdateConfig,
-) -> tuple[Tensor, float]:
-    """Adds the gradient of the step's mean loss to the weights'; returns log pi of each output [rows] and the loss.
+    step: int,
+) -> tuple[Tensor, float, int]:
+    """Puts the gradient of the step's mean loss into the weights'.
 
     liked, of_reference: [rows], the reference's sums in nats; z0: a scalar, of the whole step, so that neither the loss
-    nor its gradient depends on how the step is cut; units: pairs, or single outputs, of the step.
+    nor its gradient depends on how the step is cut; units: pairs, or single outputs, of the step. Returns log pi of
+    each output [rows], the loss, and how often micro-batches were halved.
     """
-    sums, loss = torch.zeros_like(of_reference), 0.0
-    tokens = microbatch_tokens(policy, config)
-    for rows in whole_groups(rollouts, tokens, question_once=policy.question_once):
+    sums, shares = torch.zeros_like(of_reference), list[float]()
+
+    def begin() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        shares.clear()
+
+    def do(rows: Tensor) -> None:
         piece = rollouts[rows]
         share = _share(method, piece, liked=liked[rows], of_reference=of_reference[rows], z0=z0, units=units)
         scored = policy.backward(
             piece,
             piece.output_mask,
             sampling=PLAIN,
-            loss=lambda logprobs, _, share=share: share(logprobs),  # type: ignore[misc]
+            loss=lambda logprobs, _: share(logprobs),
             per_token=False,
         )
         sums[rows] = scored.logprobs.sum(1)
-        loss += float(share(scored.logprobs))
-    return sums, loss
+        shares.append(float(share(scored.logprobs)))
+        parts = {"log-probabilities": scored.logprobs, "of the reference": of_reference[rows], "reference point": z0}
+        check_loss(shares[-1], step=step, of=parts)
+
+    halvings = in_microbatches(
+        policy,
+        config,
+        cut=lambda tokens: whole_groups(rollouts, tokens, question_once=policy.question_once),
+        units=lambda rows: len(rollouts.group[rows].unique()),
+        begin=begin,
+        do=do,
+        what="pair" if method.of_pairs else "output",
+    )
+    return sums, sum(shares), halvings
 
 
 def _share(

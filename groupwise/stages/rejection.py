@@ -21,7 +21,7 @@ from groupwise.config import Recipe, UpdateConfig
 from groupwise.data import Group, Message, Output, Question, Reward
 from groupwise.envs.base import load_questions
 from groupwise.envs.turns import in_order
-from groupwise.errors import ConfigError, RewardLimitError, RunError
+from groupwise.errors import ConfigError, RunError
 from groupwise.record.read import Record, open_record
 from groupwise.selection.filters import PER_OUTPUT, REASONS
 from groupwise.selection.keeps import Candidate, reads_scores
@@ -30,10 +30,13 @@ from groupwise.selection.mixture import mixed_in
 from groupwise.selection.rows import lines, row_of_example, row_of_kept, write_lines
 from groupwise.selection.select import QUARTERS, Sampled, Selection, passing, select
 from groupwise.train.collect import Collection, collect, open_collection
+from groupwise.train.ending import memory_error
 from groupwise.train.evaluate import RIGHT, correct_label, part_value
+from groupwise.train.fitting import out_of_memory
 from groupwise.train.progress import Columns, Progress, shown_of
 from groupwise.train.report import print_report
-from groupwise.train.stop import Interrupted, Stop
+from groupwise.train.stall import watched
+from groupwise.train.stop import Stop
 from groupwise.train.strict_json import write_json
 from groupwise.train.unread import refuse_unread
 
@@ -111,13 +114,26 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Gathered:
         in_order((*question.messages, Message("assistant", "-")), f"question {question.id!r}")
     material = load_material(recipe.rejection, recipe.questions, seed=recipe.seed)
     stop = Stop()
-    with open_collection(recipe, folder, questions=questions, resume=resume) as run, stop.listening():
+    with (
+        open_collection(recipe, folder, questions=questions, resume=resume) as run,
+        stop.listening(),
+        watched(folder, recipe.run.stall_seconds) as beat,
+    ):
         progress = _progress(run)
+
+        def measure(groups: Sequence[Group]) -> dict[str, float]:
+            beat(f"step {run.step + 1}")
+            return selection_metrics(recipe, groups, material)
+
         try:
-            collect(run, stop, progress=progress, measure=lambda groups: selection_metrics(recipe, groups, material))
+            collect(run, stop, progress=progress, measure=measure)
             gathered = gather(run, material)
-        except (Interrupted, RewardLimitError):
-            progress.stopped(folder, run.step, run.recorder.path if run.step else None)
+        except BaseException as error:
+            with stop.kept("what is on record"):
+                kept = f"all on record in {run.recorder.path}" if run.step else "no step was finished yet"
+                progress.stopped(folder, run.step, kept)
+            if out_of_memory(error):
+                raise memory_error(error, step=run.step) from None
             raise
         told = {**asdict(gathered), "folder": str(folder), "examples": str(gathered.examples)}
         write_json(folder / "summary.json", told)

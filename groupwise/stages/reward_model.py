@@ -1,6 +1,7 @@
 """Reward models: r_phi of whole answers from pairs (Bradley-Terry), or of the steps of an answer from their labels."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,13 +9,15 @@ from torch import Tensor
 
 from groupwise.config import Recipe
 from groupwise.envs.base import following
+from groupwise.model.policy import Policy
 from groupwise.model.reward_model import load_classifier, logits, pieces
 from groupwise.model.template import audit_for_reading
-from groupwise.train.judgements import Judgements, heldout_figures, load_judgements
+from groupwise.train.fitting import in_microbatches, microbatch_tokens
+from groupwise.train.judgements import Case, Judgements, Lesson, heldout_figures, load_judgements
 from groupwise.train.loop import Summary, finish_example_step, run_steps
-from groupwise.train.make_batch import microbatch_tokens
 from groupwise.train.progress import Columns, of_examples
 from groupwise.train.run import Run, open_run
+from groupwise.train.sound import check_loss
 from groupwise.train.stop import Stop
 from groupwise.train.tally import Tally
 from groupwise.train.unread import BY_EXAMPLES, refuse_unread
@@ -64,32 +67,58 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
 def reward_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One optimizer step on the mean loss of the step's pairs or steps, what a pair shares computed once."""
     recipe, policy = run.recipe, run.policy
-    config, settings, update, lesson = recipe.examples, recipe.reward_model, recipe.update, run.read.lesson
+    config, update, lesson = recipe.examples, recipe.update, run.read.lesson
     assert config is not None
-    assert settings is not None
     chosen = following(
         run.read.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
     )
-    with stop.guarded():
-        started = time.perf_counter()
-        judged, loss, tally = sum(case.judgements for case in chosen), 0.0, Tally()
-        made: dict[int, Tensor] = {}
+    with stop.guarded(f"step {run.step + 1}"):
+        started, tally = time.perf_counter(), Tally()
         set_rates(optimizer, update, None, step=run.step)
-        optimizer.zero_grad(set_to_none=False)
-        groups = [case.readings for case in chosen]
-        for rows in pieces(groups, microbatch_tokens(policy, update), question_once=policy.question_once):
-            cases = [chosen[row] for row in rows]
-            with logits(policy, [groups[row] for row in rows]) as found:
-                share = lesson.losses(found, cases, settings.centre_coef).sum() / judged
-                share.backward()
-            loss += float(share.detach())
-            sizes = [sum(len(reading.places) for reading in groups[row]) for row in rows]
-            made |= dict(zip(rows, found.detach().split(sizes), strict=True))
-        bounded_step(optimizer, update, tally, step=run.step, still=False)
-        read = sum(len(reading.tokens) for group in groups for reading in group)
-        metrics = {
-            "loss": loss,
-            **lesson.metrics(torch.cat([made[row] for row in range(len(chosen))]), chosen),
-            "tokens/read": float(read),
-        }
+        with stop.abandonable():
+            made, loss = gradient(policy, optimizer, lesson, chosen, tally, recipe=recipe, step=run.step)
+        bounded_step(optimizer, update, tally, step=run.step, named=policy.model.named_parameters, stop=stop)
+        read = sum(len(reading.tokens) for case in chosen for reading in case.readings)
+        metrics = {"loss": loss, **lesson.metrics(made, chosen), "tokens/read": float(read)}
         return finish_example_step(run, tally, metrics, started=started, tokens=read)
+
+
+def gradient(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    lesson: Lesson,
+    chosen: Sequence[Case],
+    tally: Tally,
+    *,
+    recipe: Recipe,
+    step: int,
+) -> tuple[Tensor, float]:
+    """Puts the gradient of the mean loss over judgements into the weights'; returns the logits [N, K] and the loss."""
+    assert recipe.reward_model is not None
+    centre_coef, judged = recipe.reward_model.centre_coef, sum(case.judgements for case in chosen)
+    groups, made, shares = [case.readings for case in chosen], dict[int, Tensor](), list[float]()
+
+    def begin() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        shares.clear()
+
+    def do(rows: list[int]) -> None:
+        cases = [chosen[row] for row in rows]
+        with logits(policy, [groups[row] for row in rows]) as found:
+            share = lesson.losses(found, cases, centre_coef).sum() / judged
+            share.backward()
+        shares.append(float(share.detach()))
+        check_loss(shares[-1], step=step, of={"rewards": found})
+        sizes = [sum(len(reading.places) for reading in groups[row]) for row in rows]
+        made.update(zip(rows, found.detach().split(sizes), strict=True))
+
+    tally.halvings += in_microbatches(
+        policy,
+        recipe.update,
+        cut=lambda tokens: pieces(groups, tokens, question_once=policy.question_once),
+        units=len,
+        begin=begin,
+        do=do,
+        what="example",
+    )
+    return torch.cat([made[row] for row in range(len(chosen))]), sum(shares)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from groupwise.batch import microbatches
-from groupwise.config import Recipe
+from groupwise.batch import Rollouts, microbatches
+from groupwise.config import Recipe, UpdateConfig
 from groupwise.envs.base import following
+from groupwise.model.policy import Policy
 from groupwise.train.examples import (
     PLAIN,
     Examples,
@@ -17,10 +19,11 @@ from groupwise.train.examples import (
     negative_log_likelihood,
     rollouts_of,
 )
+from groupwise.train.fitting import in_microbatches, microbatch_tokens
 from groupwise.train.loop import Summary, finish_example_step, run_steps
-from groupwise.train.make_batch import microbatch_tokens
 from groupwise.train.progress import Columns, of_examples
 from groupwise.train.run import Run, open_run
+from groupwise.train.sound import check_loss
 from groupwise.train.stop import Stop
 from groupwise.train.tally import Tally
 from groupwise.train.unread import refuse_unread
@@ -62,29 +65,57 @@ def sft_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str
     chosen = following(
         examples.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
     )
-    with stop.guarded():
+    with stop.guarded(f"step {run.step + 1}"):
         started = time.perf_counter()
-        rollouts = rollouts_of(chosen, policy.device)
-        learned, loss, tally = int(rollouts.output_mask.sum()), 0.0, Tally()
+        rollouts, tally = rollouts_of(chosen, policy.device), Tally()
+        learned = int(rollouts.output_mask.sum())
         set_rates(optimizer, update, None, step=run.step)
-        optimizer.zero_grad(set_to_none=False)
-        for rows in microbatches(rollouts, microbatch_tokens(policy, update), question_once=policy.question_once):
-            piece = rollouts[rows]
-            own = negative_log_likelihood(piece.output_mask, learned)
-            scored = policy.backward(
-                piece,
-                piece.output_mask,
-                sampling=PLAIN,
-                loss=lambda logprobs, _, own=own: own(logprobs),  # type: ignore[misc]
-            )
-            loss += float(own(scored.logprobs))
-        bounded_step(optimizer, update, tally, step=run.step, still=False)
+        with stop.abandonable():
+            loss = gradient(policy, optimizer, rollouts, tally, config=update, step=run.step)
+        bounded_step(optimizer, update, tally, step=run.step, named=policy.model.named_parameters, stop=stop)
         metrics = {
             "loss": loss,
             "tokens/learned": float(learned),
             "tokens/read": float(rollouts.lengths.sum()),
         }
         return finish_example_step(run, tally, metrics, started=started, tokens=learned)
+
+
+def gradient(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    rollouts: Rollouts,
+    tally: Tally,
+    *,
+    config: UpdateConfig,
+    step: int,
+) -> float:
+    """Puts the gradient of -mean log pi of the learned tokens into the weights'; returns that loss, nats a token."""
+    learned, shares = int(rollouts.output_mask.sum()), list[float]()
+
+    def begin() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        shares.clear()
+
+    def do(rows: Tensor) -> None:
+        piece = rollouts[rows]
+        own = negative_log_likelihood(piece.output_mask, learned)
+        scored = policy.backward(
+            piece, piece.output_mask, sampling=PLAIN, loss=lambda logprobs, _: own(logprobs)
+        ).logprobs
+        shares.append(float(own(scored)))
+        check_loss(shares[-1], step=step, of={"log-probabilities": scored})
+
+    tally.halvings += in_microbatches(
+        policy,
+        config,
+        cut=lambda tokens: microbatches(rollouts, tokens, question_once=policy.question_once),
+        units=len,
+        begin=begin,
+        do=do,
+        what="example",
+    )
+    return sum(shares)
 
 
 def measured(run: Run) -> dict[str, Any]:

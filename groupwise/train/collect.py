@@ -23,6 +23,7 @@ from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, check_failures, first_failure
+from groupwise.terminal import printable
 from groupwise.train.figures import rollout_metrics
 from groupwise.train.place import recording, taken_place
 from groupwise.train.progress import Progress
@@ -149,7 +150,7 @@ def _check_failures(run: Collection, groups: Sequence[Group]) -> None:
     for label, detail in first_failure(rewards).items():
         if label not in run.failures_shown:
             run.failures_shown.add(label)
-            print(f"reward {label} failed, its outputs are not kept:\n{detail}", file=sys.stderr)
+            print(f"reward {label} failed, its outputs are not kept:\n{printable(detail)}", file=sys.stderr)
     check_failures(rewards, run.recipe.run.failed_rewards_limit)
 
 

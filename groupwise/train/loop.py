@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ from groupwise.data import Group
 from groupwise.errors import RewardLimitError, StoppedEarly
 from groupwise.model.checkpoint import checkpoint_folder, latest_checkpoint
 from groupwise.model.lora import described, is_adapted
+from groupwise.model.memory import FreedMemory
 from groupwise.objective.surrogate import Objective
 from groupwise.record.read import open_record
 from groupwise.rewards.base import check_failures, first_failure
+from groupwise.terminal import printable
 from groupwise.train.best import keep_best
+from groupwise.train.ending import leave, memory_error
 from groupwise.train.evaluate import evaluate
 from groupwise.train.figures import output_advantages, peak_memory, reward_metrics, step_metrics
+from groupwise.train.fitting import out_of_memory
 from groupwise.train.progress import Progress
 from groupwise.train.rollout import Rollout
 from groupwise.train.run import Run, save
+from groupwise.train.stall import watched
 from groupwise.train.steering import coefficients_after
-from groupwise.train.stop import Interrupted, Stop
+from groupwise.train.stop import Stop
 from groupwise.train.strict_json import write_json
 from groupwise.train.tally import Tally
 from groupwise.train.update import learning_rate
@@ -55,39 +61,48 @@ def run_steps(
 ) -> Summary:
     """Does the recipe's steps from `run.step` on, with evaluations and checkpoints between, and writes summary.json.
 
-    step: does one, records it, moves the run on, returns its metrics. measure: further figures of an evaluation. What
-    is done is saved before Interrupted (asked to stop) or RewardLimitError goes on. Raises StoppedEarly if steps are
-    missing at the end.
+    step: does one, records it, moves the run on, returns its metrics. measure: further figures of an evaluation.
+    Whatever ends it, the weights of the last finished step are saved first (`groupwise.train.ending`). Raises
+    StoppedEarly if steps are missing at the end, RunError if memory runs out.
     """
-    recipe, stop = run.recipe, Stop()
+    recipe, stop, begun = run.recipe, Stop(), run.step
+    freed = FreedMemory()
 
     def evaluated(name: str) -> dict[str, Any]:
         return _evaluated(run, optimizer, name, progress, measure)
 
-    with stop.listening():
+    with stop.listening(), watched(run.folder, recipe.run.stall_seconds) as beat:
         try:
             before = _recorded(run, "before") or evaluated("before")
             if run.step < recipe.update.steps:
                 progress.begin(run.folder, done=run.step)
                 if is_adapted(run.policy.model):
                     print(described(run.policy.model), file=sys.stderr)
-            begun = run.step
-            for number in range(begun, recipe.update.steps):
-                if _due(recipe.evaluate.every, number) and not (number == begun and _recorded(run, f"step-{number}")):
+            for number in range(first := run.step, recipe.update.steps):
+                begun, stop.changed = number, False
+                beat(f"step {number + 1}")
+                if _due(recipe.evaluate.every, number) and not (number == first and _recorded(run, f"step-{number}")):
                     evaluated(f"step-{number}")
                 metrics = step(stop)
                 progress.row(run.step, metrics)
+                freed.settle()
                 if _due(recipe.run.checkpoint_every, run.step) and run.step < recipe.update.steps:
-                    with stop.guarded():
+                    with stop.guarded("saving"):
                         _saved(run, optimizer)
             if run.step < recipe.update.steps:
                 told = f"{run.folder}: {run.step} of {recipe.update.steps} steps done"
                 raise StoppedEarly(told, hint="add --resume")
-            with stop.guarded():
+            beat("the end")
+            with stop.guarded("saving"):
                 saved = _saved(run, optimizer)
             after = evaluated("after")
-        except (Interrupted, RewardLimitError):
-            progress.stopped(run.folder, run.step, _saved(run, optimizer) if run.step else None)
+        except BaseException as error:
+            # Weights that a step has changed are its own only once it is counted.
+            whole = not stop.torn and not (stop.changed and run.step == begun)
+            with stop.kept("saving"):
+                leave(run, progress, save=lambda: _saved(run, optimizer), whole=whole)
+            if out_of_memory(error):
+                raise memory_error(error, step=run.step) from None
             raise
     summary = Summary(run.folder, saved, run.step, run.seconds, run.tokens, before, after, progress.tokens_are)
     write_json(run.folder / "summary.json", {**asdict(summary), "folder": str(run.folder), "checkpoint": str(saved)})
@@ -98,7 +113,10 @@ def run_steps(
 def finish_step(
     run: Run, rollout: Rollout, batch: Batch, tally: Tally, *, objective: Objective, update_seconds: float
 ) -> dict[str, float]:
-    """Records a step whose update is done, moves the run on by one, and returns the step's metrics."""
+    """Records a step whose update is done, moves the run on by one, and returns the step's metrics.
+
+    An update that was cut short counts as a step with the optimizer steps that it took; what cut it is raised then.
+    """
     metrics = step_metrics(
         run.recipe, rollout, batch, tally, objective=objective, step=run.step, update_seconds=update_seconds
     )
@@ -111,7 +129,7 @@ def finish_step(
         outputs=len(batch),
     )
     run.drawn += rollout.drawn
-    return record_step(
+    record_step(
         run,
         rollout.groups,
         advantages=output_advantages(rollout, batch),
@@ -119,6 +137,10 @@ def finish_step(
         updates=tally.updates,
         tokens=int(metrics["tokens/sampled"]),
     )
+    if tally.cut_short is not None:
+        print(f"step {run.step} counts with the {tally.updates} optimizer step(s) that it took", file=sys.stderr)
+        raise tally.cut_short
+    return metrics
 
 
 def record_step(
@@ -130,12 +152,21 @@ def record_step(
     updates: int,
     tokens: int,
 ) -> dict[str, float]:
-    """Records a step, moves the run on by one, and returns the step's metrics."""
-    run.recorder.write_step(run.step, groups, advantages=advantages, metrics=metrics)
-    run.step += 1
-    run.policy_version += updates
-    run.seconds += metrics["time/step"]
-    run.tokens += tokens
+    """Records a step, moves the run on by one, and returns the step's metrics.
+
+    Its weights are those after the step whether or not it could be recorded; `run.unrecorded` then tries again.
+    """
+    write = partial(run.recorder.write_step, run.step, groups, advantages=advantages, metrics=metrics)
+    try:
+        write()
+    except BaseException:
+        run.unrecorded, run.unrecorded_steps = write, run.unrecorded_steps | {run.step}
+        raise
+    finally:
+        run.step += 1
+        run.policy_version += updates
+        run.seconds += metrics["time/step"]
+        run.tokens += tokens
     return metrics
 
 
@@ -150,6 +181,7 @@ def finish_example_step(
         "time/update": seconds,
         "time/step": seconds,
         "memory/peak": peak_memory(),
+        **({"memory/halvings": float(tally.halvings)} if tally.halvings else {}),
     }
     return record_step(run, [], advantages=[], metrics=whole, updates=tally.updates, tokens=tokens)
 
@@ -160,7 +192,9 @@ def check_rewards(run: Run, rollout: Rollout) -> None:
     for label, detail in first_failure(rewards).items():
         if label not in run.failures_shown:
             run.failures_shown.add(label)
-            print(f"reward {label} failed, its outputs are left out of the update:\n{detail}", file=sys.stderr)
+            print(
+                f"reward {label} failed, its outputs are left out of the update:\n{printable(detail)}", file=sys.stderr
+            )
     try:
         check_failures(rewards, run.recipe.run.failed_rewards_limit)
     except RewardLimitError:

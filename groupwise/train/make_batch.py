@@ -15,6 +15,7 @@ from groupwise.objective.correction import uncorrected
 from groupwise.objective.surrogate import Objective, called, reads, reads_rewards
 from groupwise.objective.token_advantage import gae, token_rewards
 from groupwise.train.companions import Companions
+from groupwise.train.fitting import microbatch_tokens, row_by_row
 
 ALONE = Companions()
 
@@ -104,19 +105,17 @@ def _less_the_kl(
     return {"rewards": rewards - penalty.sum(dim=1), "token_rewards": token_rewards(rewards, mask, penalty)}
 
 
-def microbatch_tokens(policy: Policy, config: UpdateConfig) -> int:
-    """Tokens of a forward-backward pass. A CPU's products are at full speed with 500 rows, a GPU's with many more."""
-    return config.tokens_per_microbatch or (1536 if policy.device.type == "cpu" else 16384)
-
-
 @torch.no_grad()
 def logprobs(policy: Policy, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling, tokens: int) -> Tensor:
     """log pi of the masked tokens, [B, T] nats, without gradient, so many tokens at a time."""
     result = torch.zeros(mask.shape, dtype=policy.model.dtype, device=mask.device)
-    for rows in microbatches(rollouts, tokens, question_once=policy.question_once):
+
+    def do(rows: Tensor) -> None:
         piece = rollouts[rows]
         width = piece.tokens.shape[1]
         result[rows, :width] = policy.logprobs(piece, mask[rows, :width], sampling=sampling).logprobs
+
+    row_by_row(policy, microbatches(rollouts, tokens, question_once=policy.question_once), do)
     return result
 
 
@@ -124,8 +123,11 @@ def logprobs(policy: Policy, rollouts: Rollouts, mask: Tensor, *, sampling: Samp
 def values(critic: Critic, rollouts: Rollouts, mask: Tensor, *, tokens: int) -> Tensor:
     """V of the states in which the masked tokens were drawn, [B, T] reward units, so many tokens at a time."""
     result = torch.zeros(mask.shape, device=mask.device)
-    for rows in microbatches(rollouts, tokens, question_once=critic.trunk.question_once):
+
+    def do(rows: Tensor) -> None:
         piece = rollouts[rows]
         width = piece.tokens.shape[1]
         result[rows, :width] = critic.values(piece, mask[rows, :width])
+
+    row_by_row(critic.trunk, microbatches(rollouts, tokens, question_once=critic.trunk.question_once), do)
     return result

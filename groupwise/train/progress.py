@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from rich.console import Console
 
 from groupwise.config import Recipe
+from groupwise.terminal import printable, quoted
 from groupwise.train.intervals import figure_in
 from groupwise.train.intervals import shown as with_interval
 
@@ -51,7 +51,7 @@ class Progress:
 
     def begin(self, folder: Path, *, done: int) -> None:
         """Says what will be done."""
-        self.console.print(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}")
+        self.console.print(printable(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}"))
 
     def row(self, step: int, metrics: Mapping[str, float]) -> None:
         """One finished step, with the time left by the mean of the last ten."""
@@ -91,11 +91,10 @@ class Progress:
         unjudged = f", {figures['unjudged']} could not be judged" if figures["unjudged"] else ""
         return f"{right} of {figures['n']} right{sampled}{unjudged}"
 
-    def stopped(self, folder: Path, step: int, checkpoint: Path | None) -> None:
-        """What is safe and how to go on, after Ctrl-C or where rewards failed."""
-        kept = f"saved in {checkpoint}" if checkpoint else "no step was finished yet"
+    def stopped(self, folder: Path, step: int, kept: str) -> None:
+        """What is safe and how to go on, whatever ended the run."""
         print(f"\nstopped after step {step}, {kept}", file=sys.stderr)
-        print(f"go on with: groupwise train --run {quote(str(folder))} --resume", file=sys.stderr)
+        print(f"go on with: groupwise train --run {quoted(folder)} --resume", file=sys.stderr)
 
 
 def of_rollouts(recipe: Recipe) -> Progress:

@@ -14,6 +14,7 @@ from rich.text import Text
 from groupwise.data import Question
 from groupwise.record.read import Record, open_record
 from groupwise.record.schema import Answer
+from groupwise.terminal import printable
 from groupwise.train.evaluate import RIGHT
 from groupwise.train.intervals import figure_in, shown, wilson
 from groupwise.train.loop import Summary
@@ -60,7 +61,7 @@ def print_results(summary: Summary, console: Console | None = None) -> None:
         f"figures     {summary.folder}/summary.json",
         f"checkpoint  {summary.checkpoint}   ({_loader(summary.checkpoint)}.from_pretrained loads it)",
     ):
-        console.print(line, soft_wrap=True)  # a path is copied whole or not at all
+        console.print(printable(line), soft_wrap=True)  # a path is copied whole or not at all
 
 
 def _loader(checkpoint: Path) -> str:
@@ -102,7 +103,7 @@ def _by_kind(questions: dict[str, Question], before: dict[str, Answer], after: d
     for kind in sorted(kinds):
         ids = kinds[kind]
         shares = [wilson(sum(_right(answers.get(i)) for i in ids), len(ids)).value for answers in (before, after)]
-        table.add_row(kind, str(len(ids)), *(f"{share:.0%}" for share in shares))
+        table.add_row(printable(kind), str(len(ids)), *(f"{share:.0%}" for share in shares))
     return table
 
 
@@ -111,7 +112,7 @@ def _side_by_side(questions: dict[str, Question], before: dict[str, Answer], aft
     for heading, ratio in (("question", 2), ("before", 3), ("after", 3)):
         table.add_column(heading, ratio=ratio, overflow="fold")
     for key in _chosen(list(questions), before, after):
-        table.add_row(Text(questions[key].text), _cell(before[key]), _cell(after[key]))
+        table.add_row(Text(printable(questions[key].text)), _cell(before[key]), _cell(after[key]))
     return table
 
 
@@ -126,7 +127,7 @@ def _chosen(keys: Sequence[str], before: dict[str, Answer], after: dict[str, Ans
 
 def _cell(answer: Answer) -> Text:
     cut = " [cut at the limit]" if answer.finish == "length" else ""
-    return Text(f"{'right' if _right(answer) else 'wrong'}: {answer.text.strip()}{cut}")
+    return Text(f"{'right' if _right(answer) else 'wrong'}: {printable(answer.text.strip())}{cut}")
 
 
 def _right(answer: Answer | None) -> bool:

@@ -59,8 +59,8 @@ class Run:
 
     drawn: questions taken from the order so far, where steps do not all take as many. read: what the stage learns from
     beside questions (`open_run`). coefficients: those that follow a target, as the last step left them. beside: modules
-    that a checkpoint holds beside the policy, by name. unrecorded_steps: done, but the record could
-    not take them.
+    that a checkpoint holds beside the policy, by name. unrecorded_steps: done, but the record could not take them.
+    unrecorded: tries the last of these again.
     """
 
     recipe: Recipe
@@ -82,6 +82,7 @@ class Run:
     resumed_from: Path | None = None
     failures_shown: set[str] = field(default_factory=set)
     unrecorded_steps: set[int] = field(default_factory=set)
+    unrecorded: Callable[[], None] | None = None
 
 
 @contextmanager

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.atomic import write_whole
+from groupwise.terminal import UNSAFE
 
 
 def json_text(content: Any) -> str:
-    """The content as indented JSON; nan and infinities as null."""
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    """The content as indented JSON; nan and infinities as null; what no terminal may be sent as its escape."""
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def json_line(content: Any) -> str:

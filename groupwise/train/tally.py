@@ -10,7 +10,10 @@ from groupwise.objective.surrogate import Terms
 
 @dataclass
 class Tally:
-    """Sums over the tokens of a step's updates: `tokens` of the policy's loss, `value_tokens` of the critic's."""
+    """Sums over the tokens of a step's updates: `tokens` of the policy's loss, `value_tokens` of the critic's.
+
+    halvings: how often micro-batches did not fit into memory. cut_short: what ended the updates after some of them.
+    """
 
     tokens: int = 0
     objective: float = 0.0
@@ -32,6 +35,8 @@ class Tally:
     value_loss: float = 0.0
     critic_grad_norm: float = 0.0
     updates: int = 0
+    halvings: int = 0
+    cut_short: BaseException | None = None
 
     def add(self, terms: Terms, *, entropies: Tensor, gap: Tensor, mask: Tensor) -> None:
         """gap: log pi of the policy - log pi of the sampler, [B, T] nats; counted in the step's first update alone.
@@ -58,8 +63,9 @@ class Tally:
 
     def metrics(self, *, with_kl: bool, corrected: bool, with_critic: bool) -> dict[str, float]:
         """Means over tokens; nothing of what was not computed, since a 0 would be read as measured."""
+        halved = {"memory/halvings": float(self.halvings)} if self.halvings else {}
         if not self.tokens and not self.value_tokens:
-            return {"grad_norm": 0.0}
+            return {"grad_norm": 0.0, **halved}
         critic = {
             "critic/loss": self.value_loss / max(1, self.value_tokens),
             "critic/grad_norm": self.critic_grad_norm / max(1, self.updates),
@@ -68,6 +74,7 @@ class Tally:
             **self._of_policy(with_kl=with_kl, corrected=corrected),
             "grad_norm": self.grad_norm / max(1, self.updates),
             **(critic if with_critic else {}),
+            **halved,
         }
 
     def _of_policy(self, *, with_kl: bool, corrected: bool) -> dict[str, float]:

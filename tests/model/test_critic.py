@@ -70,30 +70,24 @@ def test_its_gradient_is_that_of_the_plain_computation(once, recompute, policy):
 
 
 @pytest.mark.parametrize("once", [False, True])
-@pytest.mark.parametrize("per_token", [False, True])
-def test_on_the_policys_trunk_both_losses_take_one_pass_and_have_the_sum_of_their_gradients(once, per_token, policy):
+def test_on_the_policys_trunk_its_gradient_is_kept_apart_from_the_policys(once, policy):
     rollouts = made.rollouts((5, 1, 3), (4, 4, 4))
     mask = made.with_gaps(rollouts.output_mask)
     policy = replace(policy, question_once=once)
     critic = critic_on(policy, kind="shared")
-
-    def both(also):
-        policy.model.zero_grad()
-        critic.module.zero_grad()
-        policy.backward(
-            rollouts, mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum(), per_token=per_token, also=also
-        )
-        return gradients(policy.model)
-
-    alone = both(None)
-    together = both(critic.on_states(mask, lambda values: squares(values, mask)))
-    of_head = gradients(critic.module)
+    policy.backward(rollouts, mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum())
+    of_policy = gradients(policy.model)
+    apart = [torch.zeros_like(weight) for weight in policy.model.parameters()]
+    critic.backward(rollouts, mask, loss=lambda values: squares(values, mask), apart=apart)
+    for found, expected in zip(gradients(policy.model), of_policy, strict=True):
+        assert found.equal(expected)
+    of_head = gradients(critic.module)[0]
     policy.model.zero_grad()
     critic.module.zero_grad()
     squares(by_hand(critic, rollouts), mask).backward()
-    for found, first, second in zip(together, alone, gradients(policy.model), strict=True):
-        close(found, first + second)
-    close(of_head[0], gradients(critic.module)[0])
+    for found, weight in zip(apart, policy.model.parameters(), strict=True):
+        close(found, torch.zeros_like(weight) if weight.grad is None else weight.grad)
+    close(of_head, gradients(critic.module)[0])
 
 
 def test_what_is_its_own_is_the_head_alone_on_the_policys_trunk(policy):
@@ -113,8 +107,5 @@ def test_values_are_wide_where_products_are_not(policy):
         found.append(values)
         return values.sum()
 
-    also = critic.on_states(rollouts.output_mask, loss)
-    policy.backward(
-        rollouts, rollouts.output_mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum(), also=also
-    )
+    critic.backward(rollouts, rollouts.output_mask, loss=loss)
     assert found[0].dtype == critic.values(rollouts, rollouts.output_mask).dtype == torch.float32

@@ -124,7 +124,7 @@ def test_only_the_adapters_are_trained_and_they_are_few(tiny_folder):
     rollouts = made.rollouts(QUESTIONS, SIZES)
     before = {name: weight.detach().clone() for name, weight in adapters(policy).items()}
     policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: -logprobs.sum())
-    bounded_step(optimizer, config, Tally(), step=0, still=False)
+    bounded_step(optimizer, config, Tally(), step=0, named=policy.model.named_parameters)
     assert all(weight.equal(frozen[n]) for n, weight in policy.model.named_parameters() if n in frozen)
     assert all(not weight.equal(before[name]) for name, weight in adapters(policy).items())
 

@@ -6,7 +6,19 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
-    0: ("errors", "names", "data", "config", "recipe_file", "places", "atomic", "registry", "metrics", "markdown"),
+    0: (
+        "errors",
+        "names",
+        "data",
+        "config",
+        "recipe_file",
+        "places",
+        "atomic",
+        "registry",
+        "metrics",
+        "markdown",
+        "terminal",
+    ),
     1: ("objective", "rewards", "envs", "sandbox", "record"),
     2: ("batch", "model", "engines", "selection"),
     3: ("train",),

@@ -117,9 +117,9 @@ def test_the_gradient_is_that_of_the_plain_loss_however_the_step_is_cut(
     expected.backward()
     wanted = {key: p.grad.clone() for key, p in policy.model.named_parameters() if p.grad is not None}
     for tokens in (1, 20, 10**6):
-        policy.model.zero_grad()
-        sums, loss = gradient(
+        sums, loss, halvings = gradient(
             policy,
+            torch.optim.SGD(policy.model.parameters()),
             METHODS[name],
             rollouts=rollouts,
             liked=liked,
@@ -127,7 +127,9 @@ def test_the_gradient_is_that_of_the_plain_loss_however_the_step_is_cut(
             z0=z0,
             units=len(items),
             config=UpdateConfig(steps=1, tokens_per_microbatch=tokens),
+            step=0,
         )
+        assert halvings == 0
         close(loss, float(expected.detach()))
         close(sums, of_reference - noise)
         for key, parameter in policy.model.named_parameters():

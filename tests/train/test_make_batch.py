@@ -133,6 +133,38 @@ def test_values_and_returns_are_fixed_before_the_update_and_a_warm_up_leaves_the
     assert moved == [False, True]
 
 
+def test_a_large_value_loss_on_the_policys_trunk_does_not_shrink_the_policys_step(policies):
+    policy = policies[0]
+    head = torch.nn.Linear(policy.model.get_output_embeddings().weight.shape[1], 1, bias=False)
+    objective = resolve(ObjectiveConfig(preset="ppo", kl_coef=0))
+    config, before = UPDATE.model_copy(update={"max_grad_norm": 0.5}), [p.clone() for p in policy.model.parameters()]
+
+    def moved(value_coef):
+        """What a plain gradient step of rate 1 takes from the policy's weights."""
+        critic = Critic(policy, head, CriticConfig(trunk="shared", value_coef=value_coef, clip_value=None))
+        batch = batch_of(policy, rollouts_of(policy), objective, Companions(critic=critic))
+        # advantages without the critic's values, so that the policy's own gradient is the same each time
+        batch = replace(batch, advantages=torch.where(batch.mask, REWARDS[:, None], 0.0))
+        optimizer = make_optimizer(policy, config, critic)
+        plain = torch.optim.SGD([{"params": group["params"]} for group in optimizer.param_groups], lr=1.0)
+        rates = {"config": config.model_copy(update={"learning_rate": 1.0}), "seed": 0, "step": 0}
+        critic.config = critic.config.model_copy(update={"learning_rate": 1.0})
+        with torch.no_grad():
+            head.weight.fill_(0.1)
+        update_policy(policy, plain, batch=batch, objective=objective, sampling=SAMPLING, critic=critic, **rates)
+        after = [p.detach().clone() for p in policy.model.parameters()]
+        with torch.no_grad():
+            for weight, old in zip(policy.model.parameters(), before, strict=True):
+                weight.copy_(old)
+        return torch.cat([(old - new).flatten() for old, new in zip(before, after, strict=True)])
+
+    alone = moved(1e-12)  # the value loss is bounded from above, not from below: of it next to nothing is left
+    assert abs(float(alone.norm()) - 0.5) < 1e-4
+    for coef in (0.5, 1e6):
+        more = moved(coef) - alone  # what the critic adds is no longer than its own bound
+        assert 0.1 < more.norm() <= 0.5 + 1e-4
+
+
 def test_the_value_loss_falls(policies):
     policy, trunk = policies
     head = torch.nn.Linear(trunk.model.get_output_embeddings().weight.shape[1], 1, bias=False)

@@ -84,7 +84,7 @@ def test_an_evaluation_that_judged_nothing_shows_no_share():
 
 def test_a_stop_says_how_to_go_on(capsys):
     shown, _ = progress()
-    shown.stopped(Path("runs/my run"), 3, Path("runs/my run/checkpoints/step-000003"))
+    shown.stopped(Path("runs/my run"), 3, "saved in runs/my run/checkpoints/step-000003")
     assert capsys.readouterr().err.splitlines()[1:] == [
         "stopped after step 3, saved in runs/my run/checkpoints/step-000003",
         "go on with: groupwise train --run 'runs/my run' --resume",
