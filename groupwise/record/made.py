@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from groupwise.errors import DataError, RunError
+from groupwise.record.holders import holders
 from groupwise.record.schema import FILE, TABLES, VERSION, stored
 
 LOGS = ("-wal", "-shm", "-journal")
@@ -100,7 +101,9 @@ def told(path: Path, *, begun: bool = True) -> Iterator[None]:
             hint = f"end the program that holds it, {then}"
         else:
             hint = f"check that disk and its permissions, {then}"
-        raise RunError(f"record {path} cannot be written: {error}", hint=hint) from error
+        by = holders([path, *(path.with_name(f"{path.name}{log}") for log in LOGS)]) if "locked" in str(error) else []
+        who = f" by {', '.join(by)}" if by else ""
+        raise RunError(f"record {path} cannot be written: {error}{who}", hint=hint) from error
     except sqlite3.IntegrityError as error:
         check_whole(path)  # a broken rule in a sound record is our own bug
         raise error
