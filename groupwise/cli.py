@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import sys
-from datetime import datetime
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -13,8 +14,9 @@ import typer
 
 from groupwise import __version__, registry
 from groupwise.errors import ConfigError, GroupwiseError
-from groupwise.listed import TITLES, listed
-from groupwise.places import OWN, asked_file, is_run, recipe_file, write_start
+from groupwise.listed import TITLES, listed, table_text
+from groupwise.meant import make_ready, name_of, new_folder, source_of
+from groupwise.places import OWN, asked_file, recipe_file, write_start
 from groupwise.terminal import safe_streams
 from groupwise.usage import UsageError, told
 
@@ -124,23 +126,31 @@ def train(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="With --resume: also if the record is damaged or has lost steps.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result alone, no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line, for a program.")] = False,
 ) -> None:
     """Train the recipe's model by the recipe's stage."""
     from groupwise.config import read_recipe
 
     known = "see `groupwise runs`"
     if resume and run is not None:
-        _ready(run, recipe, take_over=take_over, accept_loss=accept_loss)
+        make_ready(run, recipe, take_over=take_over, accept_loss=accept_loss)
     elif take_over or accept_loss:
         raise ConfigError("--take-over and --accept-loss go on with a run", hint="add --run DIR --resume")
-    source, words = _source("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
+    source, words = source_of("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
     settings = read_recipe(source, words)
-    folder = run or _new_folder(Path(settings.run.root), _name(source))
+    folder = run or new_folder(Path(settings.run.root), name_of(source))
     stage = registry.load(registry.STAGES, settings.stage, "stage")
-    summary = stage(settings, folder, resume=resume)
+    from groupwise.bar import bar
+    from groupwise.train.progress import event, shown_as
     from groupwise.train.report import print_report
 
-    print_report(summary)
+    with shown_as("json" if as_json else "nothing" if quiet else "table"):
+        with nullcontext() if quiet or as_json else bar():
+            summary = stage(settings, folder, resume=resume)
+        event("end", **{key: str(v) if isinstance(v, Path) else v for key, v in asdict(summary).items()})
+    if not as_json:
+        print_report(summary)
 
 
 @app.command(
@@ -167,7 +177,7 @@ def compare(
     if resume and run is None:
         raise ConfigError("--resume without --run: which comparison?", hint="give its folder")
     words, recipe = list(overrides or []), recipe_file(recipe)
-    folder = run or _new_folder(Path(read_recipe(recipe, words).run.root), f"{_name(recipe)}-compare")
+    folder = run or new_folder(Path(read_recipe(recipe, words).run.root), f"{name_of(recipe)}-compare")
     plan = make_plan(recipe, words, presets=presets, variants=variant or [], seeds=seeds, folder=folder)
     found = comparison_of(plan, resume=resume)
     print(json_text(found.content) if as_json else found.text)
@@ -192,8 +202,8 @@ def pipeline(
     from groupwise.train.strict_json import json_text
 
     hint = "give its folder"
-    source, words = _source("pipeline", recipe, overrides, run, resume=resume, own=FILE, what="pipeline", hint=hint)
-    plan = make_plan(source, words, folder=lambda file: run or _new_folder(Path(file.run.root), _name(source)))
+    source, words = source_of("pipeline", recipe, overrides, run, resume=resume, own=FILE, what="pipeline", hint=hint)
+    plan = make_plan(source, words, folder=lambda file: run or new_folder(Path(file.run.root), name_of(source)))
     found = run_pipeline(plan, resume=resume)
     print(json_text(found.content) if as_json else found.text)
 
@@ -221,6 +231,7 @@ def evaluate(
 ) -> None:
     """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
     asked_file(source)  # before torch is loaded
+    from groupwise.bar import bar
     from groupwise.evaluate.measure import Wanted, evaluate_source
     from groupwise.evaluate.search import settings_of
     from groupwise.train.strict_json import json_text
@@ -228,7 +239,8 @@ def evaluate(
     given = {"guide": guide, "simulations": simulations, "width": width, "max_steps": max_steps, "c_puct": c_puct}
     settings = settings_of(search, {**given, "separator": step_separator})
     wanted = Wanted(samples, questions, model, best_of, settings, against, out)
-    found = evaluate_source(source, list(overrides or []), wanted)
+    with bar():
+        found = evaluate_source(source, list(overrides or []), wanted)
     print(json_text(found.content) if as_json else found.text)
 
 
@@ -243,11 +255,14 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Ask a model one question."""
+    from groupwise.bar import bar
     from groupwise.evaluate.ask import answers_to
     from groupwise.train.strict_json import json_text
 
     text = sys.stdin.read() if question == "-" else question
-    found = answers_to(model, text, samples=samples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    asked = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
+    with bar():
+        found = answers_to(model, text, temperature=temperature, **asked)
     if as_json:
         print(json_text(found))
         return
@@ -257,7 +272,9 @@ def sample(
 
 @app.command("list", epilog="Example: groupwise list presets")
 def list_names(
-    title: Annotated[str, typer.Argument(metavar="TABLE", help=f"One of: {', '.join(TITLES)}.")] = "",
+    title: Annotated[
+        str, typer.Argument(metavar="TABLE", autocompletion=lambda: TITLES, help=f"One of: {', '.join(TITLES)}.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """List what a recipe may name or set: presets, rewards, recipes, settings, ..."""
@@ -280,69 +297,25 @@ def runs(
         return
     if not found:
         print(f"no runs under {root}", file=sys.stderr)
+        return
+    rows: list[tuple[str, ...]] = [("RUN", "STATE", "STAGE", "MODEL", "STEPS", "RIGHT BEFORE", "AFTER")]
     for run in found:
         done = 0 if run.last_step is None else run.last_step + 1
-        before, after = (
-            "-" if share is None else f"{share:.1%}" for share in (run.accuracy_before, run.accuracy_after)
-        )
-        print(f"{run.path}  {run.state:<10} {run.stage} {run.model}  {done}/{run.steps} steps  {before} -> {after}")
+        steps = f"{done}/{'-' if run.steps is None else run.steps}{'' if run.kind == 'run' else ' runs'}"
+        shares = ("-" if share is None else f"{share:.1%}" for share in (run.accuracy_before, run.accuracy_after))
+        rows.append((str(run.path), run.state, run.stage or "-", run.model or "-", steps, *shares))
+    print(table_text(rows))
 
 
-def _ready(run: Path, recipe: str | None, *, take_over: bool, accept_loss: bool) -> None:
-    """Readies a run to be resumed: its recipe, and what stands in the way if the user says so."""
-    from groupwise.record import place, process
+@app.command(epilog="Example: groupwise plot runs/one runs/two --out both.png")
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, finished or not.")],
+    out: Annotated[Path, typer.Option(help="The picture; its ending says the format: png, svg, pdf.")] = Path(
+        "runs.png"
+    ),
+) -> None:
+    """Draw runs in one picture: reward and held-out accuracy against outputs sampled."""
+    from groupwise.compare.runs import draw_runs
 
-    if take_over and (writer := process.take_over(run)) is not None:
-        print(f"{run}: taken over from {writer}", file=sys.stderr)
-    if accept_loss:
-        from groupwise.train.place import accept_loss as accept
-
-        accept(run)
-    if recipe is None or "=" in recipe:
-        place.recipe_there(run)
-
-
-def _source(
-    verb: str,
-    recipe: str | None,
-    overrides: list[str] | None,
-    run: Path | None,
-    *,
-    resume: bool,
-    own: str,
-    what: str,
-    hint: str,
-) -> tuple[str, list[str]]:
-    """The recipe that a command means, the folder's own (a file of that name) if it was left out, and the overrides.
-
-    what: is in the folder; hint: how to find one."""
-    words = list(overrides or [])
-    if resume and run is None:
-        raise ConfigError(f"--resume without --run: which {what}?", hint=hint)
-    if recipe is not None and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
-        words, recipe = [recipe, *words], None
-    if recipe is not None:
-        return recipe_file(recipe), words
-    if not resume or run is None:
-        if verb == "train" and Path(OWN).is_file() and not is_run(Path(".")):
-            return OWN, words
-        hint = (
-            "`groupwise init` writes one, `groupwise train tiny` takes one that is shipped; or add --run DIR --resume"
-        )
-        raise ConfigError(f"{verb}: no recipe given, and no {OWN} here", hint=hint)
-    if not (run / own).is_file():
-        raise ConfigError(f"--run {run}: no {what} there to resume", hint=hint)
-    return str(run / own), words
-
-
-def _name(recipe: str) -> str:
-    """What a run is called after its recipe: the file's name, or that of its folder if it is called as all are."""
-    path = Path(recipe)
-    return path.resolve().parent.name if path.name == OWN else path.stem
-
-
-def _new_folder(root: Path, name: str) -> Path:
-    """root/<recipe>-<date>-<time>, with a number behind it if two runs begin in one second."""
-    base = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    candidates = (root / (base if not n else f"{base}-{n}") for n in range(1000))
-    return next(folder for folder in candidates if not folder.exists())
+    draw_runs(runs, out)
+    print(out)

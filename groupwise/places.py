@@ -33,10 +33,10 @@ def shipped() -> dict[str, Path]:
 
 
 def first_comment(path: Path) -> str:
-    """What the comment at a recipe's head says first, up to a full stop or a colon."""
+    """What the comment at a recipe's head says first, up to a full stop."""
     lines = path.read_text(encoding="utf-8").splitlines()
     head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return " ".join(line.lstrip("# ") for line in lines[:head]).partition(". ")[0].partition(": ")[0].rstrip(".:")
+    return " ".join(line.lstrip("# ") for line in lines[:head]).partition(". ")[0].rstrip(".")
 
 
 def is_run(folder: Path) -> bool:

@@ -39,11 +39,13 @@ def at_home(tmp_path, tiny_folder, monkeypatch):
 
 
 def test_the_verbs():
-    assert VERBS == ["compare", "eval", "init", "list", "pipeline", "runs", "sample", "train"]
+    assert VERBS == ["compare", "eval", "init", "list", "pipeline", "plot", "runs", "sample", "train"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_every_verb_ends_with_an_example_that_runs(verb, at_home):
+def test_the_help_of_every_verb_ends_with_an_example_that_runs(verb, at_home, run):
+    for name in ("one", "two"):
+        shutil.copytree(run, at_home / "runs" / name)
     shown = groupwise(verb, "--help")
     assert shown.code == 0
     last = " ".join(shown.out.rstrip().rpartition("\n\n")[2].split())
@@ -82,14 +84,17 @@ def test_list_without_a_table_names_the_tables():
 
 def test_the_shipped_recipes_are_listed_with_what_they_are():
     rows = json.loads(groupwise("list", "recipes", "--json").out)
-    assert rows["tiny"] == "A two-layer model made on the spot learns to answer with the digit that comes next"
+    assert rows["tiny"] == (
+        "A two-layer model made on the spot learns to answer with the digit that comes next: under a minute on a "
+        "laptop CPU"
+    )
     assert all(rows.values()), rows
 
 
 def test_runs_lists_what_is_there(run):
-    assert re.fullmatch(
-        rf"{run}  finished   grpo \S+  1/1 steps  \d+\.\d% -> \d+\.\d%\n", groupwise("runs", run.parent).out
-    )
+    heads, line = groupwise("runs", run.parent).out.splitlines()
+    assert heads.split() == ["RUN", "STATE", "STAGE", "MODEL", "STEPS", "RIGHT", "BEFORE", "AFTER"]
+    assert re.fullmatch(rf"{run}  finished  grpo   \S+  1/1    \d+\.\d% +\d+\.\d%", line), line
     [found] = json.loads(groupwise("runs", run.parent, "--json").out)
     assert (found["state"], found["steps"], found["path"]) == ("finished", 1, str(run))
 
@@ -166,3 +171,41 @@ def test_the_recipe_may_be_left_out_on_resume(run):
     done = groupwise("train", "update.steps=2", "--run", run, "--resume")
     assert done.code == 0, done.err
     assert "2 steps, " in done.out
+
+
+def test_runs_are_drawn_in_one_picture(run, tmp_path):
+    shutil.copytree(run, tmp_path / "other")
+    done = groupwise("plot", run, tmp_path / "other", "--out", tmp_path / "new" / "both.svg")
+    assert done.code == 0, done.err
+    assert "other" in (tmp_path / "new" / "both.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere",), "nowhere: no run there; see `groupwise runs`"),
+        (("--out", "x.picture"), "--out x.picture: Format 'picture' is not supported"),
+    ],
+)
+def test_what_cannot_be_drawn(run, words, said):
+    done = groupwise("plot", run, *words)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_a_run_can_be_watched_by_a_program(tiny_folder, tmp_path):
+    words = ("train", RECIPE, f"model.path={tiny_folder}", *SMALL, "update.steps=2", "--run", tmp_path / "run")
+    done = groupwise(*words, "--json")
+    assert (done.code, done.err) == (0, "")
+    events = [json.loads(line, parse_constant=pytest.fail) for line in done.out.splitlines()]
+    assert [event["event"] for event in events] == ["evaluation", "begin", "step", "step", "evaluation", "end"]
+    assert [event["step"] for event in events if event["event"] == "step"] == [1, 2]
+    assert events[2]["metrics"]["reward/mean"] >= 0
+    assert events[-1]["after"]["n"] == 6
+
+
+def test_a_quiet_run_shows_its_result_alone(tiny_folder, tmp_path):
+    words = ("train", RECIPE, f"model.path={tiny_folder}", *SMALL, "update.steps=1", "--run", tmp_path / "run")
+    done = groupwise(*words, "--quiet")
+    assert (done.code, done.err) == (0, "")
+    assert "6 held-out questions, never trained on" in done.out

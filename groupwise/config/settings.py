@@ -29,6 +29,10 @@ LISTED = {
 """Keys whose value is a name, and the table that has them: `groupwise list TABLE`."""
 
 
+NO_BOUND = 10_000
+"""A bound past this keeps slips of the pen out; nobody comes near it, and it is not listed."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One key of a recipe. default: None with `needed` unset is YAML's null. range: in words, "" where any will do."""
@@ -82,7 +86,7 @@ def _range(key: str, field: FieldInfo) -> str:
         f"{sign} {getattr(part, name):g}"
         for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
         for part in field.metadata
-        if hasattr(part, name) and abs(getattr(part, name)) < 2**62
+        if hasattr(part, name) and abs(getattr(part, name)) < NO_BOUND
     ]
     kind = next((word for of, word in _WORDS.items() if of in kinds), "")
     return " ".join([kind, *bounds]).strip()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from groupwise.activity import advance
 from groupwise.data import Output, Sampling
 from groupwise.engines.base import Finished, Task
 from groupwise.engines.choice import CACHES, Cache, choose_cache
@@ -99,6 +100,7 @@ class LocalEngine:
             )
         rows.append(live, tokens, logprobs)
         ends.mark(rows, live, tokens)
+        advance(int((rows.finish[live] != "").sum()), tokens=len(live))
 
     def _output(self, task: Task, rows: Rows, row: int, policy_version: int) -> Output:
         length = int(rows.length[row])

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from groupwise.activity import doing
 from groupwise.config import ModelConfig, read_recipe
 from groupwise.data import Message, Sampling
 from groupwise.engines.base import Task, stream
@@ -21,7 +22,8 @@ def answers_to(
         raise DataError("the question is empty", hint="give some text")
     recipe = Path(model) / "recipe.yaml"
     config = trained(Path(model), read_recipe(recipe)).config if recipe.exists() else ModelConfig(path=model)
-    policy = load_policy(config, load_tokenizer(config))
+    with doing("loading the model"):
+        policy = load_policy(config, load_tokenizer(config))
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature or 1.0, greedy=temperature == 0)
     tokens = policy.tokenizer.encode((Message("user", question),))
     if len(tokens) + max_new_tokens > policy.tokenizer.context:
@@ -31,5 +33,6 @@ def answers_to(
             hint="ask for fewer tokens",
         )
     task = Task(tuple(tokens), tuple(stream(seed, 0, "sample", number) for number in range(samples)))
-    [outputs] = LocalEngine(policy).generate([task], sampling)
+    with doing("sampling", samples, "outputs"):
+        [outputs] = LocalEngine(policy).generate([task], sampling)
     return [{"text": o.text, "finish": o.finish, "tokens": len(o.tokens)} for o in outputs]

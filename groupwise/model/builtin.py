@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from groupwise.activity import doing
 from groupwise.errors import ModelError
 
 TINY_CHARACTERS = "0123456789+-*=?>., abcdefghijklmnopqrstuvwxyz"
@@ -65,7 +66,8 @@ def made_once(name: str, write: Callable[[Path], None]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     try:
-        write(partial)
+        with doing(f"making the model {name}"):
+            write(partial)
         try:
             partial.rename(folder)
         except OSError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from groupwise.activity import doing
 from groupwise.config import Recipe
 from groupwise.data import Question, Reward, Sample, Sampling
 from groupwise.engines.base import Engine, Task, stream
@@ -150,8 +151,10 @@ def answered(
         )
         for q in questions
     ]
-    outputs = engine.generate(tasks, sampling)
-    scored = score(rewards, questions, outputs, step=step)
+    with doing("sampling", len(tasks) * count, "outputs"):
+        outputs = engine.generate(tasks, sampling)
+    with doing("rewards"):
+        scored = score(rewards, questions, outputs, step=step)
     check_failures([sample.reward for group in scored for sample in group], recipe.run.failed_rewards_limit)
     return scored
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from groupwise.activity import counted
 from groupwise.batch import Rollouts, microbatches
 from groupwise.config import ExamplesConfig
 from groupwise.data import Example, Sampling
@@ -90,7 +91,8 @@ def heldout_loss(policy: Policy, examples: Sequence[Encoded], *, tokens: int) ->
     """Mean over examples of the mean loss a token, with its 95 % interval by bootstrap over examples. Nats a token."""
     rollouts = rollouts_of(examples, policy.device)
     means = torch.zeros(len(examples))
-    for rows in microbatches(rollouts, tokens, question_once=policy.question_once):
+    pieces = list(microbatches(rollouts, tokens, question_once=policy.question_once))
+    for rows in counted(pieces, "held-out loss", "micro-batches"):
         piece = rollouts[rows]
         scored = policy.logprobs(piece, piece.output_mask, sampling=PLAIN).logprobs
         means[rows.cpu()] = (-scored.sum(1) / piece.output_mask.sum(1)).float().cpu()

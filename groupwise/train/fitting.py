@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from groupwise.activity import advance, counted, doing
 from groupwise.config import UpdateConfig
 from groupwise.errors import RunError
 from groupwise.model.policy import Policy
@@ -45,7 +46,7 @@ def in_microbatches(
         begin()
         tokens = microbatch_tokens(policy, config)
         pieces = cut(tokens)
-        failed = next((piece for piece in pieces if not _fits(do, piece)), None)
+        failed = next((piece for piece in counted(pieces, "update", "micro-batches") if not _fits(do, piece)), None)
         if failed is None:
             return halvings
         _forget(policy)
@@ -63,14 +64,16 @@ def in_microbatches(
 def row_by_row(policy: Policy, pieces: Sequence[Tensor], do: Callable[[Tensor], None]) -> None:
     """`do` for the rows [b] of each piece, in halves where they do not fit into memory. For what leaves no trace."""
     waiting = list(pieces)
-    while waiting:
-        rows = waiting.pop(0)
-        if _fits(do, rows):
-            continue
-        _forget(policy)
-        if len(rows) == 1:
-            raise RunError("one output alone does not fit into memory", hint=_HINT)
-        waiting[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    with doing("log-probabilities", sum(map(len, waiting)), "outputs"):
+        while waiting:
+            rows = waiting.pop(0)
+            if _fits(do, rows):
+                advance(len(rows))
+                continue
+            _forget(policy)
+            if len(rows) == 1:
+                raise RunError("one output alone does not fit into memory", hint=_HINT)
+            waiting[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -26,7 +26,7 @@ from groupwise.train.ending import leave, memory_error
 from groupwise.train.evaluate import evaluate
 from groupwise.train.figures import output_advantages, peak_memory, reward_metrics, step_metrics
 from groupwise.train.fitting import out_of_memory
-from groupwise.train.progress import Progress
+from groupwise.train.progress import Progress, remark
 from groupwise.train.rollout import Rollout
 from groupwise.train.run import Run, save
 from groupwise.train.stall import watched
@@ -77,7 +77,7 @@ def run_steps(
             if run.step < recipe.update.steps:
                 progress.begin(run.folder, done=run.step)
                 if is_adapted(run.policy.model):
-                    print(described(run.policy.model), file=sys.stderr)
+                    remark(described(run.policy.model))
             for number in range(first := run.step, recipe.update.steps):
                 begun, stop.changed = number, False
                 beat(f"step {number + 1}")

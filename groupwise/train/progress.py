@@ -1,18 +1,20 @@
-"""What a run shows while it goes on: one line a step, on stderr. Reads metrics, decides nothing."""
+"""What a run shows while it goes on: a line a step on stderr, or JSON lines on stdout. Reads metrics alone."""
 
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
+from groupwise.activity import doing
 from groupwise.config import Recipe
 from groupwise.terminal import printable, quoted
 from groupwise.train.intervals import figure_in
 from groupwise.train.intervals import shown as with_interval
+from groupwise.train.strict_json import json_line
 
 HEADER_EVERY = 20
 Columns = tuple[tuple[str, str, int, str], ...]
@@ -38,19 +40,46 @@ OF_UPDATE: Columns = (
 """Behind the figures of any stage that learns from examples."""
 
 
+View = Literal["table", "nothing", "json"]
+_view: list[View] = ["table"]
+
+
+@contextmanager
+def shown_as(view: View) -> Iterator[None]:
+    """How runs are shown inside the block: a table on stderr; nothing; or events, a JSON object a line, on stdout."""
+    before, _view[0] = _view[0], view
+    try:
+        yield
+    finally:
+        _view[0] = before
+
+
+def event(kind: str, /, **values: Any) -> None:
+    """Prints an event where runs are shown as JSON."""
+    if _view[0] == "json":
+        print(json_line({"event": kind, **values}), flush=True)
+
+
+def remark(text: str) -> None:
+    """Prints what is good to know on stderr, where runs are shown as a table; no warning, which is shown always."""
+    if _view[0] == "table":
+        print(text, file=sys.stderr)
+
+
 class Progress:
     """The live table. A figure that a step does not have is shown as -."""
 
     def __init__(self, recipe: Recipe, *, plan: str, columns: Columns, tokens_are: str = "sampled") -> None:
         """plan: what a step is, in numbers that leave no doubt about what a batch is."""
         self.recipe, self.plan, self.columns, self.tokens_are = recipe, plan, columns, tokens_are
-        self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=_view[0] != "table")
         self._rows = 0
         self._evaluation_seconds = 0.0
         self._seconds: list[float] = []
 
     def begin(self, folder: Path, *, done: int) -> None:
         """Says what will be done."""
+        event("begin", run=str(folder), plan=self.plan, done=done, steps=self.recipe.update.steps)
         self.console.print(printable(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}"))
 
     def row(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -61,19 +90,21 @@ class Progress:
         self._rows += 1
         self._seconds = [*self._seconds[-9:], metrics["time/step"]]
         left = (self.recipe.update.steps - step) * sum(self._seconds) / len(self._seconds)
+        event("step", step=step, steps=self.recipe.update.steps, seconds_left=left, metrics=dict(metrics))
         shown = (form.format(metrics[name]) if name in metrics else "-" for _, name, _, form in self.columns)
         cells = [f"{text:>{width}}" for text, (_, _, width, _) in zip(shown, self.columns, strict=True)]
         self.console.print(f"{f'{step}/{self.recipe.update.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
 
     @contextmanager
     def evaluating(self, name: str) -> Iterator[None]:
-        """A line that stands while an evaluation runs, on a terminal only."""
+        """Says that an evaluation runs, and how long it took."""
         started = time.perf_counter()
-        with self.console.status(f"evaluating ({name})"):
+        with doing(f"evaluating ({name})"):
             yield
         self._evaluation_seconds = time.perf_counter() - started
 
     def evaluated(self, name: str, figures: Mapping[str, Any]) -> None:
+        event("evaluation", name=name, figures=dict(figures))
         told = [f"held-out loss {told_loss(figures['loss'])}"] if "loss" in figures else []
         if "preferred" in figures:
             told.append(f"{with_interval(figures['preferred'])} of {figures['preferred']['n']} preferred rightly")
@@ -93,6 +124,7 @@ class Progress:
 
     def stopped(self, folder: Path, step: int, kept: str) -> None:
         """What is safe and how to go on, whatever ended the run."""
+        event("stopped", run=str(folder), step=step, kept=kept)
         print(f"\nstopped after step {step}, {kept}", file=sys.stderr)
         print(f"go on with: groupwise train --run {quoted(folder)} --resume", file=sys.stderr)
 

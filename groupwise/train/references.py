@@ -5,7 +5,6 @@ about this model and these examples, the reference is loaded from `model.path`, 
 """
 
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from groupwise.activity import counted
 from groupwise.atomic import write_whole
 from groupwise.errors import CheckpointError, ModelError
 from groupwise.model.lora import without_adapters
@@ -24,6 +24,7 @@ from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import other_model
 from groupwise.train.companions import frozen_policy
 from groupwise.train.preferences import Compared, Method, Preferences, chosen_for, one_before, summed_logprobs
+from groupwise.train.progress import remark
 from groupwise.train.run import Run
 
 FILE = "reference.safetensors"
@@ -87,12 +88,20 @@ def _kept(run: Run, parts: Parts, *, tokens: int) -> dict[str, Tensor]:
     else:
         policy = run.policy if run.resumed_from is None else frozen_policy(run, run.recipe.model.path, "model")
     sums = {
-        name: torch.cat([torch.zeros(0), *(summed_logprobs(policy, piece, tokens=tokens).cpu() for piece in pieces)])
+        name: torch.cat(
+            [
+                torch.zeros(0),
+                *(
+                    summed_logprobs(policy, piece, tokens=tokens).cpu()
+                    for piece in counted(pieces, "log-probabilities by the reference", "pieces")
+                ),
+            ]
+        )
         for name, pieces in parts.items()
     }
     _write(path, sums, told)
     outputs, seconds = sum(map(len, sums.values())), time.perf_counter() - started
-    print(f"log-probabilities of {outputs} outputs by the reference: {seconds:.0f} s, in {path}", file=sys.stderr)
+    remark(f"log-probabilities of {outputs} outputs by the reference: {seconds:.0f} s, in {path}")
     return sums
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 
+from groupwise.activity import advance, doing
 from groupwise.data import Group, Output, Question, Sample, Sampling
 from groupwise.engines.base import Engine, Task, stream
 from groupwise.errors import DataError
@@ -63,9 +64,14 @@ def sample_groups(
         )
 
     try:
-        engine.generate(tasks, sampling, policy_version=policy_version, finished=finished)
+        with doing("sampling", sum(len(task.streams) for task in tasks), "outputs"):
+            engine.generate(tasks, sampling, policy_version=policy_version, finished=finished)
         sampled = time.perf_counter()
-        groups = [Group(question, scored[task].result()) for task, question in enumerate(questions)]
+        groups = []
+        with doing("rewards", len(questions), "questions"):
+            for task, question in enumerate(questions):
+                groups.append(Group(question, scored[task].result()))
+                advance(1)
     except BaseException:
         rewards.halt()  # nobody waits for what they would say
         raise

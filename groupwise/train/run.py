@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from groupwise import __version__, registry
+from groupwise.activity import doing
 from groupwise.config import ModelConfig, Recipe
 from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
@@ -33,6 +34,7 @@ from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, first_scored
 from groupwise.train.best import check_keep_best
 from groupwise.train.place import LOST_BEFORE, recording, require_steps, taken_place, tell_held_back
+from groupwise.train.progress import remark
 from groupwise.train.rollout import check_lengths
 from groupwise.train.room import require_room
 
@@ -138,7 +140,7 @@ def _opened(
         engine = _engine(recipe, policy)
         with recording(recipe, folder, held, first_step=state.get("step", 0)) as recorder:
             recorder.add_questions("heldout", questions.heldout)
-            print(disk, file=sys.stderr)
+            remark(disk)
             yield Run(
                 recipe=recipe,
                 folder=folder,
@@ -164,7 +166,8 @@ def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load:
     """The weights loaded, or with adapters as the last checkpoint left them, where the recipe asks for some; going back
     they compute again what the recipe says or what pays on this device, and nothing if the model does not allow it."""
     adapted = recipe.model.lora is not None
-    policy = load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest) if adapted else load()
+    with doing("loading the model"):
+        policy = load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest) if adapted else load()
     # a frozen product's result is not kept in any case, so that with adapters `cheap` would save nothing
     policy.recompute_if_it_can(recipe.update.recompute or ("nothing" if adapted else default_recompute(policy.device)))
     return policy
@@ -193,14 +196,15 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
         "unrecorded": sorted(run.unrecorded_steps),
         "groupwise": __version__,
     }
-    checkpoints.save_checkpoint(
-        target,
-        model=run.policy.model,
-        tokenizer=run.tokenizer.tokenizer,
-        optimizer=optimizer,
-        state=state,
-        beside=run.beside,
-    )
+    with doing("writing a checkpoint"):
+        checkpoints.save_checkpoint(
+            target,
+            model=run.policy.model,
+            tokenizer=run.tokenizer.tokenizer,
+            optimizer=optimizer,
+            state=state,
+            beside=run.beside,
+        )
     try:
         checkpoints.prune(run.folder, run.recipe.run.keep_checkpoints, spare=best_checkpoint(run.folder))
     except OSError as error:  # the new one is whole: that is what counts

@@ -4,8 +4,3 @@
 def right(completions, answer, **columns):
     """1 for an answer that begins with the right digit. `answer` is that column of questions.jsonl, one per answer."""
     return [1.0 if text.startswith(wanted) else 0.0 for text, wanted in zip(completions, answer, strict=True)]
-
-
-def short(completions, **columns):
-    """1 for an answer of one character."""
-    return [1.0 if len(text) == 1 else 0.0 for text in completions]

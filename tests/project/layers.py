@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 LAYERS = {
     0: (
         "errors",
+        "activity",
         "names",
         "data",
         "config",
@@ -23,7 +24,19 @@ LAYERS = {
     2: ("batch", "model", "engines", "selection"),
     3: ("train",),
     4: ("stages",),
-    5: ("pipeline", "evaluate", "compare", "train_process", "usage", "listed", "insight", "dashboard", "cli"),
+    5: (
+        "pipeline",
+        "evaluate",
+        "compare",
+        "train_process",
+        "usage",
+        "meant",
+        "listed",
+        "bar",
+        "insight",
+        "dashboard",
+        "cli",
+    ),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch

@@ -15,6 +15,7 @@ from groupwise.config import Recipe, RewardConfig, read_recipe, recipe_from
 from groupwise.config.settings import settings
 from groupwise.envs.base import load_questions
 from groupwise.names import NAMES
+from groupwise.places import write_start
 from groupwise.registry import PRESETS
 from groupwise.rewards.adapters import adapt, find
 from tests.project.documents import DOCUMENTS, blocks, later, paths, text_of, tree
@@ -44,8 +45,10 @@ SECTIONS = tuple(name for name, field in Recipe.model_fields.items() if name != 
 
 
 @pytest.mark.parametrize("block", YAML, ids=str)
-def test_a_recipe_in_the_documents_is_one(block, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_a_recipe_in_the_documents_is_one(block, tmp_path, monkeypatch):
+    write_start(tmp_path)  # what the README shows
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
     tree = yaml.safe_load((ROOT / "recipes" / "tiny.yaml").read_text())
     recipe = recipe_from({**tree, **yaml.safe_load(block.text)}, where=str(block))
     if "questions" in block.text:
@@ -178,11 +181,11 @@ def test_a_files_hop_is_a_file():
     assert all((ROOT / "groupwise" / place).exists() for place in places)
 
 
-def test_the_metrics_of_the_readme_are_what_is_shown():
+def test_the_metrics_that_are_explained_are_what_is_shown():
     from groupwise.metrics import METRICS
     from groupwise.train.progress import OF_ROLLOUTS
 
-    rows = re.findall(r"^\| ([\w/]+(?:, left)?) \| `([\w/]+)` \|", text_of("README.md"), flags=re.MULTILINE)
+    rows = re.findall(r"^\| ([\w/]+(?:, left)?) \| `([\w/]+)` \|", text_of("docs/runs.md"), flags=re.MULTILINE)
     assert [(heading.partition(",")[0], metric) for heading, metric in rows] == [c[:2] for c in OF_ROLLOUTS]
     assert all(metric in METRICS for _, metric in rows)
 

@@ -131,6 +131,32 @@ def test_runs_are_listed_with_their_state_and_accuracy(tmp_path):
     assert (ended.state, ended.last_step, ended.steps, ended.accuracy_after) == ("stopped", None, None, None)
 
 
+def test_the_runs_of_a_comparison_or_a_pipeline_stand_behind_it(tmp_path):
+    for place, begun in (
+        ("both/rloo/seed-0", "2026-01-03"),
+        ("both/grpo/seed-0", "2026-01-02"),
+        ("r1/sft", "2026-01-05"),
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Recorder.create(tmp_path / place, {"started": begun}).close()
+    finished = Recorder.create(tmp_path / "alone", {"started": "2026-01-04"})
+    finished.set_info("state", "finished")
+    finished.close()
+    (tmp_path / "both" / "compare.json").write_text("{}")
+    (tmp_path / "r1" / "pipeline.yaml").write_text("")
+    found = list_runs(tmp_path)
+    assert [(str(run.path.relative_to(tmp_path)), run.kind) for run in found] == [
+        ("both", "comparison"),
+        ("both/grpo/seed-0", "run"),
+        ("both/rloo/seed-0", "run"),
+        ("alone", "run"),
+        ("r1", "pipeline"),
+        ("r1/sft", "run"),
+    ]
+    assert (found[0].state, found[0].last_step, found[0].steps) == ("stopped", -1, 2)  # none of its 2 runs is finished
+    assert [run.path.name for run in list_runs(tmp_path / "alone")] == ["alone"]  # a run itself
+
+
 def test_a_folder_that_is_not_there_holds_no_runs(tmp_path):
     assert list_runs(tmp_path / "runs") == []
 
