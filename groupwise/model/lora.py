@@ -45,7 +45,8 @@ def load_adapted(config: ModelConfig, tokenizer: ChatTokenizer, *, seed: int, re
     def adapt(model: Any) -> None:
         digest = weights_digest(model.state_dict())
         if resumed_from is not None:
-            _check_base(resumed_from, digest, path=config.path)
+            checked(resumed_from, f"{FOLDER}/{_BASE}")
+            check_base(resumed_from, _digest_of_base(resumed_from / FOLDER) or "", digest, path=config.path)
         add_adapters(model, config, seed=seed)
         setattr(model, _DIGEST, digest)
         if Path(base.source).is_dir() and config.path not in registry.MODELS:  # found from any folder, and it stays
@@ -194,12 +195,18 @@ def load_adapters(checkpoint: Path, model: nn.Module) -> None:
             weight.copy_(saved[_outside(name)])
 
 
-def _check_base(checkpoint: Path, digest: str, *, path: str) -> None:
-    """Raises CheckpointError unless the weights behind a path are those that a checkpoint's adapters began with."""
-    checked(checkpoint, f"{FOLDER}/{_BASE}")
-    if _digest_of_base(checkpoint / FOLDER) != digest:
+def digest_at_first(model: nn.Module) -> str:
+    """The digest of a model's weights as they were loaded, adapters left out; asked for before any is trained."""
+    return str(getattr(model, _DIGEST, None) or weights_digest(model.state_dict()))
+
+
+def check_base(where: Path | None, began_with: str, digest: str, *, path: str) -> None:
+    """Raises CheckpointError unless the weights behind a path have the digest of those that a run began with.
+
+    where: the checkpoint that says so."""
+    if began_with != digest:
         raise CheckpointError(
-            f"{checkpoint}: model.path = {path!r} is not the model that the run began with: its weights differ",
+            f"{where}: model.path = {path!r} is not the model that the run began with: its weights differ",
             hint="put it back (of a run's folder name the checkpoint that it was), or begin a new run",
         )
 

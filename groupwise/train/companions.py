@@ -8,7 +8,7 @@ from torch import nn
 from groupwise.config import CriticConfig, Recipe
 from groupwise.model.checkpoint import load_beside
 from groupwise.model.critic import Critic, load_critic
-from groupwise.model.lora import merged_weights, without_adapters
+from groupwise.model.lora import check_base, digest_at_first, merged_weights, without_adapters
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import other_model
 from groupwise.objective.surrogate import Objective
@@ -60,8 +60,12 @@ def renew_reference(reference: nn.Module, policy: nn.Module, *, mix: float) -> N
 
 
 def frozen_policy(run: Run, path: str, section: str) -> Policy:
-    """A model of the policy's vocabulary, held in memory as the policy is, and never trained."""
+    """A model of the policy's vocabulary, held in memory as the policy is, and never trained.
+
+    Raises CheckpointError if it is the model that a resumed run began with, and another one by now."""
     tokenizer = other_model(run.tokenizer, path, seed=run.recipe.seed, section=section)
     policy = load_policy(run.recipe.model.model_copy(update={"path": path}), tokenizer, section=section)
+    if run.base and section == "model":
+        check_base(run.resumed_from, run.base, digest_at_first(policy.model), path=path)
     policy.model.requires_grad_(False)
     return policy

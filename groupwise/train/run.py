@@ -18,7 +18,7 @@ from groupwise.engines.base import Engine
 from groupwise.envs.base import Questions, batch, load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model import checkpoint as checkpoints
-from groupwise.model.lora import load_adapted
+from groupwise.model.lora import digest_at_first, load_adapted
 from groupwise.model.memory import default_recompute
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.saved import best_checkpoint, sound_checkpoint
@@ -62,7 +62,8 @@ class Run:
     drawn: questions taken from the order so far, where steps do not all take as many. read: what the stage learns from
     beside questions (`open_run`). coefficients: those that follow a target, as the last step left them. beside: modules
     that a checkpoint holds beside the policy, by name. unrecorded_steps: done, but the record could not take them.
-    unrecorded: tries the last of these again.
+    unrecorded: tries the last of these again. base: digest of the weights that the run began with; "" if an earlier
+    version kept none.
     """
 
     recipe: Recipe
@@ -85,6 +86,7 @@ class Run:
     failures_shown: set[str] = field(default_factory=set)
     unrecorded_steps: set[int] = field(default_factory=set)
     unrecorded: Callable[[], None] | None = None
+    base: str = ""
 
 
 @contextmanager
@@ -159,6 +161,7 @@ def _opened(
                 coefficients=state.get("coefficients", {}),
                 resumed_from=latest,
                 unrecorded_steps=set(state.get("unrecorded", [])),
+                base=state.get("base", "") if latest else digest_at_first(policy.model),
             )
 
 
@@ -192,6 +195,7 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
         "seconds": run.seconds,
         "tokens": run.tokens,
         "drawn": run.drawn,
+        "base": run.base,
         "coefficients": run.coefficients,
         "unrecorded": sorted(run.unrecorded_steps),
         "groupwise": __version__,

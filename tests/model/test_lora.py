@@ -318,6 +318,6 @@ def test_adapters_learn_with_the_defaults_of_their_stage(stage, rank, rate, tiny
             rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: -logprobs.sum()
         )
         losses.append(-float(scored.logprobs.sum()))
-        bounded_step(optimizer, recipe.update, Tally(), step=step, still=False)
+        bounded_step(optimizer, recipe.update, Tally(), step=step, named=policy.model.named_parameters)
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0] - 1e-3

@@ -243,7 +243,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, tiny_folder, at_root, 
     assert all(whole[key].equal(cut[key]) for key in whole)
 
 
-@pytest.mark.parametrize("harm", ["gone", "damaged", "other_model"])
+@pytest.mark.parametrize("harm", ["gone", "damaged", "other model"])
 def test_what_the_reference_said_is_computed_again_from_its_model_if_it_is_not_there(
     tmp_path, tiny_folder, at_root, harm
 ):
@@ -262,10 +262,14 @@ def test_what_the_reference_said_is_computed_again_from_its_model_if_it_is_not_t
             {key: value * 1.01 for key, value in stored.items()}, model / "model.safetensors", metadata={"format": "pt"}
         )
     done = groupwise("train", "--run", run, "--resume", "update.steps=3")
+    if harm == "other model":  # its steps so far were held to the one before
+        assert done.code != 0
+        assert f"model.path = '{model}' is not the model that the run began with: its weights differ" in done.err
+        return
     assert done.code == 0, done.err
     assert "log-probabilities of 800 outputs by the reference" in done.err
     again = load_file(run / FILE)
-    assert all(again[key].equal(kept[key]) for key in kept) == (harm != "other_model")
+    assert all(again[key].equal(kept[key]) for key in kept)
 
 
 def test_with_what_it_said_kept_the_reference_may_be_gone(tmp_path, tiny_folder, at_root):
