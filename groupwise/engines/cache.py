@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from groupwise.model.attention import Block, BlockPlan, Form, capped
+from groupwise.model.last_layer import wide_product
 from groupwise.model.layout import questions_alone
 from groupwise.model.policy import Policy
 
@@ -213,7 +214,7 @@ class _Turn:
         highest = torch.maximum(top, near.top)
         share, near_share = (top - highest).exp_(), (near.top - highest).exp_()
         result = (mixed * share + near.mixed * near_share) / (total * share + near.total * near_share)
-        return result.view(1, rows, heads, -1)
+        return result.view(1, rows, heads, -1).to(query.dtype)
 
     def _by_question(self, q: Tensor, kinds: int, repeats: int) -> Tensor:
         """[R, K, repeats, D] -> [Q K, g repeats, D]."""
@@ -250,20 +251,28 @@ class _Turn:
 
 
 class _Softmax:
-    """Scores of queries [n, m, D] against keys [n, X, D] as a softmax not yet divided by its sum.
+    """Scores of queries [n, m, D] against keys [n, X, D] as a softmax not yet divided by its sum, in fp32 at least.
 
     top, total: [n, m, 1], the largest score and the sum of exp(score - top). mixed: [n, m, D], those times the values.
     hidden: [n, m or 1, X], True where nothing is seen; where all is hidden, total is 0.
     """
 
     def __init__(self, query: Tensor, keys: Tensor, values: Tensor, cap: float | None, hidden: Tensor | None) -> None:
-        scores = capped(torch.bmm(query, keys.transpose(1, 2)), cap)
+        scores = capped(_product(query, keys.transpose(1, 2)), cap)
         if hidden is not None:
             scores.masked_fill_(hidden, -torch.inf)
         self.top = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
         weights = scores.sub_(self.top).exp_()
         self.total = weights.sum(-1, keepdim=True)
-        self.mixed = torch.bmm(weights, values)
+        self.mixed = _product(weights, values)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a b of batches, in fp32 at least: where autocast makes products bf16, its factors are."""
+    if not torch.is_autocast_enabled(a.device.type):
+        return torch.bmm(a, b)
+    narrow = torch.get_autocast_dtype(a.device.type)
+    return wide_product(a.to(narrow), b.to(narrow))
 
 
 def _stacked(old: Tensor, new: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def recomputed(model: nn.Module, what: Recompute) -> Iterator[None]:
     nothing: all is kept, as autograd does. cheap: a layer's input and the results of its matrix products and its
     attention; norms, activations and rotary angles are computed again. layers: its input alone.
     """
-    layers = _layers(model) if what != "nothing" else []
+    layers = checkpointed_layers(model) if what != "nothing" else []
     for layer in layers:
         layer.forward = partial(_twice, what, layer.forward)
     try:
@@ -102,7 +102,7 @@ def recomputed(model: nn.Module, what: Recompute) -> Iterator[None]:
 def can_recompute(model: Any, what: Recompute) -> bool:
     """True if the model's gradient is the same so, tried on a few tokens by a small weight of each layer: a layer that
     writes over a product's result cannot keep it."""
-    learning = [[w for w in layer.parameters() if w.requires_grad] for layer in _layers(model)]
+    learning = [[w for w in layer.parameters() if w.requires_grad] for layer in checkpointed_layers(model)]
     weights = [min(own, key=torch.Tensor.numel) for own in learning if own]
     if what == "nothing" or not weights:
         return True
@@ -130,7 +130,8 @@ def _near(expected: Tensor | None, found: Tensor | None) -> bool:
     return torch.allclose(expected, found, rtol=1e-4, atol=1e-5 * size, equal_nan=True)
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def checkpointed_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of a decoder that transformers can compute again going back."""
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
@@ -143,7 +144,7 @@ def _twice(what: Recompute, forward: Callable[..., Any], *inputs: Any, **setting
 
 
 def _keep_products(_: Any, operator: Any, *inputs: Any, **settings: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operator in _DEAR else CheckpointPolicy.PREFER_RECOMPUTE
+    return CheckpointPolicy.MUST_SAVE if operator in DEAR else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def _operators(*names: str) -> set[Any]:
@@ -152,7 +153,7 @@ def _operators(*names: str) -> set[Any]:
     return {operator.default for operator in found if operator is not None}
 
 
-_DEAR = _operators(
+DEAR = _operators(
     "mkldnn._linear_pointwise",
     "aten.mm",
     "aten.addmm",

@@ -16,14 +16,18 @@ from groupwise.errors import ModelError
 from groupwise.model import probe
 from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.device import pick_device, pick_precision
+from groupwise.model.last_layer import kept_copy, logits_of
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
 from groupwise.model.memory import Recompute, can_recompute, recomputed
-from groupwise.model.products import Products, fastest_products, find_siblings, use_products
+from groupwise.model.products import Products, fastest_products, find_siblings, packed_weights, use_products
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.model.vocabulary import add_rows, lacking_ids
 from groupwise.model.weights import end_turns, read_weights
 from groupwise.objective.logprobs import sampling_logits, wide
+
+CACHE_NAMES = ("cache", "cache_params", "past_key_values")
+"""What a model calls its cache: `cache` from transformers 5.24 on."""
 
 
 @dataclass
@@ -45,7 +49,7 @@ class Policy:
     recompute: Recompute = "nothing"
     """What a backward pass computes again instead of having kept it; see `groupwise.model.memory.recomputed`."""
     microbatch_limit: int | None = None
-    """Tokens of a micro-batch that memory is known to hold, once one did not fit; None: none has failed."""
+    """Tokens of a micro-batch that memory is known to hold, if fewer than usual; None: as many as are asked for."""
     lacking: Tensor | None = None
     """Ids [n] of rows of the embedding that are no token: neither drawn nor counted in a distribution. None: none."""
 
@@ -57,7 +61,7 @@ class Policy:
         kept unless the model's last layer forces it (`whole_logits`).
         """
         targets, layout = rollouts.tokens[mask], self._layout(rollouts)
-        with self.autocast(), self._attention(layout):
+        with self._products(), self._attention(layout):
             if self.whole_logits:
                 scored = token_scores(self._whole(layout, rollouts, mask, sampling), targets, entropy_gradient=False)
             else:
@@ -88,7 +92,7 @@ class Policy:
         if not len(targets):
             return Scored(*(wide(torch.zeros(mask.shape, device=mask.device)) for _ in range(2)))
         with self._forward(rollouts) as layout:
-            with self.autocast():
+            with self._products():
                 if self.whole_logits:
                     scores = self._whole(layout, rollouts, mask, sampling)
                     scored = token_scores(scores, targets, entropy_gradient=entropy_gradient)
@@ -114,6 +118,15 @@ class Policy:
                 states = self._states(layout, mask)
             yield states
 
+    @contextmanager
+    def kept_weights(self) -> Iterator[None]:
+        """While it holds, the weights must not change: sampling's copies of them are made once."""
+        with (
+            self._products(),
+            packed_weights(self.model, self.precision, in_fp32=(self.model.get_output_embeddings(),)),
+        ):
+            yield
+
     def recompute_if_it_can(self, what: Recompute) -> None:
         """Sets `recompute`, to nothing if the model does not allow what is asked for."""
         with self.autocast():
@@ -131,7 +144,7 @@ class Policy:
         """
         asked = self.model if self.whole_logits else self.model.get_decoder()
         known = signature(asked.forward).parameters
-        settings = {"cache_params" if "cache_params" in known else "past_key_values": cache, "use_cache": True}
+        settings = {next(name for name in CACHE_NAMES if name in known): cache, "use_cache": True}
         if "logits_to_keep" in known:
             settings["logits_to_keep"] = 1
         if padding is not None:
@@ -150,15 +163,8 @@ class Policy:
             return self.head(self._decoder(tokens)[rows, places])
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits of hidden states: the last layer, with the scaling or capping that the model's config asks for."""
-        config = self.model.config
-        scores = self.model.get_output_embeddings()(hidden)
-        if getattr(config, "logits_scaling", None):
-            scores = scores / config.logits_scaling
-        if getattr(config, "logit_scale", None):
-            scores = scores * config.logit_scale
-        cap = getattr(config, "final_logit_softcapping", None)
-        return torch.tanh(scores / cap) * cap if cap else scores
+        """Logits of hidden states by the last layer."""
+        return logits_of(self.model, hidden, self.precision)
 
     @contextmanager
     def _forward(self, rollouts: Rollouts) -> Iterator[Layout]:
@@ -212,6 +218,12 @@ class Policy:
             min_p=sampling.min_p,
             keep=tokens,
         )
+
+    @contextmanager
+    def _products(self) -> Iterator[None]:
+        """While it holds, products are as precise as `precision` says, and the weights must not change."""
+        with self.autocast(), kept_copy(self.model.get_output_embeddings(), self.precision):
+            yield
 
     def autocast(self) -> AbstractContextManager:
         if self.precision != torch.bfloat16:

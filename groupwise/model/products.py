@@ -5,7 +5,7 @@ where there is AVX-512). oneDNN, which PyTorch brings along, uses all of it, wit
 core 230 to 260 GFLOP/s instead of 110. docs/performance.md has the figures.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -52,10 +52,12 @@ class OneDnnLinear(nn.Linear):
 
 
 @contextmanager
-def packed_weights(model: nn.Module, precision: torch.dtype = torch.float32) -> Iterator[None]:
+def packed_weights(
+    model: nn.Module, precision: torch.dtype = torch.float32, *, in_fp32: Collection[nn.Module] = ()
+) -> Iterator[None]:
     """While it holds, weights must not change: copies laid out for the few rows of a sampling turn take their place.
 
-    precision: of the copies and of their products, fp32 or bf16.
+    precision: of the copies and of their products, fp32 or bf16. in_fp32: layers whose copies are fp32 in any case.
     """
     layers = [m for m in model.modules() if isinstance(m, OneDnnLinear) and m.weight.dtype == torch.float32]
     if layers and precision == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -64,7 +66,7 @@ def packed_weights(model: nn.Module, precision: torch.dtype = torch.float32) -> 
         for layer in layers:
             if layer.packed is None:
                 together = layer.siblings or (layer,)
-                packed = _Packed(together, precision)
+                packed = _Packed(together, torch.float32 if layer in in_fp32 else precision)
                 for sibling in together:
                     sibling.packed = packed
         yield

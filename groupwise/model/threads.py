@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-_CGROUP = Path("/sys/fs/cgroup")
+from groupwise.model.container import CGROUP, OWN_GROUPS, groups
 
 
 def use_own_cores() -> int:
@@ -17,16 +17,18 @@ def use_own_cores() -> int:
     return torch.get_num_threads()
 
 
-def own_cores(cgroup: Path = _CGROUP) -> int:
-    """Cores that this process may use: its affinity, and the limit of its container's cgroup (version 2, then 1)."""
+def own_cores(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int:
+    """Cores that this process may use: its affinity, and the tightest limit of its container's control groups."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = _limit_v2(cgroup / "cpu.max") or _limit_v1(cgroup / "cpu")
-    return max(1, min(allowed, math.ceil(limit) if limit else allowed))
+    limits = [
+        limit for folder in groups("cpu", cgroup, own) for limit in (_limit_v2(folder), _limit_v1(folder)) if limit
+    ]
+    return max(1, min([allowed, *map(math.ceil, limits)]))
 
 
-def _limit_v2(file: Path) -> float | None:
+def _limit_v2(folder: Path) -> float | None:
     try:
-        quota, period = file.read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
         return int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):  # "max": no limit
         return None

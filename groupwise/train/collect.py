@@ -183,7 +183,7 @@ def _sampler(recipe: Recipe, questions: Questions, opened: ExitStack) -> tuple[S
     check_rewards(recipe, rewards, questions.train, None)
     tokenizer = load_tokenizer(recipe.model, seed=recipe.seed, stop=recipe.rollout.stop)
     check_lengths(tokenizer, questions.train, max_new_tokens=recipe.rollout.max_new_tokens)
-    require_memory_to_sample(recipe, tokenizer)
+    require_memory_to_sample(recipe, tokenizer, questions.train)
     policy = load_policy(recipe.model, tokenizer)
     engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
     return Sampler(tokenizer, engine, rewards), weights_digest(policy.model)

@@ -11,17 +11,15 @@ from groupwise.activity import advance, counted, doing
 from groupwise.config import UpdateConfig
 from groupwise.errors import RunError
 from groupwise.model.policy import Policy
+from groupwise.train.need import usual_tokens
 
 Piece = TypeVar("Piece")
 _HINT = "lower rollout.max_new_tokens or examples.max_tokens, or set update.recompute to layers"
 
 
 def microbatch_tokens(policy: Policy, config: UpdateConfig) -> int:
-    """Tokens of a forward-backward pass: what the recipe says, less once that did not fit into memory.
-
-    A CPU's products are at full speed with 500 rows, a GPU's with many more.
-    """
-    wanted = config.tokens_per_microbatch or (1536 if policy.device.type == "cpu" else 16384)
+    """Tokens of a forward-backward pass: what the recipe says, less where that does not fit into memory."""
+    wanted = config.tokens_per_microbatch or usual_tokens(policy.device.type)
     return min(wanted, policy.microbatch_limit or wanted)
 
 

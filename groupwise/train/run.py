@@ -137,12 +137,14 @@ def _opened(
         tokenizer = load_tokenizer(model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop)
         check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
-        disk = require_room(recipe, tokenizer, folder, objective, heldout=len(questions.heldout))
+        room = require_room(recipe, tokenizer, folder, objective, train=questions.train, heldout=len(questions.heldout))
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
+        # as before, if it is resumed: another number rounds otherwise
+        policy.microbatch_limit = state.get("microbatch_limit", room.tokens)
         engine = _engine(recipe, policy)
         with recording(recipe, folder, held, first_step=state.get("step", 0)) as recorder:
             recorder.add_questions("heldout", questions.heldout)
-            remark(disk)
+            remark(room.said)
             yield Run(
                 recipe=recipe,
                 folder=folder,
@@ -197,6 +199,7 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:
         "drawn": run.drawn,
         "base": run.base,
         "coefficients": run.coefficients,
+        "microbatch_limit": run.policy.microbatch_limit,
         "unrecorded": sorted(run.unrecorded_steps),
         "groupwise": __version__,
     }

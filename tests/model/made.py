@@ -72,7 +72,9 @@ def tokenizer_for(folder: Path, tiny_folder: Path) -> ChatTokenizer:
     return dataclasses.replace(load_tokenizer(ModelConfig(path=str(tiny_folder))), source=str(folder))
 
 
-def rollouts(questions: Sequence[int], sizes: Sequence[int], *, longest: int = 9, seed: int = 0) -> Rollouts:
+def rollouts(
+    questions: Sequence[int], sizes: Sequence[int], *, longest: int = 9, seed: int = 0, device: Any = "cpu"
+) -> Rollouts:
     """Random tokens: groups with questions of so many tokens and so many outputs of 1 to `longest` tokens each."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -84,7 +86,7 @@ def rollouts(questions: Sequence[int], sizes: Sequence[int], *, longest: int = 9
         asked = draw(question)
         lengths = torch.randint(1, longest + 1, (size,), generator=generator).tolist()
         groups.append([output(asked, draw(length)) for length in lengths])
-    return Rollouts.of([group(outputs, [0.0] * len(outputs)) for outputs in groups])
+    return Rollouts.of([group(outputs, [0.0] * len(outputs)) for outputs in groups], device)
 
 
 def output(question: Sequence[int], tokens: Sequence[int], **changed: Any) -> Output:

@@ -25,7 +25,7 @@ PLAIN = Sampling(max_new_tokens=9)
 
 def plain_scores(policy: Policy, rollouts: Rollouts, sampling: Sampling) -> Tensor:
     """log softmax of the model's own logits, [B, T, V], entry t about token t; truncated by transformers' code."""
-    logits = policy.model(rollouts.tokens).logits  # causal: no token sees the padding on its right
+    logits = policy.model(rollouts.tokens, use_cache=False).logits  # causal: no token sees the padding on its right
     scores = (torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :-1]], 1) / sampling.temperature).flatten(0, 1)
     if sampling.top_k:
         scores = TopKLogitsWarper(sampling.top_k)(rollouts.tokens, scores)
@@ -56,7 +56,7 @@ def test_logprobs_entropies_and_gradients_are_those_of_plain_transformers(family
     # In float64 (transformers computes norms and rotary angles in float32); questions of 1, 6 and 3 tokens, groups of
     # 2, 3 and 8 uneven outputs, some tokens not sampled.
     policy = made.policy_of((made.SHARING | made.NOT_SHARING)[family], tmp_path, tiny_folder)
-    assert policy.question_once == (family in made.SHARING)
+    assert policy.question_once or family in made.NOT_SHARING  # GPT-J shares from transformers 5.24 on
     assert not policy.whole_logits
     policy.model.double()
     rollouts = made.rollouts([1, 6, 3], [2, 3, 8])

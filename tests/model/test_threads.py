@@ -31,12 +31,12 @@ def test_a_containers_limit_counts(files, cores, tmp_path, sixteen_cores):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert threads.own_cores(tmp_path) == cores
+    assert threads.own_cores(tmp_path, tmp_path / "none") == cores
 
 
 def test_affinity_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
-    assert threads.own_cores(tmp_path) == 1
+    assert threads.own_cores(tmp_path, tmp_path / "none") == 1
 
 
 def test_threads_are_lowered_unless_the_user_said_how_many(monkeypatch):
