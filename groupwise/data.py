@@ -34,9 +34,19 @@ class Question:
     where: str = field(default="", compare=False)
 
     @property
+    def prefill(self) -> str:
+        """The beginning of the answer, which the policy goes on with: a last message of the assistant; else empty."""
+        return self.messages[-1].content if self.messages and self.messages[-1].role == "assistant" else ""
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The messages that the answer is to, without its beginning."""
+        return self.messages[:-1] if self.messages and self.messages[-1].role == "assistant" else self.messages
+
+    @property
     def text(self) -> str:
         """What the user asks, without the system prompt; for tables and for people."""
-        return "\n".join(m.content for m in self.messages if m.role != "system")
+        return "\n".join(m.content for m in self.prompt if m.role != "system")
 
     @property
     def fingerprint(self) -> str:
@@ -48,14 +58,23 @@ class Question:
 class Example:
     """What supervised fine-tuning learns from: a conversation, for its assistant's turns; or a text, for every token.
 
-    where: its place in words, such as file:line. prompt_messages: so many at the start are read and not learned.
-    text: None for a conversation, whose messages end with the assistant's.
+    where: its place in words, such as file:line. prompt_messages: so many at the start are read and not learned;
+    unlearned: indices of the assistant's turns behind them that are read only, never the last message's. text: None for
+    a conversation, whose messages end with the assistant's.
     """
 
     where: str
     messages: tuple[Message, ...] = ()
     text: str | None = None
     prompt_messages: int = 0
+    unlearned: tuple[int, ...] = ()
+
+    @property
+    def learned(self) -> list[int]:
+        """Indices of the messages that are learned."""
+        turns = enumerate(self.messages)
+        after = (index for index, turn in turns if index >= self.prompt_messages and turn.role == "assistant")
+        return [index for index in after if index not in self.unlearned]
 
     @property
     def fingerprint(self) -> str:
@@ -67,9 +86,7 @@ class Example:
         """Hash of what stands before its first learned turn; of a text, whose every token is learned, all of it."""
         if self.text is not None:
             return self.fingerprint
-        turns = enumerate(self.messages)
-        learned = (index for index, turn in turns if index >= self.prompt_messages and turn.role == "assistant")
-        return _fingerprint(self.messages[: next(learned, None)])
+        return _fingerprint(self.messages[: next(iter(self.learned), None)])
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,12 @@ class QuestionsConfig(Section):
     """Where q ~ D comes from. Train and held-out questions never overlap; this is checked."""
 
     source: str
-    """An environment (`groupwise list envs`), or a .jsonl, .json, .csv, .parquet file or a `datasets` folder."""
+    """An environment (`groupwise list envs`); or a .jsonl, .json, .csv, .tsv or .parquet file, files by a pattern
+    (`data/*.jsonl`), a folder that `datasets` reads, or a data set on the hub (openai/gsm8k)."""
+    subset: str | None = None
+    """The subset of a data set on the hub (main)."""
+    split: str | None = None
+    """The split of a folder or a data set on the hub; None: train, or the only one there is."""
     params: dict[str, Any] = Field(default_factory=dict)
     """The environment's own parameters."""
     size: int | None = Field(default=None, ge=1, le=100_000_000)
@@ -69,6 +74,9 @@ class QuestionsConfig(Section):
     """The column with the question; None: `prompt`, `problem` or `question`, whichever is there."""
     answer_column: str | None = None
     """The column with the right answer; None: `answer`, `solution` or `ground_truth`, whichever is there."""
+    ignore_columns: tuple[str, ...] | None = None
+    """Columns, or keys of the objects in one (`extra_info.tools_kwargs`), whose usual meaning does not count; rewards
+    still get the columns."""
     system: str | None = None
     """A system prompt put before every question; None: leave the messages as they are."""
     template: str | None = None
@@ -77,8 +85,11 @@ class QuestionsConfig(Section):
     """A new order each epoch, drawn from the seed; False: the file's order."""
     heldout: str | None = None
     """A file of held-out questions, in the same columns; None: they are set aside from the source."""
-    heldout_size: int = Field(default=200, ge=0, le=100_000_000)
-    """Questions set aside for evaluation, drawn from the seed; with `heldout` a limit on that file."""
+    heldout_split: str | None = None
+    """A split of `heldout`, or where that is None of the source, that holds the held-out questions (test)."""
+    heldout_size: int | None = Field(default=None, ge=0, le=100_000_000)
+    """Questions set aside for evaluation, drawn from the seed; None: 200, of fewer than 1,000 a fifth. With `heldout` a
+    limit on that file; None: 200."""
 
 
 MOST_OUTPUTS = 1_000_000

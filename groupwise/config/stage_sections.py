@@ -11,8 +11,14 @@ class ExamplesConfig(Section):
     """What a stage learns from that does not sample: conversations, completions, text, pairs, labelled steps."""
 
     source: str
-    """A .jsonl, .json, .csv, .parquet file or a `datasets` folder, whose columns tell the kind; or examples made on the
-    spot (`groupwise list examples`)."""
+    """A .jsonl, .json, .csv, .tsv or .parquet file, files by a pattern, a folder that `datasets` reads or a data set on
+    the hub, whose columns tell the kind; or examples made on the spot (`groupwise list examples`)."""
+    subset: str | None = None
+    """The subset of a data set on the hub."""
+    split: str | None = None
+    """The split of a folder or a data set on the hub; None: train, or the only one there is."""
+    ignore_columns: tuple[str, ...] | None = None
+    """Columns, or keys of the objects in one (`messages.name`), that are left out."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Of examples made on the spot."""
     size: int | None = Field(default=None, ge=1, le=100_000_000)
@@ -27,8 +33,11 @@ class ExamplesConfig(Section):
     """A new order each epoch, drawn from the seed; False: the file's order."""
     heldout: str | None = None
     """A file of held-out examples; None: they are set aside from the source."""
-    heldout_size: int = Field(default=100, ge=0, le=100_000_000)
-    """Examples whose loss is measured and never learned from; with `heldout` a limit on that file."""
+    heldout_split: str | None = None
+    """A split of `heldout`, or where that is None of the source, that holds the held-out examples (test)."""
+    heldout_size: int | None = Field(default=None, ge=0, le=100_000_000)
+    """Examples whose loss is measured and never learned from; None: 100, of fewer than 500 a fifth. With `heldout` a
+    limit on that file; None: 100."""
 
 
 class ObjectiveConfig(Section):
@@ -133,6 +142,8 @@ class MixConfig(Section):
 
     source: str
     """A file of examples, or examples made on the spot, as in `examples.source`."""
+    ignore_columns: tuple[str, ...] | None = None
+    """As in `examples`."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Of examples made on the spot."""
     weight: float = Field(gt=0, le=1e9)

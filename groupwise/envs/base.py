@@ -1,40 +1,46 @@
 """Train and held-out questions of a recipe, and each step's batch. Knows no file format and no kind of question."""
 
 import dataclasses
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from groupwise import registry
 from groupwise.config import QuestionsConfig
 from groupwise.data import Message, Question
-from groupwise.envs.dataset import read_questions
+from groupwise.envs.apart import default_size, firsts, permutation, prints_of, split
+from groupwise.envs.dataset import each_question
+from groupwise.envs.files import Source
+from groupwise.envs.kept import chosen, kept
 from groupwise.envs.made import made
 from groupwise.errors import ConfigError, DataError
 
-_ORDER, _HELDOUT = 0, 1  # spawn keys: what is drawn for one never moves the other
-
-
-class Fingerprinted(Protocol):
-    @property
-    def fingerprint(self) -> str: ...
-
-
+_ORDER = 0  # spawn key: what is drawn for the order never moves what is held out
+HELDOUT_SIZE = 200
+"""Questions held out at most where nobody says how many."""
 T = TypeVar("T")
-Item = TypeVar("Item", bound=Fingerprinted)
 
 
 @dataclass(frozen=True)
 class Questions:
-    """D, in two parts that share no fingerprint."""
+    """D, in two parts that share no fingerprint. train: in memory, or past some thousands in a file of its own."""
 
-    train: tuple[Question, ...]
+    train: Sequence[Question]
     heldout: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """Questions with what is compared of them: [N] fingerprints and hashes of their ids."""
+
+    items: Sequence[Question]
+    prints: np.ndarray
+    ids: np.ndarray
 
 
 def load_questions(config: QuestionsConfig, seed: int) -> Questions:
@@ -43,50 +49,29 @@ def load_questions(config: QuestionsConfig, seed: int) -> Questions:
     Raises ConfigError for a wrong name, parameter or template, DataError for wrong, too few or overlapping questions.
     """
     _check_template(config)
-    source = _framed(_source(config, seed), config, config.source)
-    given = []
-    if config.heldout is not None:
-        given = _framed(_file(config, config.heldout, limit=None), config, config.heldout)
-    named = _distinct_ids([*source, *given])
-    source, given = named[: len(source)], named[len(source) :]
-    if config.heldout is None:
-        train, heldout = _set_aside(source, config, seed)
+    source = _gathered(_framed(_source(config, seed), config))
+    given = _gathered(_framed(_heldout(config), config))
+    renamed = _renamed(source, given)
+    count = len(source.items)
+    if config.heldout is None and config.heldout_split is None:
+        train, held = _set_aside(source, config, seed)
+        heldout = chosen(source.items, held, renamed)
     else:
-        train, heldout = source, once_each(given)
-    _check_apart(train, heldout, config)
-    return Questions(train=tuple(train), heldout=tuple(heldout[: config.heldout_size]))
+        train = np.arange(count)
+        first = firsts(given.prints)
+        _check_apart(source, given, first, config)
+        size = HELDOUT_SIZE if config.heldout_size is None else config.heldout_size
+        own = {index - count: question for index, question in renamed.items() if index >= count}
+        heldout = chosen(given.items, first[:size], own)
+    return Questions(chosen(source.items, train, renamed), tuple(heldout))
 
 
-def drawn_apart(
-    items: Sequence[Item], size: int, *, seed: int, asked: Callable[[Item], str]
-) -> tuple[list[Item], list[Item]]:
-    """Train and held-out: `size` distinct items, and of no prompt rows on both sides. asked: hash of an item's prompt.
-
-    Prompts are drawn by the seed and all that is distinct of each is held out; of the last one only as many as are
-    still wanted, drawn too, whose others are in neither part. So each prompt has the same chance, however many rows.
-    """
-    prompts: dict[str, list[Item]] = {}
-    for item in once_each(items):
-        prompts.setdefault(asked(item), []).append(item)
-    names, drawn, held = list(prompts), set[str](), set[str]()
-    for index in map(int, _permutation(len(names), seed, _HELDOUT)):
-        if len(held) == size:
-            break
-        rows = prompts[names[index]]
-        drawn.add(names[index])
-        order = _permutation(len(rows), seed, _HELDOUT, index)[: size - len(held)]
-        held |= {rows[row].fingerprint for row in order}
-    # A conversation may be there twice, learned from different turns on: then its prompts differ.
-    train = [item for item in items if asked(item) not in drawn and item.fingerprint not in held]
-    return train, [item for item in once_each(items) if item.fingerprint in held]
-
-
-def once_each(items: Sequence[Item]) -> list[Item]:
-    """The first item of each fingerprint, in their order."""
-    first: dict[str, Item] = {}
-    for item in items:
-        first.setdefault(item.fingerprint, item)
-    return list(first.values())
+def heldout_told(config: QuestionsConfig, questions: Questions) -> str | None:
+    """How many questions are held out, in words, where the recipe does not say; None: it does, or as many as usual."""
+    held, left = len(questions.heldout), len(questions.train)
+    if config.heldout_size is not None or held == HELDOUT_SIZE:
+        return None
+    return f"questions.heldout_size: {held} questions are held out and {left} are left to train on"
 
 
 def batch(
@@ -121,7 +106,7 @@ def following(train: Sequence[T], drawn: int, wanted: int, *, seed: int, shuffle
     count = len(train)
     places = range(drawn, drawn + wanted)
     epochs = {place // count for place in places}
-    orders = {epoch: _permutation(count, seed, _ORDER, epoch) if shuffle else range(count) for epoch in epochs}
+    orders = {epoch: permutation(count, seed, _ORDER, epoch) if shuffle else range(count) for epoch in epochs}
     return [train[orders[place // count][place % count]] for place in places]
 
 
@@ -135,24 +120,17 @@ def _order(count: int, per_step: int, seed: int, epoch: int) -> np.ndarray:
     first = epoch - epoch % period
     if count >= 2 * per_step:
         first = max(first, epoch - 1)
-    order = _permutation(count, seed, _ORDER, first)
+    order = permutation(count, seed, _ORDER, first)
     for later in range(first + 1, epoch + 1):
         shared = later * count % per_step  # questions of the batch across the border that the earlier epoch gave
-        following = _permutation(count, seed, _ORDER, later)
+        following = permutation(count, seed, _ORDER, later)
         held = np.isin(following, order[count - shared :])
         head = following[~held][: per_step - shared]
         order = np.concatenate([head, following[~np.isin(following, head)]])
     return order
 
 
-def _permutation(count: int, seed: int, *key: int) -> np.ndarray:
-    """[count] indices in an order drawn from the seed and the key."""
-    # Raw bits: NumPy keeps a bit generator's stream for ever, but not what Generator.permutation makes of it.
-    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)).random_raw(count)
-    return np.argsort(bits, kind="stable")
-
-
-def _source(config: QuestionsConfig, seed: int) -> list[Question]:
+def _source(config: QuestionsConfig, seed: int) -> Iterable[Question]:
     if config.source in registry.ENVS:
         return _generated(config, seed)
     if config.params:
@@ -160,23 +138,39 @@ def _source(config: QuestionsConfig, seed: int) -> list[Question]:
             f"questions.params = {config.params}: {config.source!r} is a file and takes none",
             hint=f"params go with an environment ({', '.join(sorted(registry.ENVS))})",
         )
-    return _file(config, config.source, limit=config.size)
+    return _read(config, Source(config.source, config.subset, config.split), limit=config.size)
 
 
-def _file(config: QuestionsConfig, path: str, limit: int | None) -> list[Question]:
-    return read_questions(
-        Path(path), prompt_column=config.prompt_column, answer_column=config.answer_column, limit=limit
+def _heldout(config: QuestionsConfig) -> Iterable[Question]:
+    """The questions of a place of their own; none if they are set aside from the source."""
+    if config.heldout is not None:
+        return _read(config, Source(config.heldout, split=config.heldout_split, strict=False), limit=None)
+    if config.heldout_split is not None:
+        return _read(config, Source(config.source, config.subset, config.heldout_split, strict=False), limit=None)
+    return ()
+
+
+def _read(config: QuestionsConfig, source: Source, limit: int | None) -> Iterator[Question]:
+    return each_question(
+        dataclasses.replace(source, ignore=config.ignore_columns or ()),
+        prompt_column=config.prompt_column,
+        answer_column=config.answer_column,
+        limit=limit,
     )
 
 
+_OF_FILES = ("subset", "split", "heldout_split", "ignore_columns")
+
+
 def _generated(config: QuestionsConfig, seed: int) -> list[Question]:
-    if config.heldout is None:
-        for field in ("prompt_column", "answer_column"):
-            if getattr(config, field) is not None:
-                raise ConfigError(
-                    f"questions.{field} = {getattr(config, field)!r}: environment {config.source!r} has no columns",
-                    hint=f"drop questions.{field}",
-                )
+    of_files = ("prompt_column", "answer_column", *_OF_FILES) if config.heldout is None else ("split",)
+    for field in of_files:
+        if getattr(config, field) is not None:
+            what = "columns" if "column" in field else "splits"
+            raise ConfigError(
+                f"questions.{field} = {getattr(config, field)!r}: environment {config.source!r} has no {what}",
+                hint=f"drop questions.{field}",
+            )
     return made(registry.ENVS, config.source, seed=seed, size=config.size, params=config.params, section="questions")
 
 
@@ -188,14 +182,14 @@ def _check_template(config: QuestionsConfig) -> None:
         )
 
 
-def _framed(questions: list[Question], config: QuestionsConfig, where: str) -> list[Question]:
+def _framed(questions: Iterable[Question], config: QuestionsConfig) -> Iterator[Question]:
     """The questions with the system prompt before and the template around them."""
     if config.system is None and config.template is None:
-        return questions
-    framed = []
+        yield from questions
+        return
     for number, question in enumerate(questions, 1):
         messages = list(question.messages)
-        place = f"{where}: row {number} (id {question.id!r})"
+        place = f"{question.where or f'{config.source}: row {number}'} (id {question.id!r})"
         if config.template is not None:
             asked = [index for index, message in enumerate(messages) if message.role == "user"]
             if not asked:
@@ -207,51 +201,72 @@ def _framed(questions: list[Question], config: QuestionsConfig, where: str) -> l
             if any(message.role == "system" for message in messages):
                 raise DataError(f"{place} already has a system message", hint="drop questions.system")
             messages.insert(0, Message("system", config.system))
-        framed.append(dataclasses.replace(question, messages=tuple(messages)))
-    return framed
+        yield dataclasses.replace(question, messages=tuple(messages))
 
 
-def _distinct_ids(questions: list[Question]) -> list[Question]:
-    """The questions, the second one of an id renamed to `id#2` and so on: records are kept by id."""
+def _gathered(questions: Iterable[Question]) -> _Gathered:
+    said, ids = bytearray(), bytearray()
+
+    def passing() -> Iterator[Question]:
+        for question in questions:
+            said.extend(bytes.fromhex(question.fingerprint))
+            ids.extend(_hashed(question.id))
+            yield question
+
+    items = kept(passing())
+    return _Gathered(items, prints_of(said), np.frombuffer(bytes(ids), np.uint64))
+
+
+def _hashed(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _renamed(*parts: _Gathered) -> dict[int, Question]:
+    """By their index, the parts laid end to end: the second question of an id, and those behind it, named `id#2` and so
+    on. Records are kept by id."""
+    ids = np.concatenate([part.ids for part in parts])
+    distinct, counts = np.unique(ids, return_counts=True)
+    if len(distinct) == len(ids):
+        return {}
+    taken = {int(value) for value in distinct}
     uses: Counter[str] = Counter()
-    taken = {question.id for question in questions}
-    named = []
-    for question in questions:
-        uses[question.id] += 1
-        if uses[question.id] > 1:
-            while f"{question.id}#{uses[question.id]}" in taken:
-                uses[question.id] += 1
-            question = dataclasses.replace(question, id=f"{question.id}#{uses[question.id]}")
-            taken.add(question.id)
-        named.append(question)
-    return named
+    found: dict[int, Question] = {}
+    start = 0
+    for part in parts:
+        for index in np.flatnonzero(np.isin(part.ids, distinct[counts > 1])):
+            question = part.items[int(index)]
+            uses[question.id] += 1
+            if uses[question.id] > 1:
+                while (name := int.from_bytes(_hashed(f"{question.id}#{uses[question.id]}"), "little")) in taken:
+                    uses[question.id] += 1
+                taken.add(name)
+                found[start + int(index)] = dataclasses.replace(question, id=f"{question.id}#{uses[question.id]}")
+        start += len(part.items)
+    return found
 
 
-def _set_aside(questions: list[Question], config: QuestionsConfig, seed: int) -> tuple[list[Question], list[Question]]:
-    """Train and held-out: distinct questions drawn by the seed, and all their duplicates out of train."""
-    if not config.heldout_size:
-        return questions, []
-    distinct = len({question.fingerprint for question in questions})
-    if distinct <= config.heldout_size:
+def _set_aside(questions: _Gathered, config: QuestionsConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of train and held-out: distinct questions drawn by the seed, and all their duplicates out of train."""
+    distinct = len(np.unique(questions.prints))
+    size = default_size(distinct, HELDOUT_SIZE) if config.heldout_size is None else config.heldout_size
+    if size and distinct <= size:
         raise DataError(
-            f"questions.heldout_size = {config.heldout_size}, but {config.source!r} gave {len(questions)} questions, "
+            f"questions.heldout_size = {size}, but {config.source!r} gave {len(questions.items)} questions, "
             f"{distinct} of them distinct: none would be left to train on",
             hint="set a smaller questions.heldout_size (0: none), or give more questions",
         )
-    return drawn_apart(questions, config.heldout_size, seed=seed, asked=lambda question: question.fingerprint)
+    return split(questions.prints, questions.prints, size, seed=seed)
 
 
-def _check_apart(train: Sequence[Question], heldout: Sequence[Question], config: QuestionsConfig) -> None:
+def _check_apart(source: _Gathered, given: _Gathered, first: np.ndarray, config: QuestionsConfig) -> None:
     """Raises DataError if a held-out question is a training question too: its score would not be a held-out score."""
-    if not heldout:
-        return
-    trained = {question.fingerprint: question for question in train}
-    shared = [question for question in heldout if question.fingerprint in trained]
-    if shared:
-        example = shared[0]
-        twin = trained[example.fingerprint]
+    shared = first[np.isin(given.prints[first], source.prints)]
+    if len(shared):
+        example = given.items[int(shared[0])]
+        twin = source.items[int(np.flatnonzero(source.prints == given.prints[shared[0]])[0])]
+        held = config.heldout or f"{config.source} ({config.heldout_split})"
         raise DataError(
-            f"{len(shared)} of {len(heldout)} held-out questions are training questions too, such as "
+            f"{len(shared)} of {len(first)} held-out questions are training questions too, such as "
             f"{example.id!r} = {twin.id!r}: {' '.join(example.text.split())[:60]!r}",
-            hint=f"take them out of {config.source!r} or of {(config.heldout or config.source)!r}",
+            hint=f"take them out of {config.source!r} or of {held!r}",
         )

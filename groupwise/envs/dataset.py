@@ -1,105 +1,66 @@
 """Questions from rows, by the column names that TRL, verl, GSM8K and EasyR1 use. Knows columns, not file formats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from groupwise.data import Message, Question, Role
-from groupwise.envs.files import Row, excerpt, rows
+from groupwise.data import Question
+from groupwise.envs.columns import check_honoured
+from groupwise.envs.files import Source, Table, table
+from groupwise.envs.row import Row, nothing
+from groupwise.envs.turns import BEFORE, asked
 from groupwise.errors import DataError
 from groupwise.registry import nearest
 
-PROMPT_COLUMNS = ("prompt", "problem", "question")
+PROMPT_COLUMNS = ("prompt", "problem", "question", "instruction", "input")
 ANSWER_COLUMNS = ("answer", "solution", "ground_truth", "label", "target")
 _VERL = "reward_model"  # verl keeps the answer in a struct of this name, under ground_truth
-_ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
+_PLAIN = "_plain"  # our own mark of a prompt that was a string
 
 
-def read_questions(
-    path: Path, *, prompt_column: str | None = None, answer_column: str | None = None, limit: int | None = None
-) -> list[Question]:
-    """The first `limit` (None: all) questions of a file or a `datasets` folder.
+def read_questions(source: Source | Path, **settings: Any) -> list[Question]:
+    """All of `each_question`, with its settings, in memory."""
+    return list(each_question(source, **settings))
 
-    The prompt is a string, which becomes one user message (and sets meta["_plain"]), or a list of messages. Every
-    column goes into meta as it is. Raises DataError naming the file, the row, the value and the remedy.
+
+def each_question(
+    source: Source | Path,
+    *,
+    prompt_column: str | None = None,
+    answer_column: str | None = None,
+    limit: int | None = None,
+) -> Iterator[Question]:
+    """The first `limit` (None: all) questions of a source, one after the other.
+
+    The prompt is a string, which becomes one user message (and sets meta["_plain"]), or a list of messages. Columns
+    `system` and `history` stand before it. Every other column goes into meta as it is. Raises DataError naming the
+    file, the row, the value and the remedy, also for a column whose meaning elsewhere is not honoured; what is wrong
+    with the source as a whole is found at once.
     """
-    found = rows(path, limit)
-    columns = list(dict.fromkeys(name for row in found for name in row.cells))
-    prompt = _prompt_column(path, columns, prompt_column)
-    answer = _answer_column(path, found, columns, answer_column)
-    return [_question(row, path.stem, prompt, answer) for row in found]
+    found = table(source, limit)
+    place = source if isinstance(source, Path) else Path(source.place)
+    prompt = _prompt_column(place, found.columns, prompt_column)
+    answer = _answer_column(place, found, answer_column)
+    return (_question(row, prompt, answer) for row in found)
 
 
-def _question(row: Row, stem: str, prompt_column: str, answer_column: str | None) -> Question:
+def _question(row: Row, prompt_column: str, answer_column: str | None) -> Question:
+    check_honoured(row)
     if prompt_column not in row.cells:
         raise DataError(
             f"{row.where}: no column {prompt_column!r}; columns: {', '.join(row.cells) or 'none'}",
             hint=nearest(prompt_column, row.cells) if row.cells else "every row needs it",
         )
-    prompt = row.cells[prompt_column]
-    meta = dict(row.cells)
-    if isinstance(prompt, str):
-        if not prompt.strip():
-            raise DataError(f"{row.where}: {prompt_column} = {prompt!r} is empty", hint="drop the row or fill it in")
-        messages: tuple[Message, ...] = (Message("user", encodable(prompt, f"{row.where}: {prompt_column}")),)
-        meta["_plain"] = True
-    else:
-        messages = conversation(prompt, f"{row.where}: {prompt_column}")
-    return Question(_id(row, stem), messages, _answer(row, answer_column), meta, row.where)
+    if _PLAIN in row.cells:
+        raise DataError(f"{row.where}: a column {_PLAIN!r}: the name is taken", hint="give it another")
+    messages = asked(row, prompt_column)
+    meta = {name: cell for name, cell in row.cells.items() if name not in BEFORE} | row.ignored
+    if isinstance(row.cells[prompt_column], str) and len(messages) == 1:
+        meta[_PLAIN] = True
+    return Question(_id(row), messages, _answer(row.cells, answer_column), meta, row.where)
 
 
-def conversation(
-    prompt: Any,
-    where: str,
-    *,
-    keys: tuple[str, str] = ("role", "content"),
-    roles: Mapping[str, Role] = _ROLES,
-) -> tuple[Message, ...]:
-    """The messages of a cell that lists them, with what the file calls role and content, and the roles.
-
-    where: the cell's place in words. Raises DataError if it holds anything else, or no word at all.
-    """
-    role_key, content_key = keys
-    user = next(name for name, role in roles.items() if role == "user")
-    if not isinstance(prompt, list):
-        raise DataError(
-            f"{where} = {excerpt(prompt)} is {type(prompt).__name__}", hint="give a string or a list of messages"
-        )
-    messages = []
-    for index, turn in enumerate(prompt):
-        place = f"{where}[{index}]"
-        if not isinstance(turn, dict) or not set(keys) <= set(turn):
-            raise DataError(
-                f"{place} = {excerpt(turn)}: no {role_key} and {content_key}",
-                hint=f'write {{"{role_key}": "{user}", "{content_key}": "..."}}',
-            )
-        role, content = turn[role_key], turn[content_key]
-        if role not in tuple(roles):
-            raise DataError(f"{place}.{role_key} = {excerpt(role)}: unknown", hint=nearest(str(role), roles))
-        if not isinstance(content, str):
-            raise DataError(
-                f"{place}.{content_key} = {excerpt(content)}: not a string", hint="give text; images are not read"
-            )
-        messages.append(Message(roles[role], encodable(content, f"{place}.{content_key}")))
-    if not any(message.content.strip() for message in messages):
-        raise DataError(f"{where} = {excerpt(prompt)} is empty", hint="drop the row or fill it in")
-    return tuple(messages)
-
-
-def encodable(text: str, where: str) -> str:
-    """The text. Raises DataError if it has half a surrogate pair, which no tokenizer takes."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{where}: character {error.start} is half of a surrogate pair: {excerpt(text[error.start])}",
-                hint="write the whole character",
-            ) from None
-    return text
-
-
-def _prompt_column(path: Path, columns: Sequence[str], wanted: str | None) -> str:
+def _prompt_column(path: Path, columns: Mapping[str, bool], wanted: str | None) -> str:
     present = f"columns: {', '.join(columns) or 'none'}"
     if wanted is not None:
         if wanted not in columns:
@@ -117,40 +78,46 @@ def _prompt_column(path: Path, columns: Sequence[str], wanted: str | None) -> st
     )
 
 
-def _answer_column(path: Path, found: Sequence[Row], columns: Sequence[str], wanted: str | None) -> str | None:
+def _answer_column(path: Path, found: Table, wanted: str | None) -> str | None:
     """The column with the answers: the one asked for, else the first usual one in which any row has an answer."""
     if wanted is None:
-        usual = [name for name in (_VERL, *ANSWER_COLUMNS) if name in columns]
-        return next((name for name in usual if any(_answer(row, name) is not None for row in found)), None)
-    if wanted not in columns:
+        usual = [name for name in (_VERL, *ANSWER_COLUMNS) if found.columns.get(name)]
+        return next((name for name in usual if name != _VERL or _any_answer(found, name)), None)
+    if wanted not in found.columns:
         raise DataError(
-            f"{path}: questions.answer_column = {wanted!r} is not there; columns: {', '.join(columns) or 'none'}",
-            hint=_near(wanted, columns),
+            f"{path}: questions.answer_column = {wanted!r} is not there; columns: {', '.join(found.columns) or 'none'}",
+            hint=_near(wanted, found.columns),
         )
-    if all(_answer(row, wanted) is None for row in found):
+    if not _any_answer(found, wanted):
         raise DataError(
-            f"{path}: questions.answer_column = {wanted!r} is empty in all {len(found)} rows",
+            f"{path}: questions.answer_column = {wanted!r} is empty in all {found.count} rows",
             hint="fill it in, or drop questions.answer_column if no reward needs an answer",
         )
     return wanted
 
 
-def _answer(row: Row, column: str | None) -> Any:
-    value = row.cells.get(column) if column is not None else None
+def _any_answer(found: Table, column: str) -> bool:
+    return any(_answer(row.cells, column) is not None for row in found)
+
+
+def _answer(cells: Mapping[str, Any], column: str | None) -> Any:
+    """What the column holds; None for nothing: null, nan, blank text."""
+    value = cells.get(column) if column is not None else None
     if column == _VERL:
         value = value.get("ground_truth") if isinstance(value, dict) else None
-    return None if isinstance(value, str) and not value.strip() else value
+    blank = isinstance(value, str) and not value.strip()
+    return None if blank or value != value else value  # nan alone is unequal to itself
 
 
-def _id(row: Row, stem: str) -> str:
-    """A row's name: its column `id`, verl's index, or the file's stem and its number."""
+def _id(row: Row) -> str:
+    """A row's name: its column `id`, verl's index, or the file's name and its number."""
     extra = row.cells.get("extra_info")
     index = extra.get("index") if isinstance(extra, dict) else None
     known = row.cells.get("id")
-    if known is None:
+    if nothing(known):
         known = index
-    return f"{stem}:{row.number}" if known is None else str(known)
+    return f"{row.file}:{row.number}" if nothing(known) else str(known)
 
 
-def _near(name: str, columns: Sequence[str]) -> str:
+def _near(name: str, columns: Mapping[str, bool]) -> str:
     return nearest(name, columns) if columns else "every row needs it"

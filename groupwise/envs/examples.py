@@ -1,39 +1,57 @@
-"""Examples for supervised fine-tuning from rows, by the column names of TRL, ShareGPT and Alpaca. Knows no tokens."""
+"""Examples for supervised fine-tuning from rows, by the columns of TRL, ShareGPT and Alpaca. Knows no tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from groupwise.data import Example
-from groupwise.envs.files import EXAMPLES, Row, excerpt, rows
-from groupwise.envs.turns import complete, filled, in_order, messages_of, said
+from groupwise.data import Example, Message
+from groupwise.envs.columns import check_read
+from groupwise.envs.files import Source, table
+from groupwise.envs.messages import weighted
+from groupwise.envs.row import EXAMPLES, Row, excerpt
+from groupwise.envs.turns import BEFORE, INPUT, INSTRUCTION, asked, behind_history, complete, filled, history, in_order
 from groupwise.errors import DataError
 from groupwise.registry import nearest
 
 CONVERSATION_COLUMNS = ("messages", "conversations")
-PAIR_COLUMNS = (("prompt", "completion"), ("prompt", "response"), ("instruction", "output"))
+PAIR_COLUMNS = (
+    *(("prompt", "completion"), ("prompt", "response"), (INSTRUCTION, "output")),
+    *(("question", "answer"), ("question", "response"), (INPUT, "output")),
+)
 TEXT_COLUMN = "text"
 _KINDS = (*((name,) for name in CONVERSATION_COLUMNS), *PAIR_COLUMNS, (TEXT_COLUMN,))  # the first that is there counts
-_INPUT = "input"  # Alpaca keeps what the instruction is about in a column of its own
 
 
-def read_examples(path: Path, limit: int | None = None) -> list[Example]:
-    """The first `limit` (None: all) examples of a file or a `datasets` folder, all of one kind, told by its columns.
+def read_examples(source: Source | Path, limit: int | None = None) -> list[Example]:
+    """The first `limit` (None: all) examples of a source, all of one kind, told by its columns.
 
-    messages or conversations: a conversation. prompt and completion or response, instruction (and input) and output:
-    a prompt, which is read only, and what is learned as its answer; each a string or a list of messages. text: a plain
-    text. Raises DataError naming the file, the row, the value and the remedy.
+    messages or conversations: a conversation. prompt and completion or response, instruction (and input) and output,
+    question and answer or response, input and output: a prompt, which is read only, and what is learned as its answer;
+    each a string or a list of messages. text: a plain text. system and history stand before, and the answers of a
+    history are learned too. Raises DataError naming the file, the row, the value and the remedy, also for a column that
+    none of this reads.
     """
-    found = rows(path, limit, wanted=EXAMPLES)
-    columns = _columns(path, list(dict.fromkeys(name for row in found for name in row.cells)))
+    found = table(source, limit, wanted=EXAMPLES)
+    place = source if isinstance(source, Path) else Path(source.place)
+    columns = _columns(place, found.columns)
     if columns == (TEXT_COLUMN,):
         read: Callable[[Row, tuple[str, ...]], Example] = _text
+        known = columns
     else:
         read = _conversation if len(columns) == 1 else _pair
-    return [read(complete(row, columns), columns) for row in found]
+        known = (*columns, *BEFORE, *((INPUT,) if columns[0] == INSTRUCTION else ()))
+    examples = []
+    for row in found:
+        check_read(complete(row, columns), known, found.columns)
+        examples.append(read(row, columns))
+    return examples
 
 
-def _columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
+def _columns(path: Path, columns: Mapping[str, bool]) -> tuple[str, ...]:
     """The columns that make the file's kind of example."""
+    for names in _KINDS:
+        if all(columns.get(name) for name in names):
+            return names
     for names in _KINDS:
         if set(names) <= set(columns):
             return names
@@ -63,22 +81,35 @@ def _conversation(row: Row, columns: tuple[str, ...]) -> Example:
         raise DataError(
             f"{place} = {excerpt(cell)} is {type(cell).__name__}", hint="give a list of messages, which CSV has none of"
         )
-    return Example(row.where, in_order(messages_of(cell, place), place))
+    turns, weights = weighted(cell, place)
+    messages = in_order(behind_history(row, turns, listed=True), place)
+    weights = (*[None] * (len(messages) - len(turns)), *weights)
+    return _learned(Example(row.where, messages), weights, place)
+
+
+def _learned(example: Example, weights: tuple[int | None, ...], place: str) -> Example:
+    """The example without what stands behind its last learned turn. Raises DataError if no turn is learned."""
+    turns = [index for index, turn in enumerate(example.messages) if turn.role == "assistant"]
+    learned = [index for index in turns if index >= example.prompt_messages and weights[index] != 0]
+    if not learned:
+        raise DataError(f"{place}: every turn of the assistant has weight 0: nothing is learned", hint="drop the row")
+    unlearned = tuple(
+        index for index in turns if example.prompt_messages <= index < learned[-1] and index not in learned
+    )
+    return replace(example, messages=example.messages[: learned[-1] + 1], unlearned=unlearned)
 
 
 def _pair(row: Row, columns: tuple[str, ...]) -> Example:
     first, second = columns
-    asked, answer = row.cells[first], row.cells[second]
-    if isinstance(asked, str):
-        filled(asked, f"{row.where}: {first}")
-        about = row.cells.get(_INPUT) if first == "instruction" else None
-        if str(about or "").strip():
-            asked = f"{asked}\n\n{filled(about, f'{row.where}: {_INPUT}')}"
-    prompt = said("user", asked, f"{row.where}: {first}")
-    completion = said("assistant", answer, f"{row.where}: {second}")
+    answer, place = row.cells[second], f"{row.where}: {second}"
+    prompt = asked(row, first)
+    if isinstance(answer, str):
+        completion: tuple[Message, ...] = (Message("assistant", filled(answer, place)),)
+        weights: tuple[int | None, ...] = (None,)
+    else:
+        completion, weights = weighted(answer, place)
     if not any(message.role == "assistant" for message in completion):
-        raise DataError(
-            f"{row.where}: {second} has no assistant turn: {excerpt(answer)}", hint="put what is learned into it"
-        )
+        raise DataError(f"{place} has no assistant turn: {excerpt(answer)}", hint="put what is learned into it")
     messages = in_order((*prompt, *completion), f"{row.where}: {first} and {second}")
-    return Example(row.where, messages, prompt_messages=len(prompt))
+    read_only = 0 if history(row) else len(prompt)  # LLaMA-Factory learns the answers of a history
+    return _learned(Example(row.where, messages, prompt_messages=read_only), (*[None] * len(prompt), *weights), place)

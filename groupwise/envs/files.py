@@ -1,203 +1,158 @@
-"""Rows of a file or folder: JSONL, JSON, CSV, Parquet, `datasets`. Knows where each row stands, not what it means."""
+"""Rows of what a recipe names: a file, files by a pattern, a folder, a data set on the hub. Knows no column's meaning.
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator
+A source is read twice, once for its columns and once for its rows, and never held in memory past KEPT rows.
+"""
+
+import glob
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from groupwise.envs import arrow_files, text_files
+from groupwise.envs.row import QUESTIONS, Row, Wanted, nothing
 from groupwise.errors import DataError
-from groupwise.registry import ENVS
+from groupwise.registry import nearest
 
-_INSTALL = 'pip install "groupwise[data]"'
+KEPT = 10_000
+"""Rows that are kept from the first reading."""
+_READERS: dict[str, Callable[[Path, Wanted], Iterator[Row]]] = {
+    ".jsonl": text_files.jsonl,
+    ".json": text_files.json_list,
+    ".csv": text_files.csv_rows,
+    ".tsv": text_files.tsv_rows,
+    ".parquet": arrow_files.parquet,
+}
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row: its number from 1 (in JSONL, the line's), where it stands in words, and its cells by column."""
+class Source:
+    """Where rows are. subset, split: of a folder or a data set on the hub. ignore: what of a row is left out, a column
+    or `column.key`, a key of the objects in it; strict: such a name that is not there is refused."""
 
-    number: int
-    where: str
-    cells: dict[str, Any]
+    place: str
+    subset: str | None = None
+    split: str | None = None
+    ignore: tuple[str, ...] = ()
+    strict: bool = True
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What rows should be, in the words of an error: their name in the plural, one of them, what else may be given."""
+class Table:
+    """Rows, any number of times. columns: names in the order of their first row, and whether any row has something."""
 
-    name: str
-    row: str
-    besides: str = ""
+    columns: dict[str, bool]
+    count: int
+    again: Callable[[], Iterable[Row]]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.again())
 
 
-QUESTIONS = Wanted("questions", '{"prompt": ..., "answer": ...}', f", or an environment: {', '.join(sorted(ENVS))}")
-EXAMPLES = Wanted("examples", '{"prompt": ..., "completion": ...}')
+def table(source: Source | Path, limit: int | None = None, *, wanted: Wanted = QUESTIONS) -> Table:
+    """The first `limit` rows (None: all) of a source.
 
-
-def rows(path: Path, limit: int | None = None, *, wanted: Wanted = QUESTIONS) -> list[Row]:
-    """The first `limit` rows (None: all) of a file, by its ending, or of a folder that `datasets` saved.
-
-    Raises DataError if the path is missing, unreadable, of an unknown kind or empty, or if a row is not an object.
+    Raises DataError if it is missing, unreadable, of an unknown kind or empty, if a row is not an object, or if there
+    is nothing of what is to be ignored.
     """
-    if not path.exists():
+    source = Source(str(source)) if isinstance(source, Path) else source
+    columns: dict[str, bool] = {}
+    ignored: set[str] = set()
+    head: list[Row] = []
+    count = 0
+    for row in islice(_rows(source, wanted), limit):
+        row = _without(row, source.ignore, ignored)
+        for name, cell in row.cells.items():
+            columns[name] = columns.get(name, False) or not nothing(cell)
+        count += 1
+        if count <= KEPT:
+            head.append(row)
+    if not count:
         raise DataError(
-            f"{wanted.name} {str(path)!r}: no such file or folder",
-            hint=f"give {', '.join(_READERS)}, a `datasets` folder{wanted.besides}",
+            f"{wanted.name} {source.place!r}: no rows in it", hint=f"give a file with at least one {wanted.name[:-1]}"
         )
-    if path.is_dir():
-        read: Callable[[Path, Wanted], Iterator[Row]] = _datasets_folder
-    elif path.suffix.lower() in _READERS:
-        read = _READERS[path.suffix.lower()]
-    else:
+    strange = next((name for name in source.ignore if name not in ignored), None)
+    if strange is not None and source.strict and limit is None:
+        raise DataError(f"{source.place}: ignore_columns: no {strange!r} there", hint=nearest(strange, columns))
+    if count <= KEPT:
+        return Table(columns, count, lambda: head)
+    return Table(
+        columns,
+        count,
+        lambda: (_without(row, source.ignore, ignored) for row in islice(_rows(source, wanted), limit)),
+    )
+
+
+def rows(source: Source | Path, limit: int | None = None, *, wanted: Wanted = QUESTIONS) -> list[Row]:
+    """The rows of a `table`, all in memory."""
+    return list(table(source, limit, wanted=wanted))
+
+
+def _rows(source: Source, wanted: Wanted) -> Iterator[Row]:
+    path = Path(source.place)
+    if _too_long(path):
+        raise DataError(f"{wanted.name} {source.place[:60]!r}: no path is so long", hint="name a file")
+    if path.is_dir() or (not path.exists() and arrow_files.is_hub_name(source.place)):
+        yield from arrow_files.data_set(source.place, source.subset, source.split, wanted)
+        return
+    if source.subset is not None or source.split is not None:
         raise DataError(
-            f"{wanted.name} {str(path)!r}: unknown ending {path.suffix!r}", hint=f"give a file in {', '.join(_READERS)}"
+            f"{wanted.name} {source.place!r}: subset and split are of a folder or a data set on the hub",
+            hint="drop them, or name the folder",
         )
-    found = list(islice(read(path, wanted), limit))
+    for file in [path] if path.exists() else _matching(source.place, wanted):
+        yield from _reader(file, wanted)(file, wanted)
+
+
+def _too_long(path: Path) -> bool:
+    try:
+        path.exists()
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def _matching(place: str, wanted: Wanted) -> list[Path]:
+    """Files whose names match a pattern, in the order of their names."""
+    found = sorted(glob.glob(place, recursive=True)) if glob.has_magic(place) else []
     if not found:
         raise DataError(
-            f"{wanted.name} {str(path)!r}: no rows in it", hint=f"give a file with at least one {wanted.name[:-1]}"
+            f"{wanted.name} {place!r}: no such file or folder",
+            hint=f"give {', '.join(_READERS)}, a `datasets` folder, a name on the hub (owner/name){wanted.besides}",
         )
-    return found
+    return [Path(name) for name in found]
 
 
-def excerpt(value: Any, length: int = 60) -> str:
-    """The value as an error message shows it: its repr, cut."""
-    shown = repr(value)
-    return shown if len(shown) <= length else shown[: length - 3] + "..."
+def _reader(path: Path, wanted: Wanted) -> Callable[[Path, Wanted], Iterator[Row]]:
+    ending = path.suffix.lower()
+    if ending in text_files.COMPRESSED:
+        ending = Path(path.stem).suffix.lower()
+    if ending not in _READERS or (ending == ".parquet" and path.suffix.lower() != ending):
+        hint = f"give a file in {', '.join(_READERS)}; text files may be {', '.join(text_files.COMPRESSED)}"
+        raise DataError(f"{wanted.name} {str(path)!r}: unknown ending {path.suffix!r}", hint=hint)
+    return _READERS[ending]
 
 
-def _text(path: Path, wanted: Wanted) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{wanted.name} {str(path)!r} cannot be read: {error.strerror}") from None
-    try:
-        text = content.decode("utf-8-sig")  # a byte order mark, as Excel writes it, is not part of the first cell
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        byte = error.object[error.start]
-        raise DataError(f"{path}:{line}: not UTF-8: byte 0x{byte:02x}", hint="save the file as UTF-8") from None
-    if not text.strip():
-        raise DataError(
-            f"{wanted.name} {str(path)!r}: the file is empty", hint=f"give a file with at least one {wanted.name[:-1]}"
-        )
-    return text
+def _without(row: Row, ignore: tuple[str, ...], found: set[str]) -> Row:
+    """The row without what is to be ignored; names of what there was are added to `found`."""
+    if not ignore:
+        return row
+    cells = {name: cell for name, cell in row.cells.items() if name not in ignore}
+    ignored = {name: cell for name, cell in row.cells.items() if name in ignore}
+    found.update(ignored)
+    for name in ignore:
+        column, dot, key = name.partition(".")
+        if dot and column in cells:
+            cells[column] = _without_key(cells[column], key, name, found)
+    return Row(row.number, row.where, cells, row.file, ignored)
 
 
-def _jsonl(path: Path, wanted: Wanted) -> Iterator[Row]:
-    # split("\n"), not splitlines(): a JSON string may hold U+2028 and its like unescaped.
-    for number, line in enumerate(_text(path, wanted).split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            cells = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{where}: not JSON: {_why(error)}: {excerpt(line.strip())}", hint="write one JSON object a line"
-            ) from None
-        yield _row(number, where, cells, wanted)
-
-
-def _json(path: Path, wanted: Wanted) -> Iterator[Row]:
-    try:
-        found = json.loads(_text(path, wanted))
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise DataError(
-            f"{path}:{line}: not JSON: {_why(error)}",
-            hint="give a list of objects; if each line is an object of its own, name the file .jsonl",
-        ) from None
-    if not isinstance(found, list):
-        raise DataError(
-            f"{wanted.name} {str(path)!r}: holds {_kind(found)}, not a list of rows", hint="write [{...}, {...}]"
-        )
-    for number, cells in enumerate(found, 1):
-        yield _row(number, f"{path}: row {number}", cells, wanted)
-
-
-def _csv(path: Path, wanted: Wanted) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(_text(path, wanted), newline=""), strict=True)
-    try:
-        header = list(reader.fieldnames or [])
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise DataError(f"{path}:1: column {twice[0]!r} is there twice", hint="give each column its own name")
-        for number, cells in enumerate(reader, 1):
-            where = f"{path}: row {number}"
-            if None in cells or None in cells.values():
-                found = sum(value is not None for key, value in cells.items() if key is not None)
-                found += len(cells.get(None) or [])
-                raise DataError(
-                    f"{where} (line {reader.line_num}) has {found} cells, the header {len(header)}",
-                    hint="put cells that hold a comma or a line break in double quotes",
-                )
-            yield Row(number, where, cells)
-    except csv.Error as error:
-        raise DataError(
-            f"{path}:{reader.reader.line_num}: not CSV: {error}", hint="check the quotes on that line"
-        ) from None
-
-
-def _parquet(path: Path, _wanted: Wanted) -> Iterator[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise DataError(f"{path}: the package pyarrow cannot be imported: {error}", hint=_INSTALL) from None
-    try:
-        found = parquet.ParquetFile(path).read().to_pylist()
-    except (ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a whole Parquet file: {error}", hint="write or copy the file again") from None
-    for number, cells in enumerate(found, 1):
-        yield Row(number, f"{path}: row {number}", cells)
-
-
-def _datasets_folder(path: Path, wanted: Wanted) -> Iterator[Row]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(f"{path}: the package datasets cannot be imported: {error}", hint=_INSTALL) from None
-    try:
-        found = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not a folder of {wanted.name}: {error}", hint="save it with save_to_disk, or name a file in it"
-        ) from None
-    if isinstance(found, dict):
-        if "train" not in found:
-            names = ", ".join(sorted(found))
-            raise DataError(
-                f"{path}: no split 'train'; splits: {names}", hint=f"name one of them: {path / min(found, default='')}"
-            )
-        found = found["train"]
-    for number, cells in enumerate(found.to_list(), 1):
-        yield Row(number, f"{path}: row {number}", cells)
-
-
-def _row(number: int, where: str, cells: Any, wanted: Wanted) -> Row:
-    if not isinstance(cells, dict):
-        raise DataError(f"{where}: {_kind(cells)}, not an object: {excerpt(cells)}", hint=f"write {wanted.row}")
-    return Row(number, where, cells)
-
-
-def _kind(value: Any) -> str:
-    """What JSON calls it."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-_READERS: dict[str, Callable[[Path, Wanted], Iterator[Row]]] = {
-    ".jsonl": _jsonl,
-    ".json": _json,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+def _without_key(cell: Any, key: str, name: str, found: set[str]) -> Any:
+    if isinstance(cell, list):
+        return [_without_key(inner, key, name, found) if isinstance(inner, dict) else inner for inner in cell]
+    if not isinstance(cell, dict):
+        return cell
+    if key in cell:
+        found.add(name)
+    return {inner: value for inner, value in cell.items() if inner != key}

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.data import Message, Pair, Stepped
-from groupwise.envs.files import Row, Wanted, excerpt, rows
+from groupwise.envs.columns import check_read
+from groupwise.envs.files import Source, table
 from groupwise.envs.pairs import read_pairs
-from groupwise.envs.turns import complete, filled, in_order, said
+from groupwise.envs.row import Row, Wanted, excerpt
+from groupwise.envs.turns import BEFORE, asked, complete, filled, in_order
 from groupwise.errors import DataError
 
 STEPPED = Wanted("examples", '{"prompt": ..., "completions": ["step", ...], "labels": [true, ...]}')
@@ -16,21 +18,25 @@ _APART = ("prompt", "completions", _LABELS)
 _MARKED = ("prompt", "completion", "step_ends", _LABELS)
 
 
-def read_judgements(path: Path, limit: int | None = None) -> list[Pair] | list[Stepped]:
-    """The first `limit` (None: all) pairs or labelled steps of a file or a `datasets` folder; its columns tell which.
+def read_judgements(source: Source | Path, limit: int | None = None) -> list[Pair] | list[Stepped]:
+    """The first `limit` (None: all) pairs or labelled steps of a source; its columns tell which.
 
     chosen, rejected: pairs (groupwise/envs/pairs.py); labels: steps. Raises DataError naming the file, the row, the
-    value and the remedy, also where rows of both kinds are mixed.
+    value and the remedy, also where rows of both kinds are mixed, or for a column that nothing reads.
     """
-    found = rows(path, limit, wanted=STEPPED)
-    columns = list(dict.fromkeys(name for row in found for name in row.cells))
+    found = table(source, limit, wanted=STEPPED)
+    columns = found.columns
     if _LABELS not in columns:
         if not set(_SIDES) & set(columns):
             raise DataError(
-                f"{path}: neither pairs nor labelled steps; columns: {', '.join(columns) or 'none'}",
+                f"{source if isinstance(source, Path) else source.place}: neither pairs nor labelled steps; "
+                f"columns: {', '.join(columns) or 'none'}",
                 hint=f"give prompt, {' and '.join(_SIDES)}, or {', '.join(_APART)}",
             )
-        return read_pairs(path, limit)
+        return read_pairs(source, limit)
+    marked = "step_ends" in columns
+    wanted = _MARKED if marked else _APART
+    steps = []
     for row in found:
         strange = next((name for name in _SIDES if row.cells.get(name) is not None), None)
         if strange is not None:
@@ -38,8 +44,9 @@ def read_judgements(path: Path, limit: int | None = None) -> list[Pair] | list[S
                 f"{row.where}: {strange!r} is of a pair, and other rows have {_LABELS!r} of steps",
                 hint="all rows of a file are of one kind: put the row into a file of its kind",
             )
-    marked = "step_ends" in columns
-    return [_marked(complete(row, _MARKED)) if marked else _apart(complete(row, _APART)) for row in found]
+        check_read(complete(row, wanted), (*wanted, *BEFORE), columns)
+        steps.append(_marked(row) if marked else _apart(row))
+    return steps
 
 
 def _apart(row: Row) -> Stepped:
@@ -77,7 +84,7 @@ def _whole(cell: Any) -> bool:
 
 
 def _prompt(row: Row) -> tuple[Message, ...]:
-    prompt = said("user", row.cells["prompt"], f"{row.where}: prompt")
+    prompt = asked(row, "prompt")
     if prompt[-1].role == "assistant":
         raise DataError(
             f"{row.where}: prompt ends with a turn of role 'assistant': {excerpt(prompt[-1].content)}",

@@ -1,52 +1,85 @@
-"""Pairs and judged answers from rows, by TRL's column names: what preferences are learned from. Knows no tokens."""
+"""Pairs and judged answers from rows, by the columns of TRL, LLaMA-Factory and OpenRLHF. Knows no tokens."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from groupwise.data import Judged, Message, Pair
-from groupwise.envs.files import Row, Wanted, excerpt, rows
-from groupwise.envs.turns import complete, filled, in_order, messages_of, said
+from groupwise.envs.columns import check_read
+from groupwise.envs.files import Source, table
+from groupwise.envs.messages import conversation, message_of
+from groupwise.envs.row import Row, Wanted, excerpt
+from groupwise.envs.turns import (
+    BEFORE,
+    INPUT,
+    INSTRUCTION,
+    asked,
+    behind_history,
+    complete,
+    filled,
+    first_there,
+    in_order,
+    said,
+)
 from groupwise.errors import DataError
 from groupwise.registry import nearest
 
 PAIRS = Wanted("examples", '{"prompt": ..., "chosen": ..., "rejected": ...}')
 JUDGED = Wanted("examples", '{"prompt": ..., "completion": ..., "label": true}')
-_PROMPT, _SIDES, _MARGIN = "prompt", ("chosen", "rejected"), "margin"
-_JUDGED_COLUMNS = (_PROMPT, "completion", "label")
+_SIDES, _MARGIN = ("chosen", "rejected"), "margin"
+_WHOLE = ("conversations", "messages")
+_PROMPTS = ("prompt", INSTRUCTION, "question", *_WHOLE)
+_ANSWERS, _LIKED = ("completion", "response", "output"), ("label", "kto_tag")
 _LABELS = {"true": True, "false": False, "1": True, "0": False}
 """What a label may be, in any case: JSON's true, false, 1 and 0, and the same words in a CSV."""
 
 
-def read_pairs(path: Path, limit: int | None = None) -> list[Pair]:
-    """The first `limit` (None: all) pairs of a file or a `datasets` folder: chosen and rejected answers to a prompt.
+def read_pairs(source: Source | Path, limit: int | None = None) -> list[Pair]:
+    """The first `limit` (None: all) pairs of a source: chosen and rejected answers to a prompt.
 
-    prompt, chosen, rejected: each a string or a list of messages; a side that is the whole conversation begins with the
-    prompt's messages. Without a prompt in the file both sides are whole conversations, alike up to their last turn,
-    and what they share is the prompt. margin: a number from 0 on, by how much the chosen one is better; may be left
-    out. Raises DataError naming the file, the row, the value and the remedy.
+    prompt, instruction and input, question, or the turns of conversations; chosen, rejected: each a string, a turn or a
+    list of messages; a side that is the whole conversation begins with the prompt's messages. Without a prompt in the
+    file both sides are whole conversations, alike up to their last turn, and what they share is the prompt. system and
+    history stand before the prompt. margin: a number from 0 on, by how much the chosen one is better; may be left out.
+    Raises DataError naming the file, the row, the value and the remedy, also for a column that none of this reads.
     """
-    found = rows(path, limit, wanted=PAIRS)
-    columns = list(dict.fromkeys(name for row in found for name in row.cells))
-    _check_columns(path, columns, _SIDES, other=("completion", "answers liked or not: set preference.loss to kto"))
-    wanted = (_PROMPT, *_SIDES) if _PROMPT in columns else _SIDES
-    return [_pair(complete(row, wanted), explicit=_PROMPT in columns) for row in found]
+    found = table(source, limit, wanted=PAIRS)
+    _check_columns(source, found.columns, _SIDES, other=("label", "answers liked or not: set preference.loss to kto"))
+    column = first_there([name for name, filled in found.columns.items() if filled], _PROMPTS)
+    wanted = _SIDES if column is None else (column, *_SIDES)
+    known = (*wanted, *BEFORE, _MARGIN, *((INPUT,) if column == INSTRUCTION else ()))
+    pairs = []
+    for row in found:
+        check_read(complete(row, wanted), known, found.columns)
+        pairs.append(_pair(row, column))
+    return pairs
 
 
-def read_judged(path: Path, limit: int | None = None) -> list[Judged]:
-    """The first `limit` (None: all) judged answers of a file or a `datasets` folder: prompt, completion and label.
+def read_judged(source: Source | Path, limit: int | None = None) -> list[Judged]:
+    """The first `limit` (None: all) judged answers of a source: prompt, completion and label.
 
-    prompt and completion: each a string or a list of messages; label: true or 1 if the answer was liked, else false or
-    0. Raises DataError naming the file, the row, the value and the remedy.
+    prompt, or instruction and input, or question; completion, response or output: each a string or a list of messages;
+    or conversations whose last turn is judged. label or kto_tag: true or 1 if the answer was liked, else false or 0.
+    system and history stand before the prompt. Raises DataError as `read_pairs` does.
     """
-    found = rows(path, limit, wanted=JUDGED)
-    columns = list(dict.fromkeys(name for row in found for name in row.cells))
-    _check_columns(path, columns, _JUDGED_COLUMNS, other=("chosen", "pairs: set preference.loss to dpo"))
-    return [_judged(complete(row, _JUDGED_COLUMNS)) for row in found]
+    found = table(source, limit, wanted=JUDGED)
+    filled = [name for name, filled in found.columns.items() if filled]
+    prompt, answer = first_there(filled, _PROMPTS) or "prompt", first_there(filled, _ANSWERS) or "completion"
+    label = first_there(filled, _LIKED) or "label"
+    wanted = (prompt, label) if prompt in _WHOLE else (prompt, answer, label)
+    _check_columns(source, found.columns, wanted, other=("chosen", "pairs: set preference.loss to dpo"))
+    known = (*wanted, *BEFORE, *((INPUT,) if prompt == INSTRUCTION else ()))
+    judged = []
+    for row in found:
+        check_read(complete(row, wanted), known, found.columns)
+        judged.append(_judged(row, prompt, answer, label))
+    return judged
 
 
-def _check_columns(path: Path, columns: Sequence[str], wanted: Sequence[str], *, other: tuple[str, str]) -> None:
+def _check_columns(
+    source: Source | Path, columns: Mapping[str, bool], wanted: Sequence[str], *, other: tuple[str, str]
+) -> None:
     """Raises DataError if a wanted column is in no row; other: a column that tells of another kind, and what it is."""
     missing = [name for name in wanted if name not in columns]
     if not missing:
@@ -54,28 +87,33 @@ def _check_columns(path: Path, columns: Sequence[str], wanted: Sequence[str], *,
     name, kind = other
     hint = f"these seem to be {kind}" if name in columns else nearest(missing[0], columns) if columns else ""
     raise DataError(
-        f"{path}: no column {' or '.join(map(repr, missing))}; columns: {', '.join(columns) or 'none'}",
+        f"{source if isinstance(source, Path) else source.place}: no column {' or '.join(map(repr, missing))}; "
+        f"columns: {', '.join(columns) or 'none'}",
         hint=hint or "every row needs them",
     )
 
 
-def _pair(row: Row, *, explicit: bool) -> Pair:
-    if explicit:
-        prompt = _prompt(row)
-        sides = [_behind(row, name, _turns(row, name), prompt) for name in _SIDES]
+def _pair(row: Row, column: str | None) -> Pair:
+    if column is not None:
+        prompt = asked(row, column)
+        sides = [_behind(row, name, _turns(row, name), prompt, column) for name in _SIDES]
     else:
-        whole = [_conversation(row, name) for name in _SIDES]
+        whole = [behind_history(row, _conversation(row, name), listed=True) for name in _SIDES]
         prompt = _shared(*whole)
-        sides = [_behind(row, name, turns, prompt) for name, turns in zip(_SIDES, whole, strict=True)]
+        sides = [_behind(row, name, turns, prompt, "prompt") for name, turns in zip(_SIDES, whole, strict=True)]
     _check_differ(row, *sides)
     chosen, rejected = sides
     return Pair(row.where, prompt, chosen, rejected, margin=_margin(row))
 
 
-def _judged(row: Row) -> Judged:
-    _, name, label = _JUDGED_COLUMNS
-    prompt = _prompt(row)
-    answer = _behind(row, name, _turns(row, name), prompt)
+def _judged(row: Row, column: str, name: str, label: str) -> Judged:
+    prompt = asked(row, column)
+    if column in _WHOLE:
+        name = column
+        in_order(prompt, f"{row.where}: {column}")
+        prompt, answer = prompt[:-1], prompt[-1].content
+    else:
+        answer = _behind(row, name, _turns(row, name), prompt, column)
     cell = row.cells[label]
     # str(): True is 1 in Python, and a CSV holds words. 1.0 is what a column with gaps makes of 1.
     liked = _LABELS.get(str(int(cell) if isinstance(cell, float) and cell in (0, 1) else cell).strip().lower())
@@ -87,12 +125,9 @@ def _judged(row: Row) -> Judged:
     return Judged(row.where, prompt, answer, liked)
 
 
-def _prompt(row: Row) -> tuple[Message, ...]:
-    return said("user", row.cells[_PROMPT], f"{row.where}: {_PROMPT}")
-
-
 def _turns(row: Row, name: str) -> tuple[Message, ...]:
-    return said("assistant", row.cells[name], f"{row.where}: {name}")
+    cell, place = row.cells[name], f"{row.where}: {name}"
+    return (message_of(cell, place),) if isinstance(cell, dict) else said("assistant", cell, place)
 
 
 def _conversation(row: Row, name: str) -> tuple[Message, ...]:
@@ -100,10 +135,10 @@ def _conversation(row: Row, name: str) -> tuple[Message, ...]:
     if isinstance(cell, str):
         filled(cell, place)
         raise DataError(
-            f"{place} = {excerpt(cell)} is a string, and the file has no column {_PROMPT!r}",
-            hint=f"add {_PROMPT!r}, or give both sides as whole conversations",
+            f"{place} = {excerpt(cell)} is a string, and the file has no column 'prompt'",
+            hint="add 'prompt', or give both sides as whole conversations",
         )
-    return messages_of(cell, place)
+    return conversation(cell, place)
 
 
 def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Message, ...]:
@@ -116,7 +151,7 @@ def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Mes
     return tuple(chosen[:count])
 
 
-def _behind(row: Row, name: str, turns: tuple[Message, ...], prompt: tuple[Message, ...]) -> str:
+def _behind(row: Row, name: str, turns: tuple[Message, ...], prompt: tuple[Message, ...], column: str) -> str:
     """The one answer of a side that stands behind the prompt, with or without the prompt's own messages before it."""
     if len(turns) > 1 and turns[: len(prompt)] == prompt:
         turns = turns[len(prompt) :]
@@ -125,7 +160,7 @@ def _behind(row: Row, name: str, turns: tuple[Message, ...], prompt: tuple[Messa
             f"{row.where}: {name} has {len(turns)} turns behind the prompt, from {excerpt(turns[0].content)} on",
             hint="give one turn, the assistant's; the turns before it go into the prompt",
         )
-    in_order((*prompt, *turns), f"{row.where}: {_PROMPT} and {name}")
+    in_order((*prompt, *turns), f"{row.where}: {column} and {name}")
     return turns[0].content
 
 

@@ -1,15 +1,19 @@
-"""Cells of a row as turns of a conversation, in an order that a policy can learn from. Knows no kind of example."""
+"""What a row asks and what is said to it, as turns in an order that a policy can learn from. Knows no kind of example.
 
+The columns `system` and `history`, pairs of a question and an answer, stand before what is asked, as in LLaMA-Factory.
+"""
+
+from collections.abc import Collection
 from typing import Any
 
 from groupwise.data import Message, Role
-from groupwise.envs.dataset import conversation, encodable
-from groupwise.envs.files import Row, excerpt
+from groupwise.envs.messages import conversation
+from groupwise.envs.row import Row, encodable, excerpt, nothing
 from groupwise.errors import DataError
 
-_ROLE, _CONTENT = "from", "value"  # as ShareGPT calls them
-_SHAREGPT: dict[str, Role] = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
-_UNREAD = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+SYSTEM, HISTORY, INPUT = "system", "history", "input"
+BEFORE = (SYSTEM, HISTORY)
+INSTRUCTION = "instruction"  # Alpaca's, which keeps what it is about in the column `input`
 _MAY_FOLLOW: dict[Role | None, tuple[Role, ...]] = {
     None: ("system", "user"),
     "system": ("user",),
@@ -31,9 +35,61 @@ def complete(row: Row, columns: tuple[str, ...]) -> Row:
     return row
 
 
+def asked(row: Row, column: str) -> tuple[Message, ...]:
+    """What a row asks: system prompt, history, and the cell of a column, an instruction with its input behind."""
+    cell, place = row.cells[column], f"{row.where}: {column}"
+    if column == INSTRUCTION and isinstance(cell, str):
+        filled(cell, place)
+        if not nothing(about := row.cells.get(INPUT)):
+            cell = f"{cell}\n{filled(about, f'{row.where}: {INPUT}')}"
+    return behind_history(row, said("user", cell, place), listed=not isinstance(cell, str))
+
+
+def behind_history(row: Row, turns: tuple[Message, ...], *, listed: bool) -> tuple[Message, ...]:
+    """The turns behind the row's system prompt and history. listed: the file lists the turns themselves.
+
+    Raises DataError for a second system prompt, or a history beside turns that are listed."""
+    before = history(row)
+    if before and listed:
+        raise DataError(
+            f"{row.where}: {HISTORY} = {excerpt(row.cells[HISTORY])}: beside a list of messages, which has its own",
+            hint="put its turns into the list",
+        )
+    if nothing(system := row.cells.get(SYSTEM)):
+        return (*before, *turns)
+    text = filled(system, f"{row.where}: {SYSTEM}")
+    if turns[0].role == "system":
+        if turns[0].content.strip() != text.strip():
+            raise DataError(
+                f"{row.where}: {SYSTEM} = {excerpt(text)}, and the first turn is another: {excerpt(turns[0].content)}",
+                hint=f"leave one of them out, or say which does not count: ignore_columns: [{SYSTEM}]",
+            )
+        return (*before, *turns)
+    return (Message("system", text), *before, *turns)
+
+
+def history(row: Row) -> tuple[Message, ...]:
+    """Turns of the column `history`: pairs of what was asked and what was answered, the oldest first."""
+    cell = row.cells.get(HISTORY)
+    if nothing(cell):
+        return ()
+    place = f"{row.where}: {HISTORY}"
+    if not isinstance(cell, list):
+        raise DataError(
+            f"{place} = {excerpt(cell)} is {type(cell).__name__}", hint='give [["question", "answer"], ...]'
+        )
+    turns: list[Message] = []
+    for index, pair in enumerate(cell):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise DataError(f"{place}[{index}] = {excerpt(pair)}: no pair", hint='give [["question", "answer"], ...]')
+        question, answer = (filled(text, f"{place}[{index}][{side}]") for side, text in enumerate(pair))
+        turns += [Message("user", question), Message("assistant", answer)]
+    return tuple(turns)
+
+
 def said(role: Role, cell: Any, place: str) -> tuple[Message, ...]:
     """A cell as messages: a string is one turn of that role."""
-    return (Message(role, filled(cell, place)),) if isinstance(cell, str) else messages_of(cell, place)
+    return (Message(role, filled(cell, place)),) if isinstance(cell, str) else conversation(cell, place)
 
 
 def filled(cell: Any, place: str) -> str:
@@ -43,21 +99,6 @@ def filled(cell: Any, place: str) -> str:
     if not cell.strip():
         raise DataError(f"{place} = {excerpt(cell)} is empty", hint="drop the row or fill it in")
     return encodable(cell, place)
-
-
-def messages_of(cell: Any, place: str) -> tuple[Message, ...]:
-    """Messages with role and content, or with ShareGPT's from and value."""
-    turns = cell if isinstance(cell, list) else []
-    for index, turn in enumerate(turns):
-        unread = [key for key in _UNREAD if turn.get(key)] if isinstance(turn, dict) else []
-        if unread:
-            raise DataError(
-                f"{place}[{index}].{unread[0]} = {excerpt(turn[unread[0]])}: not read",
-                hint="write it into the content, as the model is to write it",
-            )
-    if turns and isinstance(turns[0], dict) and _ROLE in turns[0] and "role" not in turns[0]:
-        return conversation(cell, place, keys=(_ROLE, _CONTENT), roles=_SHAREGPT)
-    return conversation(cell, place)
 
 
 def in_order(messages: tuple[Message, ...], place: str) -> tuple[Message, ...]:
@@ -83,3 +124,8 @@ def in_order(messages: tuple[Message, ...], place: str) -> tuple[Message, ...]:
             f"{place} {what}: {excerpt(last.content)}", hint="end with what the assistant is to say, or drop the row"
         )
     return messages
+
+
+def first_there(columns: Collection[str], names: tuple[str, ...]) -> str | None:
+    """The first of the names that a file has as a column."""
+    return next((name for name in names if name in columns), None)

@@ -108,6 +108,7 @@ def _asking(file: Path, questions: str | None) -> list[str]:
     if questions is None:
         return []
     words = [f"questions.source={json.dumps(questions)}", "questions.heldout=null", "questions.heldout_size=0"]
+    words += [f"questions.{name}=null" for name in ("subset", "split", "heldout_split", "ignore_columns")]
     if questions in registry.ENVS:
         words += ["questions.prompt_column=null", "questions.answer_column=null"]
     before = read_recipe(file).questions

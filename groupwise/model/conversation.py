@@ -53,11 +53,7 @@ def _conversation(
 ) -> list[tuple[list[int], list[bool]]]:
     where, end = example.where, template.turn_end
     messages, cut = guarded(tokenizer, example.messages, template, where=where)
-    answers = [
-        index
-        for index, message in enumerate(messages)
-        if message.role == "assistant" and index >= example.prompt_messages
-    ]
+    answers = example.learned
     assert answers[-1:] == [len(messages) - 1], f"{where}: does not end with an answer to learn"
     if not end:
         raise ModelError(

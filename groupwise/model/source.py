@@ -7,13 +7,10 @@ part of groupwise reads whole folders.
 
 import hashlib
 import json
-import ssl
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from groupwise import registry
+from groupwise import hub, registry
 from groupwise.errors import ModelError
 from groupwise.model.builtin import made_once
 
@@ -21,8 +18,6 @@ NO_MODEL = (
     "give a folder with config.json and *.safetensors, a run's or an adapter's folder, a .gguf file, a hub name, or "
     "one of `groupwise list models`"
 )
-HUB_SECONDS = 5.0
-"""How long the hub may take for its first answer."""
 ADAPTER = "adapter_config.json"
 _BY_KIND = {
     "run": "groupwise.model.saved:sound_checkpoint",
@@ -49,7 +44,7 @@ def source_of(path: str, *, seed: int, where: str, trust: bool | None = None) ->
     if not place.exists() and (path.count("/") != 1 or path[0] in "./~"):
         raise ModelError(f"{where}: no such folder or built-in model", hint=registry.nearest(path, registry.MODELS))
     if not place.exists():
-        _go_offline_if_unreachable()
+        hub.go_offline_if_unreachable()
         check_code(path, where=where, trust=trust)
         return path
     if (place / "config.json").is_file():
@@ -140,18 +135,3 @@ def _merged(adapter: Path, *, seed: int, where: str, trust: bool | None) -> str:
 
 def _digest(*told: object) -> str:
     return hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()
-
-
-def _go_offline_if_unreachable() -> None:
-    """Where the hub does not answer, has its client read its cache at once instead of trying again for a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return
-    try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
-    except urllib.error.HTTPError:
-        pass  # an answer, though not a friendly one
-    except OSError as error:
-        # A certificate that only Python's own client does not know says nothing against the hub.
-        constants.HF_HUB_OFFLINE = not isinstance(getattr(error, "reason", None), ssl.SSLError)

@@ -11,6 +11,7 @@ from groupwise.data import Example, Message
 from groupwise.errors import ModelError
 from groupwise.model import conversation
 from groupwise.model import template as templates
+from groupwise.model.begun import encode_begun
 from groupwise.model.rendering import set_variables
 from groupwise.model.source import NO_MODEL, source_of
 from groupwise.model.template import Template, audit
@@ -40,7 +41,9 @@ class ChatTokenizer:
         return self.template.end_tokens
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation, up to and including the generation prompt."""
+        """Token ids of a conversation up to where the assistant begins to speak, or goes on if the last turn is its."""
+        if messages and messages[-1].role == "assistant":
+            return encode_begun(self.tokenizer, messages, self.template)
         return templates.encode(self.tokenizer, messages, self.template)
 
     def encode_example(self, example: Example) -> list[tuple[list[int], list[bool]]]:

@@ -1,7 +1,6 @@
 """What a pipeline is measured on is learned from in none of its stages. Knows questions and examples, no model."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from groupwise import registry
@@ -9,6 +8,7 @@ from groupwise.config import Recipe
 from groupwise.data import Example, Question
 from groupwise.envs.base import load_questions
 from groupwise.envs.examples import read_examples
+from groupwise.envs.files import Source
 from groupwise.envs.inner import bare
 from groupwise.envs.labelled_steps import read_judgements
 from groupwise.envs.pairs import read_judged, read_pairs
@@ -75,6 +75,7 @@ def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
             seed=recipe.seed,
             kind=Example,
             read=read_examples,
+            of_files={"ignore": entry.ignore_columns or ()},
             section=f"rejection.mix.{index}",
         )
         for example in found:
@@ -88,7 +89,7 @@ def _said(example: Any) -> list[str]:
     return contents(example.prompt)
 
 
-def _reader(recipe: Recipe) -> tuple[type[Any], Callable[[Path, int | None], list[Any]]]:
+def _reader(recipe: Recipe) -> tuple[type[Any], Callable[[Source, int | None], list[Any]]]:
     """The kind of example that a stage learns from, and what reads a file of them."""
     if recipe.preference is not None:
         loss = registry.load(registry.PREFERENCES, recipe.preference.loss)
@@ -96,7 +97,7 @@ def _reader(recipe: Recipe) -> tuple[type[Any], Callable[[Path, int | None], lis
     return (object, read_judgements) if recipe.reward_model is not None else (Example, read_examples)
 
 
-def _questions(recipe: Recipe) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+def _questions(recipe: Recipe) -> tuple[Sequence[Question], tuple[Question, ...]]:
     """Train and held-out questions of a recipe without what is put around them."""
     assert recipe.questions is not None
     found = load_questions(bare(recipe.questions), recipe.seed)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from groupwise.atomic import write_whole
@@ -151,7 +150,7 @@ def _written(plan: Plan) -> tuple[dict[str, Any], str]:
     values, text = content(plan, rows), markdown(plan, rows)
     write_json(plan.folder / VALUES, values)
     shown = f"\n\n![what each stage came to]({PICTURE})" if drawn else ""
-    write_whole(plan.folder / TEXT, f"# {Path(plan.source).stem}\n\n{text}{shown}\n")
+    write_whole(plan.folder / TEXT, f"# {plan.folder.name}\n\n{text}{shown}\n")
     return values, text
 
 

@@ -1,6 +1,6 @@
 """A user's reward function: found, its form told by its parameters, called, its answers checked. Runs in the child.
 
-Three forms (`FORMS`) give one: a scorer takes samples and a step, and yields verdicts as it goes.
+Every form (groupwise/rewards/forms.py) gives one: a scorer takes samples and a step, and yields verdicts as it goes.
 """
 
 import asyncio
@@ -11,30 +11,26 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from groupwise.data import Message, Part, Question
+from groupwise.data import Part
 from groupwise.errors import GroupwiseError, RewardError
 from groupwise.registry import REWARDS, nearest
-from groupwise.rewards.verdicts import Verdict, verdict_of
+from groupwise.rewards.forms import TOLD, TRL, Asked, Scored, asked, form_of
+from groupwise.rewards.verdicts import Verdict, verdict_of, with_logged
 
-FORMS = (
-    "(prompts, completions, **columns) -> list of float or None as in TRL, "
-    "(data_source, solution_str, ground_truth, extra_info) -> float or dict with 'score' as in verl, "
-    "(text, question) -> float, None or dict with 'score', or (texts, questions) -> list of these; "
-    "or a class whose instances are called so"
-)
 FRAMES = 20  # of a traceback that are kept
-
-Scored = tuple[Question, str, np.ndarray]
-"""A question, the text of one of its outputs, and that output's token ids [T]."""
-
 
 Scorer = Callable[[Sequence[Scored], int], Iterator[list[Verdict]]]
 """(samples, step) -> lists of verdicts in the order of the samples: one list of all, or one of one per sample."""
+
+
+class Adapted(NamedTuple):
+    """at_once: the function is called once for all samples. columns: those it wants the questions to have."""
+
+    at_once: bool
+    scorer: Scorer
+    columns: frozenset[str]
 
 
 def find(spec: str) -> Callable[..., Any]:
@@ -52,42 +48,38 @@ def find(spec: str) -> Callable[..., Any]:
             hint=nearest(name, names) if names else "it defines no function",
         )
     if not callable(found):
-        raise RewardError(f"reward {spec!r} is {type(found).__name__}, not a function", hint=f"accepted forms: {FORMS}")
+        raise RewardError(f"reward {spec!r} is {type(found).__name__}, not a function", hint=f"accepted forms: {TOLD}")
     return found
 
 
-def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) -> tuple[bool, Scorer]:
-    """Whether the function is called once for all samples, and the scorer that calls it.
+def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) -> Adapted:
+    """The function, ready to be called.
 
     params are bound to it as keyword arguments; a class is made with them, now. Raises RewardError if its form is none
-    of FORMS, it lacks one of the params, wants a parameter that nothing gives, or if an instance cannot be made."""
+    of `forms.FORMS`, it lacks one of the params, wants a parameter that nothing gives, or an instance cannot be made.
+    """
     if inspect.isclass(function):
         return adapt(_made(function, params, spec), {}, spec)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        raise RewardError(f"reward {spec!r} does not tell its parameters", hint=f"accepted forms: {FORMS}") from None
+        raise RewardError(f"reward {spec!r} does not tell its parameters", hint=f"accepted forms: {TOLD}") from None
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    form = form_of(names)
+    if form is None:
+        shown = ", ".join(names) or "none"
+        raise RewardError(f"reward {spec!r}: not a known form, its parameters are: {shown}", hint=f"accepted: {TOLD}")
     if not open_ended:
         _check_known(params, names, spec)
     required = {name for name in names if parameters[name].default is inspect.Parameter.empty} - set(params)
-    if "completions" in names:
-        return True, _trl(function, params, None if open_ended else set(names), required)
-    if "solution_str" in names:
-        given = {"data_source", "solution_str", "ground_truth", "extra_info"}
-        scorer = _verl(function, params, given if open_ended else given & set(names))
-    elif names and names[0] == "texts":
-        given = {"texts", "questions"}
-        scorer = _ours_at_once(function, params, "questions" in names)
-    elif names and names[0] == "text":
-        given = {"text", "question"}
-        scorer = _ours(function, params, "question" in names)
-    else:
-        shown = ", ".join(names) or "none"
-        raise RewardError(f"reward {spec!r}: not a known form, its parameters are: {shown}", hint=f"accepted: {FORMS}")
-    _check_given(required - given, spec)
-    return "texts" in names, scorer
+    wanted = required - set(form.names)
+    if not form.columns:
+        _check_given(wanted, spec)
+    any_column = open_ended and form is TRL
+    accepted = None if any_column else set(names) | (set(form.names) if open_ended else set())
+    call = asked(form, function, params, accepted, wanted)
+    return Adapted(form.at_once, (_at_once if form.at_once else _one_by_one)(call, form.score), frozenset(wanted))
 
 
 def failure(error: BaseException) -> Part:
@@ -106,7 +98,7 @@ def _last_line(error: BaseException, frames: Sequence[traceback.FrameSummary]) -
 
 def _is_ours(filename: str) -> bool:
     folder = os.path.dirname(__file__)
-    machinery = [os.path.join(folder, name) for name in ("adapters.py", "verdicts.py", "worker.py")]
+    machinery = [os.path.join(folder, name) for name in ("adapters.py", "forms.py", "verdicts.py", "worker.py")]
     return filename in machinery or filename.startswith(
         ("<frozen importlib", os.path.dirname(importlib.__file__), os.path.dirname(asyncio.__file__))
     )
@@ -150,15 +142,6 @@ def _not_imported(spec: str, error: BaseException) -> RewardError:
     return RewardError(f"reward {spec!r} cannot be imported: {last_line}", hint="fix it there and run again")
 
 
-def _call(function: Callable[..., Any], *positional: Any, **named: Any) -> Any:
-    result = function(*positional, **named)
-    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
-
-
-async def _awaited(result: Any) -> Any:
-    return await result
-
-
 def _made(kind: type, params: Mapping[str, Any], spec: str) -> Any:
     """An instance of the user's class. Raises RewardError for a param it does not take, or if making it fails."""
     taken = inspect.signature(kind).parameters
@@ -192,34 +175,11 @@ def _check_given(missing: set[str], spec: str) -> None:
         raise RewardError(f"reward {spec!r} needs {told}", hint=f"set params.{min(missing)} in the recipe")
 
 
-def _ours(function: Callable[..., Any], params: Mapping[str, Any], wants_question: bool) -> Scorer:
-    def returned(sample: Scored) -> Any:
-        question, text, _ = sample
-        return _call(function, text, **({"question": question} if wants_question else {}), **params)
-
-    return _one_by_one(returned)
-
-
-def _verl(function: Callable[..., Any], params: Mapping[str, Any], accepted: set[str]) -> Scorer:
-    def returned(sample: Scored) -> Any:
-        question, text, _ = sample
-        judged = question.meta.get("reward_model")
-        given = {
-            "data_source": question.meta.get("data_source"),
-            "solution_str": text,
-            "ground_truth": judged["ground_truth"] if judged and "ground_truth" in judged else question.answer,
-            "extra_info": question.meta.get("extra_info") or {},
-        }
-        return _call(function, **{key: value for key, value in given.items() if key in accepted}, **params)
-
-    return _one_by_one(returned)
-
-
-def _one_by_one(returned: Callable[[Scored], Any]) -> Scorer:
+def _one_by_one(call: Asked, score: str) -> Scorer:
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
         for sample in samples:
             try:
-                scored = verdict_of(returned(sample), sample[1])
+                scored = verdict_of(call([sample], step).returned[0], sample[1], score)
             except BaseException as error:  # sys.exit() in a reward fails its sample, not the process
                 scored = Verdict(failure(error))
             yield [scored]
@@ -227,84 +187,26 @@ def _one_by_one(returned: Callable[[Scored], Any]) -> Scorer:
     return scorer
 
 
-def _trl(
-    function: Callable[..., Any], params: Mapping[str, Any], accepted: set[str] | None, required: set[str]
-) -> Scorer:
-    def values(samples: Sequence[Scored], step: int) -> list[Any]:
-        given: dict[str, Any] = dict(_columns([question for question, _, _ in samples]))
-        given |= {
-            "prompts": [_prompt(question) for question, _, _ in samples],
-            "completions": [_completion(question, text) for question, text, _ in samples],
-            "completion_ids": [tokens.tolist() for _, _, tokens in samples],
-            "trainer_state": SimpleNamespace(global_step=step),
-            "log_extra": _no_log,
-            "log_metric": _no_log,
-            "environments": None,
-        }
-        missing = sorted(required - set(given))
-        if missing:
-            columns = ", ".join(sorted(given))
-            raise TypeError(f"wants column {missing[0]!r}, or params.{missing[0]}; the questions have: {columns}")
-        named = {key: value for key, value in given.items() if accepted is None or key in accepted}
-        return _listed(_call(function, **(named | dict(params))), len(samples))
-
-    return _at_once(values)
-
-
-def _ours_at_once(function: Callable[..., Any], params: Mapping[str, Any], wants_questions: bool) -> Scorer:
-    def values(samples: Sequence[Scored], step: int) -> list[Any]:
-        given = {"questions": [question for question, _, _ in samples]} if wants_questions else {}
-        return _listed(_call(function, [text for _, text, _ in samples], **given, **params), len(samples))
-
-    return _at_once(values)
-
-
-def _listed(result: Any, count: int) -> list[Any]:
-    """What a function returned for `count` outputs, as a list. Raises TypeError or ValueError if it is none of them."""
-    result = result.tolist() if hasattr(result, "tolist") else result
-    if not isinstance(result, Sequence) or isinstance(result, str | bytes):
-        raise TypeError(f"returned {type(result).__name__}, not a list of {count} values")
-    if len(result) != count:
-        raise ValueError(f"returned {len(result)} value(s) for {count} completions")
-    return list(result)
-
-
-def _at_once(values: Callable[[Sequence[Scored], int], list[Any]]) -> Scorer:
+def _at_once(call: Asked, score: str) -> Scorer:
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
         try:
-            found = values(samples, step)
-            yield [_verdict_or_failure(value, text) for value, (_, text, _) in zip(found, samples, strict=True)]
+            said = call(samples, step)
+            found = [
+                _verdict_or_failure(value, text, score)
+                for value, (_, text, _) in zip(said.returned, samples, strict=True)
+            ]
+            yield [
+                with_logged(verdict, {name: values[place] for name, values in said.logged.items()})
+                for place, verdict in enumerate(found)
+            ]
         except BaseException as error:
             yield [Verdict(failure(error))] * len(samples)
 
     return scorer
 
 
-def _no_log(*_: Any) -> None:
-    """TRL's log_extra and log_metric: accepted; what a function logs is not kept."""
-
-
-def _columns(questions: Sequence[Question]) -> dict[str, list[Any]]:
-    taken = ("prompt", "prompts", "completion", "completions", "completion_ids")
-    names = {name: None for question in questions for name in question.meta if not name.startswith("_")}
-    columns = {name: [q.meta.get(name) for q in questions] for name in names if name not in taken}
-    return {"answer": [question.answer for question in questions]} | columns
-
-
-def _prompt(question: Question) -> str | list[dict[str, str]]:
-    return question.text if question.meta.get("_plain") is True else [_as_dict(m) for m in question.messages]
-
-
-def _completion(question: Question, text: str) -> str | list[dict[str, str]]:
-    return text if question.meta.get("_plain") is True else [_as_dict(Message("assistant", text))]
-
-
-def _as_dict(message: Message) -> dict[str, str]:
-    return {"role": message.role, "content": message.content}
-
-
-def _verdict_or_failure(value: Any, text: str) -> Verdict:
+def _verdict_or_failure(value: Any, text: str, score: str) -> Verdict:
     try:
-        return verdict_of(value, text)
+        return verdict_of(value, text, score)
     except (TypeError, ValueError) as error:
         return Verdict(failure(error))

@@ -1,14 +1,17 @@
 """Rewards of outputs: a weighted sum of reward functions, each in a killable process. A failure is never a 0."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from groupwise.data import Output, Part, Question, Reward
-from groupwise.errors import ConfigError, RewardError, RewardLimitError
+from groupwise.errors import ConfigError, DataError, RewardError, RewardLimitError
 from groupwise.registry import nearest
 from groupwise.rewards.adapters import Scored, Verdict
 from groupwise.rewards.child import Child
+from groupwise.rewards.forms import columns_of
 from groupwise.rewards.opening import as_asked
 from groupwise.rewards.steps import Decode, on_tokens, weighted
 from groupwise.rewards.verdicts import LARGEST
@@ -51,11 +54,12 @@ class RewardSet:
     ) -> list[Reward]:
         """The reward of each output to its question: questions[i] belongs to outputs[i], any number of groups.
 
+        Functions see the whole answer: the beginning that the question gives, if it does, and what was sampled.
         step: optimizer steps so far, for functions that want to know. decode: of the tokenizer that made the texts from
         the tokens; without it rewards of steps cannot be put on tokens, and Reward.steps is None."""
         assert len(questions) == len(outputs)
         asked = as_asked(questions, outputs)
-        samples = [(question, output.text, output.tokens) for question, output in zip(asked, outputs, strict=True)]
+        samples = [(q, q.prefill + output.text, output.tokens) for q, output in zip(asked, outputs, strict=True)]
         verdicts = {label: self._verdicts(label, samples, step) for label in self._children}
         return [
             _reward(
@@ -73,6 +77,33 @@ class RewardSet:
         own = [i for i, (question, _, _) in enumerate(samples) if scores(self._parts[label], question)]
         said = dict(zip(own, self._children[label].verdicts([samples[i] for i in own], step=step), strict=True))
         return [said.get(i, Verdict(Part("abstained"))) for i in range(len(samples))]
+
+    def failed_on(self, label: str, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+        """Questions on which a function fails if nothing was said, with its error's last line."""
+        nothing = np.zeros(0, np.int32)
+        said = self._children[label].verdicts([(question, "", nothing) for question in questions], step=0)
+        for question, verdict in zip(questions, said, strict=True):
+            if verdict.part.state == "failed":
+                yield question, verdict.part.detail.rpartition("\n")[2]
+
+    def require_columns(self, questions: Iterable[Question]) -> None:
+        """Raises DataError if a function wants a column that none of the questions which it scores has."""
+        missing = {label: set(child.columns) - {"answer"} for label, child in self._children.items()}
+        there: dict[str, set[str]] = {label: {"answer"} for label in missing}
+        for question in questions if any(missing.values()) else ():
+            for label in (label for label in missing if scores(self._parts[label], question)):
+                there[label].update(columns_of(question))
+                missing[label] -= there[label]
+            if not any(missing.values()):
+                break
+        for label, names in missing.items():
+            if names:
+                name = min(names)
+                raise DataError(
+                    f"reward {label!r} wants column {name!r}, which no question has; they have: "
+                    f"{', '.join(sorted(there[label]))}",
+                    hint=f"{nearest(name, there[label])}; or set params.{name} in the recipe",
+                )
 
     def halt(self) -> None:
         """For another thread: a `score` that is under way there gives up and raises RewardError; then call `close`."""
@@ -102,13 +133,15 @@ def first_scored(parts: Sequence[str], questions: Sequence[Question], *, where: 
     """The first question that a function for these parts scores, one with an answer if there is one.
 
     where: the function's place in the recipe. Raises ConfigError if no question has one of the parts."""
-    known = {str(question.meta["part"]) for question in questions if "part" in question.meta}
+    known = {str(question.meta["part"]) for question in questions if "part" in question.meta} if parts else set()
     wrong = next((part for part in parts if part not in known), None)
     if wrong is not None:
         hint = nearest(wrong, known) if known else "parts are those of the environment mixture, or a column `part`"
         raise ConfigError(f"{where}.parts = {list(parts)}: no question has the part {wrong!r}", hint=hint)
-    own = [question for question in questions if scores(parts, question)]
-    return next((question for question in own if question.answer is not None), own[0])
+    own = (question for question in questions if scores(parts, question))
+    return next((question for question in own if question.answer is not None), None) or next(
+        question for question in questions if scores(parts, question)
+    )
 
 
 def first_failure(rewards: Sequence[Reward]) -> dict[str, str]:
@@ -145,6 +178,11 @@ def _located(part: Part, question: Question, text: str) -> Part:
     return Part("failed", None, f"question {question.id!r}, output {start!r}\n{part.detail}")
 
 
+def _logged(value: float | str) -> Part:
+    """What a function measured beside its score; a text has no value, and is kept as the part's detail."""
+    return Part("abstained", None, value) if isinstance(value, str) else Part("value", value)
+
+
 def _reward(
     verdicts: Mapping[str, Verdict],
     weights: Mapping[str, float],
@@ -158,7 +196,7 @@ def _reward(
     for label, verdict in verdicts.items():
         failed = verdict.part.state == "failed"
         parts[label] = _located(verdict.part, question, output.text) if failed else verdict.part
-        parts |= {f"{label}/{key}": Part("value", value) for key, value in verdict.extras.items()}
+        parts |= {f"{label}/{key}": _logged(value) for key, value in verdict.extras.items()}
     if any(verdict.part.state == "failed" for verdict in verdicts.values()):
         return Reward(None, parts)
     steps = weighted((weights[label], verdict.steps) for label, verdict in verdicts.items())
@@ -169,5 +207,7 @@ def _reward(
         why = f"times its weight of {weights[label]:g} it makes a reward of {sum(values):g}, too large"
         parts[label] = _located(Part("failed", None, f"OverflowError: {why}"), question, output.text)
         return Reward(None, parts)
-    placed = None if steps is None or decode is None else on_tokens(steps, output, decode)
+    begun = len(question.prefill)  # a step that ends in what was begun for the policy has no token of its own
+    own = None if steps is None else tuple((end - begun, reward) for end, reward in steps if end > begun)
+    placed = None if own is None or decode is None else on_tokens(own, output, decode)
     return Reward(sum(values) if values else None, parts, placed)

@@ -47,6 +47,8 @@ class Child:
         self._folder = os.getcwd()
         self._process: subprocess.Popen[bytes] | None = None
         self._per_batch = False
+        self.columns: frozenset[str] = frozenset()
+        """Columns that the function wants the questions to have; known once it is `ready`."""
         self._halted = False
         self._unread = bytearray()
 
@@ -98,7 +100,7 @@ class Child:
         if reply[0] == "refused":
             self._end()
             raise RewardError(reply[1], hint=reply[2])
-        self._per_batch = reply[1]
+        self._per_batch, self.columns = reply[1:]
 
     def verdicts(self, samples: Sequence[Scored], *, step: int) -> list[Verdict]:
         """One verdict per sample, in their order; a function that judges many outputs in a call is given a question's.

@@ -92,7 +92,7 @@ class Model:
             [
                 whole(
                     tokenizer,
-                    question.messages,
+                    question.prompt,
                     self._read(_encodable(text), *self._marks, self._begins_inside(question)),
                     padding=padding,
                     limit=tokenizer.context,
@@ -149,7 +149,7 @@ class ProcessModel:
         readings = [
             by_steps(
                 tokenizer,
-                question.messages,
+                question.prompt,
                 [_encodable(_ended(step, self._separator)) for step, _ in steps],
                 limit=tokenizer.context,
             )
@@ -217,7 +217,7 @@ def _by_question(items: Sequence[Item], questions: Sequence[Question]) -> Iterat
     held: list[Item] = []
     for index, item in enumerate(items):
         held.append(item)
-        if index + 1 == len(items) or questions[index + 1].messages != questions[index].messages:
+        if index + 1 == len(items) or questions[index + 1].prompt != questions[index].prompt:
             yield questions[index], held
             held = []
 

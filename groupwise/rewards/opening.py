@@ -12,13 +12,15 @@ _KEY = "_opening"
 
 
 def as_asked(questions: Sequence[Question], outputs: Sequence[Output]) -> list[Question]:
-    """The question of each output, with what its prompt ended with: the template's opening, or a turn begun for it."""
+    """The question of each output, with what the template's prompt ended with.
+
+    Nothing for a turn that the question begins: functions see that as a part of the answer's text.
+    """
     found: dict[tuple[int, str], Question] = {}
     for question, output in zip(questions, outputs, strict=True):
         key = id(question), output.opening
         if key not in found:
-            last = question.messages[-1] if question.messages else None
-            begun = last.content if last is not None and last.role == "assistant" else output.opening
+            begun = "" if question.prompt != question.messages else output.opening
             found[key] = replace(question, meta={**question.meta, _KEY: begun}) if begun else question
     return [found[id(question), output.opening] for question, output in zip(questions, outputs, strict=True)]
 

@@ -1,6 +1,5 @@
 """What a reward function returned for an output, checked: a number, None, or a dict with a score and more."""
 
-import contextlib
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,8 @@ from groupwise.rewards.steps import Steps
 
 LARGEST = (2.0 - 2.0**-23) * 2.0**127
 """The largest 32-bit float, which is what advantages are computed from."""
+LOGGED_CHARACTERS = 10_000
+"""Of a text that a function logs; the rest is cut."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,37 @@ class Verdict:
     """
 
     part: Part
-    extras: Mapping[str, float] = field(default_factory=dict)
+    extras: Mapping[str, float | str] = field(default_factory=dict)
     steps: Steps | None = None
 
 
-def verdict_of(value: Any, text: str) -> Verdict:
-    """What a function returned for one output. Raises TypeError or ValueError if the score or a step is none."""
+def verdict_of(value: Any, text: str, key: str = "score") -> Verdict:
+    """What a function returned for one output. key: of the score in a dict.
+
+    Raises TypeError or ValueError if the score or a step is none."""
     if not isinstance(value, Mapping):
         return Verdict(_part(value))
-    if "score" not in value:
-        raise TypeError(f"returned a dict without 'score'; its keys are: {', '.join(map(str, value)) or 'none'}")
-    extras = {}
-    for key in (key for key in value if key not in ("score", "steps")):
-        with contextlib.suppress(TypeError, ValueError):  # what is no number is not recorded
-            extras[str(key)] = _number(value[key])
+    if key not in value:
+        raise TypeError(f"returned a dict without {key!r}; its keys are: {', '.join(map(str, value)) or 'none'}")
     steps = value.get("steps")
-    return Verdict(_part(value["score"]), extras, None if steps is None else _steps(steps, text))
+    extras = {name: said for name, said in value.items() if name not in (key, "steps")}
+    scored = Verdict(_part(value[key]), {}, None if steps is None else _steps(steps, text))
+    return with_logged(scored, extras)
+
+
+def with_logged(verdict: Verdict, logged: Mapping[Any, Any]) -> Verdict:
+    """The verdict with further values by name: numbers as they are, anything else but None as text."""
+    if verdict.part.state == "failed":
+        return verdict
+    found = {str(name): _kept(value) for name, value in logged.items() if value is not None}
+    return Verdict(verdict.part, {**verdict.extras, **found}, verdict.steps) if found else verdict
+
+
+def _kept(value: Any) -> float | str:
+    try:
+        return _number(value)
+    except (TypeError, ValueError):
+        return str(value)[:LOGGED_CHARACTERS]
 
 
 def _part(value: Any) -> Part:

@@ -1,7 +1,7 @@
 """The child's side: one reward function in a process that its keeper may kill (groupwise/rewards/keeper.py).
 
 A message is 8 bytes of length (big-endian) and a pickle, on two pipes of its own; standard output goes to standard
-error. First (spec, params) comes in and ("ready", per_batch) or ("refused", message, hint) goes out.
+error. First (spec, params) comes in and ("ready", per_batch, columns) or ("refused", message, hint) goes out.
 Then for each (samples, step): ("begin",), and ("verdicts", [...]) until each sample has one.
 """
 
@@ -59,11 +59,11 @@ def _serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
 
     spec, params = _received(incoming)
     try:
-        per_batch, scorer = adapt(find(spec), params, spec)
+        per_batch, scorer, columns = adapt(find(spec), params, spec)
     except RewardError as error:
         _send(outgoing, ("refused", error.message, error.hint))
         return
-    _send(outgoing, ("ready", per_batch))
+    _send(outgoing, ("ready", per_batch, columns))
     while True:
         samples, step = _received(incoming)
         _send(outgoing, ("begin",))

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from groupwise.data import Message
-from groupwise.selection.words import ngrams, words
+from groupwise.selection.markup import unmarked
+from groupwise.selection.words import ngrams
+from groupwise.selection.words import words as words_of
 
 COMMON = 10
 """Documents that may share some words before these count as the wording of a task."""
@@ -70,6 +72,11 @@ def held_out(questions: Mapping[str, str], *, n: int, documents: Iterable[Sequen
     )
     common = frozenset(gram for gram, count in counts.items() if count > COMMON)
     return Heldout(n, grams, wholes, common, {key: " ".join(said) for key, said in texts.items()})
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, however it is laid out."""
+    return words_of(unmarked(text))
 
 
 def asked(messages: Sequence[Message]) -> str:

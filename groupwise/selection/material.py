@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from groupwise.config import QuestionsConfig, RejectionConfig
 from groupwise.data import Message, Question
+from groupwise.envs import files
 from groupwise.envs.base import load_questions
 from groupwise.envs.dataset import read_questions
 from groupwise.envs.inner import bare
@@ -45,5 +45,5 @@ def _evaluated_on(config: RejectionConfig, heldout: Sequence[Question]) -> Itera
     for question in heldout:
         yield f"held-out question {question.id!r}", asked(question.messages)
     for path in config.against:
-        for number, question in enumerate(read_questions(Path(path)), 1):
+        for number, question in enumerate(read_questions(files.Source(path)), 1):
             yield f"question {number} of {path}", asked(question.messages)

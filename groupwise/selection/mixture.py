@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from groupwise.config import MixConfig, RejectionConfig
 from groupwise.data import Example
-from groupwise.envs.base import once_each
+from groupwise.envs.apart import once_each
 from groupwise.envs.examples import read_examples
 from groupwise.envs.sources import of_source
 from groupwise.errors import DataError
@@ -43,6 +43,7 @@ def read_sources(config: RejectionConfig, *, seed: int) -> list[Source]:
             seed=seed,
             kind=Example,
             read=read_examples,
+            of_files={"ignore": entry.ignore_columns or ()},
             section=f"rejection.mix.{index}",
         )
         plain = next((example for example in examples if example.text is not None), None)

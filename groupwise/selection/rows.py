@@ -19,8 +19,8 @@ def row_of_kept(kept: Kept, made: Mapping[str, Any]) -> Row:
     """
     candidate = kept.candidate
     return {
-        "prompt": _turns(kept.question.messages),
-        "completion": _turns([Message("assistant", candidate.text)]),
+        "prompt": _turns(kept.question.prompt),
+        "completion": _turns([Message("assistant", kept.question.prefill + candidate.text)]),
         "provenance": {
             **made,
             "step": candidate.step,
@@ -35,12 +35,14 @@ def row_of_kept(kept: Kept, made: Mapping[str, Any]) -> Row:
 
 def row_of_example(example: Example, source: str) -> Row:
     """Another example in the same columns: every turn of its assistant that is learned stands in the completion."""
-    start = example.prompt_messages or next(
-        index for index, message in enumerate(example.messages) if message.role == "assistant"
-    )
+    start = example.prompt_messages or example.learned[0]
+    completion: list[dict[str, Any]] = [*_turns(example.messages[start:])]
+    for index in example.unlearned:
+        if index >= start:
+            completion[index - start]["weight"] = 0
     return {
         "prompt": _turns(example.messages[:start]),
-        "completion": _turns(example.messages[start:]),
+        "completion": completion,
         "provenance": {"source": source, "where": example.where},
     }
 

@@ -51,7 +51,8 @@ class Kept:
     @property
     def fingerprint(self) -> str:
         """That of the example which it makes."""
-        return Example("", (*self.question.messages, Message("assistant", self.candidate.text))).fingerprint
+        answer = Message("assistant", self.question.prefill + self.candidate.text)
+        return Example("", (*self.question.prompt, answer)).fingerprint
 
 
 @dataclass(frozen=True)

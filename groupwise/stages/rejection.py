@@ -111,7 +111,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Gathered:
     assert recipe.questions is not None
     questions = load_questions(recipe.questions, recipe.seed)
     for question in questions.train:
-        in_order((*question.messages, Message("assistant", "-")), f"question {question.id!r}")
+        in_order((*question.prompt, Message("assistant", "-")), f"question {question.id!r}")
     material = load_material(recipe.rejection, recipe.questions, seed=recipe.seed)
     stop = Stop()
     with (

@@ -24,6 +24,7 @@ from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, check_failures, first_failure
 from groupwise.terminal import printable
+from groupwise.train.answers import require_answers
 from groupwise.train.figures import rollout_metrics
 from groupwise.train.place import recording, taken_place
 from groupwise.train.progress import Progress
@@ -65,7 +66,7 @@ class Collection:
     failures_shown: set[str] = field(default_factory=set)
 
     @property
-    def asked(self) -> tuple[Question, ...]:
+    def asked(self) -> Sequence[Question]:
         """The questions of the next step, in the order of the file; the last step may have fewer."""
         wanted = self.recipe.rollout.questions_per_step
         return self.questions.train[self.step * wanted : (self.step + 1) * wanted]
@@ -181,6 +182,7 @@ def _sampler(recipe: Recipe, questions: Questions, opened: ExitStack) -> tuple[S
     """The model with its rewards, and the digest of its weights; everything that can be checked is checked first."""
     rewards = opened.enter_context(RewardSet(recipe.rewards))
     check_rewards(recipe, rewards, questions.train, None)
+    require_answers(recipe.rewards, rewards, questions.train)
     tokenizer = load_tokenizer(recipe.model, seed=recipe.seed, stop=recipe.rollout.stop)
     check_lengths(tokenizer, questions.train, max_new_tokens=recipe.rollout.max_new_tokens)
     require_memory_to_sample(recipe, tokenizer, questions.train)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from groupwise.config import ExamplesConfig, RewardModelConfig
 from groupwise.data import Pair, Stepped
+from groupwise.envs.files import Source
 from groupwise.envs.labelled_steps import read_judgements
 from groupwise.envs.sources import load_apart
 from groupwise.errors import ConfigError, DataError
@@ -105,8 +105,8 @@ def heldout_figures(policy: Policy, found: Judgements, *, tokens: int) -> dict[s
     }
 
 
-def _read(path: Path, limit: int | None) -> list[Any]:
-    return list(read_judgements(path, limit))
+def _read(source: Source, limit: int | None) -> list[Any]:
+    return list(read_judgements(source, limit))
 
 
 def _lesson(config: ExamplesConfig, examples: Sequence[Any]) -> Lesson:

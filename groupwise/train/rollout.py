@@ -1,6 +1,7 @@
 """From questions to scored groups: sample G outputs of each from the policy as it is, and reward them."""
 
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -135,12 +136,28 @@ def score(
 
 
 def check_lengths(tokenizer: ChatTokenizer, questions: Sequence[Question], *, max_new_tokens: int) -> None:
-    """Raises DataError if a question and its output could not fit into the model's context together."""
+    """Raises DataError if a question and its output could not fit into the model's context together.
+
+    A question is encoded only if it might not fit: no tokenizer makes more tokens of a text than twice its bytes, and
+    what the template writes around turns of the same roles is no more than twice the first such question in all.
+    """
+    around: dict[tuple[str, ...], int] = {}
     for question in questions:
+        roles = tuple(message.role for message in question.messages)
+        size = sum(_bytes(message.content) for message in question.messages)
+        if roles in around and 2 * (around[roles] + size) + max_new_tokens <= tokenizer.context:
+            continue
         length = len(tokenizer.encode(question.messages))
+        around.setdefault(roles, length)
         if length + max_new_tokens > tokenizer.context:
+            place = f"{question.where}: " if question.where else ""
             raise DataError(
-                f"question {question.id!r} has {length} tokens; with rollout.max_new_tokens = {max_new_tokens} that is "
-                f"more than the model's context of {tokenizer.context}",
+                f"{place}question {question.id!r} has {length} tokens; with rollout.max_new_tokens = {max_new_tokens} "
+                f"that is more than the model's context of {tokenizer.context}",
                 hint="shorten or drop that question, or lower rollout.max_new_tokens",
             )
+
+
+def _bytes(text: str) -> int:
+    """Bytes of a text as a tokenizer may have normalised it: one character may become eighteen."""
+    return len(text) if text.isascii() else len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass"))

@@ -15,7 +15,7 @@ from groupwise.activity import doing
 from groupwise.config import ModelConfig, Recipe
 from groupwise.data import Output, Question
 from groupwise.engines.base import Engine
-from groupwise.envs.base import Questions, batch, load_questions
+from groupwise.envs.base import Questions, batch, heldout_told, load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.lora import digest_at_first, load_adapted
@@ -32,6 +32,7 @@ from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, first_scored
+from groupwise.train.answers import require_answers
 from groupwise.train.best import check_keep_best
 from groupwise.train.place import LOST_BEFORE, recording, require_steps, taken_place, tell_held_back
 from groupwise.train.progress import remark
@@ -127,15 +128,19 @@ def _opened(
     if held is not None:
         _check_resumed(recipe, folder, done=state.get("step", 0), unrecorded=set(state.get("unrecorded", [])))
     questions = Questions((), ()) if recipe.questions is None else load_questions(recipe.questions, recipe.seed)
+    if recipe.questions is not None and (told := heldout_told(recipe.questions, questions)) is not None:
+        print(told, file=sys.stderr)
     if objective is not None:
         # Drawn for its error: a step that wants more questions than there are is found here.
         batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
     with RewardSet(recipe.rewards) as rewards:
         if questions.train:
             check_rewards(recipe, rewards, questions.train, objective)
+            require_answers(recipe.rewards, rewards, questions.train, questions.heldout)
         model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
         tokenizer = load_tokenizer(model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop)
-        check_lengths(tokenizer, [*questions.train, *questions.heldout], max_new_tokens=recipe.rollout.max_new_tokens)
+        for part in (questions.train, questions.heldout):
+            check_lengths(tokenizer, part, max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
         room = require_room(recipe, tokenizer, folder, objective, train=questions.train, heldout=len(questions.heldout))
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))

@@ -138,7 +138,7 @@ def test_line_separators_inside_a_string_do_not_end_the_line(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"promt": "p", "x": 1}, "no column prompt, problem or question; columns: promt, x; .*did you mean 'promt'"),
+        ({"promt": "p", "x": 1}, "no column prompt, .*instruction or input; columns: promt, x; .*did you mean 'promt'"),
         ({}, "columns: none"),
         ({"prompt": ""}, r"q.jsonl:1: prompt = '' is empty"),
         ({"prompt": " \n"}, "is empty"),
@@ -151,7 +151,10 @@ def test_line_separators_inside_a_string_do_not_end_the_line(tmp_path):
         ({"prompt": [{"role": "user"}]}, "no role and content"),
         ({"prompt": [{"role": "usr", "content": "q"}]}, r"role = 'usr': unknown; did you mean 'user'"),
         ({"prompt": [{"role": ["user"], "content": "q"}]}, "unknown"),
-        ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "content = .*: not a string"),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
+            r"content\[0\] = \{.type.: .image.\}: not a text; give text; images are not read",
+        ),
         ({"prompt": "ab\ud800"}, "character 2 is half of a surrogate pair"),
     ],
 )

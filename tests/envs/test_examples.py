@@ -27,7 +27,7 @@ def _turns(*roles):
     ("row", "messages", "prompt_messages"),
     [
         ({"messages": [ASKED, ANSWERED]}, TURNS, 0),
-        ({"conversations": [ASKED, ANSWERED], "prompt": "no"}, TURNS, 0),
+        ({"conversations": [ASKED, ANSWERED], "id": 5}, TURNS, 0),
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, TURNS, 0),
         (
             {"conversations": [{"from": name, "value": name[0]} for name in ("system", "human", "gpt", "tool", "gpt")]},
@@ -35,14 +35,14 @@ def _turns(*roles):
                                                  strict=True)),
             0,
         ),
-        ({"prompt": "q", "completion": "a", "text": "no"}, TURNS, 1),
+        ({"prompt": "q", "completion": "a", "text": None}, TURNS, 1),
         ({"prompt": "q", "response": "a"}, TURNS, 1),
         ({"prompt": [ASKED], "completion": "a"}, TURNS, 1),
         ({"prompt": [ASKED, ANSWERED, ASKED], "completion": [ANSWERED]}, TURNS * 2, 3),
         ({"prompt": "q", "completion": [ANSWERED, ASKED, ANSWERED]}, TURNS * 2, 1),
         ({"instruction": "q", "output": "a"}, TURNS, 1),
         ({"instruction": "q", "input": "", "output": "a"}, TURNS, 1),
-        ({"instruction": "q", "input": "x", "output": "a", "text": "no"}, (Message("user", "q\n\nx"), TURNS[1]), 1),
+        ({"instruction": "q", "input": "x", "output": "a"}, (Message("user", "q\nx"), TURNS[1]), 1),
     ],
 )  # fmt: skip
 def test_usual_columns_are_read(tmp_path, row, messages, prompt_messages):
@@ -158,7 +158,9 @@ def test_file_errors_speak_of_examples(tmp_path):
     (tmp_path / "e.jsonl").write_text("[1]")
     with pytest.raises(DataError, match=r'a list, not an object: .*; write {"prompt": ..., "completion": ...}'):
         read_examples(tmp_path / "e.jsonl")
-    with pytest.raises(DataError, match=r"^examples '.*none': no such file or folder; give .*`datasets` folder$"):
+    with pytest.raises(
+        DataError, match=r"^examples '.*none': no such file or folder; give .*`datasets` folder, a name on the hub"
+    ):
         read_examples(tmp_path / "none")
 
 

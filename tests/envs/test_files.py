@@ -34,7 +34,7 @@ from groupwise.errors import DataError
         ("q.csv", b'a,b\n1,2\n1,"2\n', "q.csv:3: not CSV: unexpected end of data"),
         ("q.parquet", b"PAR1 and no more", "q.parquet: not a whole Parquet file"),
         ("q.parquet", b"", "q.parquet: not a whole Parquet file"),
-        ("q.xlsx", b"x", "unknown ending '.xlsx'; give a file in .jsonl, .json, .csv, .parquet"),
+        ("q.xlsx", b"x", "unknown ending '.xlsx'; give a file in .jsonl, .json, .csv, .tsv, .parquet"),
         ("q", b"x", "unknown ending ''"),
     ],
 )

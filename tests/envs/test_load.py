@@ -144,13 +144,13 @@ def test_held_out_questions_are_framed_as_training_ones_are(tmp_path):
 def test_second_system_message_is_refused(tmp_path):
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     (tmp_path / "q.jsonl").write_text(json.dumps({"prompt": messages}))
-    with pytest.raises(DataError, match=r"row 1 .*already has a system message.*drop questions.system"):
+    with pytest.raises(DataError, match=r"q.jsonl:1 .*already has a system message.*drop questions.system"):
         _load(source=str(tmp_path / "q.jsonl"), system="mine", heldout_size=0)
 
 
 def test_template_without_a_user_message_is_refused(tmp_path):
     (tmp_path / "q.jsonl").write_text(json.dumps({"prompt": [{"role": "assistant", "content": "q"}]}))
-    with pytest.raises(DataError, match=r"row 1 .*no user message"):
+    with pytest.raises(DataError, match=r"q.jsonl:1 .*no user message"):
         _load(source=str(tmp_path / "q.jsonl"), template="{question}", heldout_size=0)
 
 

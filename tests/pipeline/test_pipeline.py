@@ -45,7 +45,9 @@ def test_each_stage_is_a_run_and_each_policy_is_measured(finished):
     assert values["to_do"] == []
     assert (folder / "taught" / "checkpoints" / "step-000003" / "model.safetensors").exists()
     assert (folder / "pipeline.png").stat().st_size > 10_000
-    assert "| taught " in (folder / "pipeline.md").read_text()
+    table = (folder / "pipeline.md").read_text()
+    assert "| taught " in table
+    assert table.startswith(f"# {folder.name}\n")  # whether or not it was resumed
 
 
 def test_of_a_finished_stage_weights_are_kept_and_moments_are_not(finished):

@@ -16,6 +16,7 @@ LAYERS = {
         "places",
         "atomic",
         "registry",
+        "hub",
         "metrics",
         "markdown",
         "terminal",

@@ -54,7 +54,7 @@ def test_an_output_is_judged_as_if_it_began_with_what_the_prompt_has_said():
     assert as_asked([ASKED], [made.output([], [])]) == [ASKED]
     prefilled = Question("q", (*ASKED.messages, Message("assistant", "<think>1 + 3")))
     [going_on] = as_asked([prefilled], [made.output([], [], opening="<think>\n")])
-    assert think_answer(" is 4</think><answer>4</answer>", going_on) == 1
+    assert think_answer("<think>1 + 3 is 4</think><answer>4</answer>", going_on) == 1
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,8 @@ def in_each_form(returned: Any) -> list[Callable[..., Any]]:
 def test_a_dict_keeps_other_numbers(form):
     function = in_each_form({"score": 0.5, "z": 2, "acc": True, "pred": "72", "broken": math.nan, "none": None})[form]
     (verdict,) = verdicts(function, ["abc"], question())
-    assert verdict == Verdict(Part("value", 0.5), {"z": 2.0, "acc": 1.0})
-    assert list(verdict.extras) == ["z", "acc"]  # a record's rows have their order
+    assert verdict == Verdict(Part("value", 0.5), {"z": 2.0, "acc": 1.0, "pred": "72", "broken": "nan"})
+    assert list(verdict.extras) == ["z", "acc", "pred", "broken"]  # a record's rows have their order
 
 
 @pytest.mark.parametrize("form", range(3))
@@ -272,7 +272,7 @@ def test_parameter_that_nothing_gives_is_refused():
 def test_columns_of_mixed_questions_are_aligned():
     first = Question("a", (Message("user", "?"),), "1", {"level": 1})
     second = Question("b", (Message("user", "?"),), "2", {"kind": "sum"})
-    _, scorer = adapt(lambda completions, level, kind: [level == [1, None], kind == [None, "sum"]], {}, "mine:f")
+    _, scorer, _ = adapt(lambda completions, level, kind: [level == [1, None], kind == [None, "sum"]], {}, "mine:f")
     (scored,) = scorer([(first, "x", np.arange(1)), (second, "y", np.arange(1))], 0)
     assert [verdict.part.value for verdict in scored] == [1.0, 1.0]
 

@@ -66,3 +66,35 @@ def test_what_is_asked_is_the_last_user_turn_and_a_system_prompt_is_looked_at_no
     assert contents(turns) == ["u", "a", "v"]
     assert asked([Message("system", "s")]) == ""
     assert found("anything", "", questions={"none": ""}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is $6 + 7$?",
+        r"what is \(6+7\)",
+        r"What is \[ 6 + 7 \]",
+        r"What is $\mathbf{6} + \text{7}$?",
+        "<b>What</b> is 6&nbsp;+&nbsp;7?",
+        "What\u00a0is\u200b **\uff16 + 7**\uff1f",
+        "WHAT IS\n`6 + 7`.",
+    ],
+)
+def test_a_question_is_found_however_it_is_laid_out(text):
+    found = held_out({"sum": "What is 6 + 7?"}, n=13, documents=[])
+    assert found.question_in([text]) == "sum"
+    assert held_out({"sum": text}, n=13, documents=[]).question_in(["What is 6 + 7?"]) == "sum"
+    assert found.question_in([text.replace("7", "8").replace("6", "9")]) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"Simplify $\frac{3}{4} \times 8$.", "simplify 3/4 * 8"),
+        (r"Simplify $\dfrac12$ of 1{,}000", "Simplify 1/2 of 1000"),
+        (r"Solve x^{2} \leq 4", "solve x^2 ≤ 4"),
+        (r"What is $\left( 3+4 \right) \cdot 2$", "What is (3 + 4) × 2"),
+    ],
+)
+def test_one_expression_in_two_spellings_is_one_question(one, other):
+    assert held_out({"it": one}, n=13, documents=[]).question_in([other]) == "it"

@@ -1,0 +1,97 @@
+"""Long sequences that are read once and kept: in memory while they are short, else in a file of the run's own.
+
+The file has no name from the moment it is made, so nothing is left of it whatever ends the run, and nobody can change
+it. It is in $TMPDIR, else in /var/tmp, which is on a disk where /tmp may be memory.
+"""
+
+import os
+import pickle
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from groupwise.errors import DataError
+
+IN_MEMORY = 20_000
+"""Items of a sequence that is kept in memory."""
+T = TypeVar("T")
+
+
+def kept(items: Iterable[T], *, in_memory: int = IN_MEMORY) -> Sequence[T]:
+    """The items, in a tuple or in a file."""
+    rest = iter(items)
+    first = tuple(islice(rest, in_memory + 1))
+    return first if len(first) <= in_memory else _InFile(chain(first, rest))
+
+
+class _InFile(Sequence[T]):
+    """Items in a file without a name, each pickled; of each the place of its end is kept, 8 bytes."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        folder = os.environ.get("TMPDIR") or next((place for place in ("/var/tmp",) if os.access(place, os.W_OK)), None)
+        self._ends = array("Q", [0])
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115  open as long as we are
+            for item in items:
+                self._ends.append(self._ends[-1] + self._file.write(pickle.dumps(item, pickle.HIGHEST_PROTOCOL)))
+            self._file.flush()
+        except OSError as error:
+            raise DataError(
+                f"{folder or tempfile.gettempdir()}: no room to keep {len(self._ends)} rows: {error.strerror}",
+                hint="set TMPDIR to a folder on a disk with as much room as the data take",
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
+        if isinstance(place, slice):
+            return tuple(self[index] for index in range(*place.indices(len(self))))
+        index = range(len(self))[place]
+        start, end = self._ends[index], self._ends[index + 1]
+        # pread: rewards are scored on another thread, and a file has one place only
+        found: T = pickle.loads(os.pread(self._file.fileno(), end - start, start))
+        return found
+
+    def __iter__(self) -> Iterator[T]:
+        return (self[index] for index in range(len(self)))
+
+
+class Chosen(Sequence[T]):
+    """Some items of a sequence in an order. renamed: by index in that sequence, fields of an item that are replaced."""
+
+    def __init__(self, items: Sequence[T], indices: np.ndarray, renamed: Mapping[int, T] | None = None) -> None:
+        self._items, self._indices, self._renamed = items, indices, renamed or {}
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[T]: ...
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return tuple(self._item(index) for index in self._indices[place])
+        return self._item(self._indices[place])
+
+    def __iter__(self) -> Iterator[T]:
+        return (self._item(index) for index in self._indices)
+
+    def _item(self, index: Any) -> T:
+        found = self._renamed.get(int(index))
+        return self._items[int(index)] if found is None else found
+
+
+def chosen(items: Sequence[T], indices: np.ndarray, renamed: Mapping[int, T] | None = None) -> Sequence[T]:
+    """Some items of a sequence: in memory if that is."""
+    view = Chosen(items, indices, renamed)
+    return tuple(view) if isinstance(items, tuple) else view
