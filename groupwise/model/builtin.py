@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from groupwise.activity import doing
 from groupwise.errors import ModelError
 
@@ -61,12 +63,21 @@ def small(seed: int = 0) -> Path:
 def made_once(name: str, write: Callable[[Path], None]) -> Path:
     """The cached folder of that name; made beside its place and renamed, so that a killed run leaves no half of one."""
     folder = cache_folder() / name
-    if (folder / "config.json").exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
     try:
-        with doing(f"making the model {name}"):
+        return folder if (folder / "config.json").exists() else _made(folder, write)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: the model cannot be kept there: {error}",
+            hint="make room, or name a folder that can be written to in GROUPWISE_CACHE",
+        ) from error
+
+
+def _made(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, written beside its place and renamed. Raises OSError or SafetensorError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        with doing(f"making the model {folder.name}"):
             write(partial)
         try:
             partial.rename(folder)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from groupwise.model.builtin import tiny
-from tests.kills.runs import ALL, KILL, Forker, killed_until, uninterrupted
+from tests.kills.runs import Forker, at_a_call, at_a_moment, killed_until, uninterrupted
 
 
 def main() -> None:
@@ -25,12 +25,10 @@ def main() -> None:
         os.environ["GROUPWISE_CACHE"] = str(place / "models")
         forker = Forker(place, tiny(0))
         whole = uninterrupted(forker, place / "whole")
-        calls = sum(whole.calls.values())
 
         def draw() -> dict:
-            if forker.faults is None or drawn.random() < 0.5:
-                return {"after": drawn.uniform(0.02, whole.seconds)}
-            return {"fault": (ALL, drawn.randrange(calls), KILL, 0)}
+            timed = forker.faults is None or drawn.random() < 0.5
+            return at_a_moment(drawn, whole) if timed else at_a_call(drawn, whole)
 
         kills = 0
         for runs, kills in enumerate(killed_until(forker, whole, place, arguments.kills, draw), start=1):

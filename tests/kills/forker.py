@@ -17,9 +17,13 @@ def load() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
-    import groupwise.stages.grpo
+    import groupwise.cli
+    import groupwise.envs.arithmetic
     import groupwise.train.report  # noqa: F401
+    from groupwise import registry
 
+    for table, name in ((registry.STAGES, "grpo"), (registry.ENGINES, "local"), (registry.ENVS, "arithmetic")):
+        registry.load(table, name)
     torch.set_num_threads(1)
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -91,7 +92,7 @@ class Forker:
         self._process.stdout.close()
 
 
-def killed_until(forker: Forker, wanted: "Whole", place: Path, kills: int, draw: Callable[[], dict]) -> Iterator[int]:
+def killed_until(forker: Forker, wanted: Whole, place: Path, kills: int, draw: Callable[[], dict]) -> Iterator[int]:
     """Runs killed up to SPARED times each and then left to their end, until so many kills; yields the kills so far.
 
     draw: how a run is to be killed next, as arguments of `Forker.train`. Raises AssertionError where a run is not the
@@ -117,7 +118,17 @@ def killed_until(forker: Forker, wanted: "Whole", place: Path, kills: int, draw:
             return
 
 
-def uninterrupted(forker: Forker, folder: Path) -> "Whole":
+def at_a_moment(drawn: random.Random, wanted: Whole) -> dict:
+    """A kill after some of the time that a whole run takes; a resumed one takes less."""
+    return {"after": drawn.uniform(0.02, 0.6 * wanted.seconds)}
+
+
+def at_a_call(drawn: random.Random, wanted: Whole) -> dict:
+    """A kill before one of the first half of the system calls of a whole run; a resumed one has fewer."""
+    return {"fault": (ALL, drawn.randrange(sum(wanted.calls.values()) // 2), KILL, 0)}
+
+
+def uninterrupted(forker: Forker, folder: Path) -> Whole:
     """The run that nothing happens to."""
     started = time.perf_counter()
     ended = forker.train(folder, resume=False, fault=(ALL, 10**9, KILL, 0) if forker.faults else None)

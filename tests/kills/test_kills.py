@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.kills.runs import ALL, KILL, KINDS, content, go_on, killed_until, left_over, written
+from tests.kills.runs import KINDS, at_a_call, at_a_moment, content, go_on, killed_until, left_over, written
 
 RANDOM_KILLS = 16
 CHOSEN_KILLS = 26
@@ -35,18 +35,14 @@ def needs_compiler(forker):
 
 def test_a_run_killed_at_random_moments_is_the_uninterrupted_one(forker, whole, tmp_path):
     drawn = random.Random(0)
-    *_, kills = killed_until(
-        forker, whole, tmp_path, RANDOM_KILLS, lambda: {"after": drawn.uniform(0.02, whole.seconds)}
-    )
+    *_, kills = killed_until(forker, whole, tmp_path, RANDOM_KILLS, lambda: at_a_moment(drawn, whole))
     assert kills >= RANDOM_KILLS
 
 
 def test_a_run_killed_at_chosen_system_calls_is_the_uninterrupted_one(forker, whole, tmp_path):
     needs_compiler(forker)
-    drawn, calls = random.Random(1), sum(whole.calls.values())
-    *_, kills = killed_until(
-        forker, whole, tmp_path, CHOSEN_KILLS, lambda: {"fault": (ALL, drawn.randrange(calls), KILL, 0)}
-    )
+    drawn = random.Random(1)
+    *_, kills = killed_until(forker, whole, tmp_path, CHOSEN_KILLS, lambda: at_a_call(drawn, whole))
     assert kills >= CHOSEN_KILLS
 
 
