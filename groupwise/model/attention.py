@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 NAME = "groupwise"
+UNGROUPED = {"mps"}
+"""Devices whose fused attention takes no mask with fewer keys than queries (MPS before torch 2.13)."""
 _IGNORED = {"position_ids", "is_causal", "use_cache", "position_embeddings", "output_attentions", "cache_position"}
 
 
@@ -73,12 +75,14 @@ class BlockPlan:
         window = form.window if form.window is not None and form.window < keys.shape[2] else None
         plain = before == 0 and window is None
         mask = None if plain and form.cap is None else self._mask(query.shape[2], before, window, query.device)
+        grouped = form.cap is None and query.device.type not in UNGROUPED
+        if not grouped:
+            times = query.shape[1] // keys.shape[1]
+            keys, values = keys.repeat_interleave(times, 1), values.repeat_interleave(times, 1)
         if form.cap is None:
             return F.scaled_dot_product_attention(
-                query, keys, values, attn_mask=mask, is_causal=plain, scale=form.scaling, enable_gqa=True
+                query, keys, values, attn_mask=mask, is_causal=plain, scale=form.scaling, enable_gqa=grouped
             )
-        times = query.shape[1] // keys.shape[1]
-        keys, values = keys.repeat_interleave(times, 1), values.repeat_interleave(times, 1)
         scores = capped(query @ keys.transpose(2, 3) * form.scaling, form.cap)
         assert mask is not None
         return scores.masked_fill(~mask, -math.inf).softmax(-1) @ values

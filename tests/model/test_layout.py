@@ -3,7 +3,8 @@
 import torch
 
 from groupwise.batch import Rollouts
-from groupwise.model.attention import Block
+from groupwise.model import attention
+from groupwise.model.attention import Block, BlockPlan, Form
 from groupwise.model.layout import question_once, questions_alone, separate
 from tests.close import close
 from tests.model import made
@@ -72,3 +73,14 @@ def test_questions_alone_lie_behind_each_other():
     assert close(tokens, [[4, 5, 6, 7, 8, 9]])
     assert close(positions, [[0, 1, 2, 0, 0, 1]])
     assert blocks == (Block(0, 3), Block(3, 4), Block(4, 6))
+
+
+def test_a_device_without_grouped_attention_attends_alike(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 9, 8, generator=generator) for heads in (6, 2, 2))
+    blocks = (Block(0, 4), Block(4, 7, 0, 4), Block(7, 9, 0, 4))
+    found = []
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr(attention, "UNGROUPED", devices)
+        found.append(BlockPlan(blocks).attend(0, query, key, value, Form(0.3)))
+    assert close(*found)
