@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,10 +16,9 @@ from typing import Any
 from groupwise.data import Part
 from groupwise.errors import RewardError
 from groupwise.rewards.adapters import Scored, Verdict
+from groupwise.rewards.guard import MARK
 from groupwise.rewards.worker import HEADER, packed
 
-ENDING_SECONDS = 15.0
-"""Limit for a keeper to end all that its function has started."""
 START_SECONDS = 300.0
 """Limit for importing the function, and for handing a request over to a process that has nothing else to do."""
 
@@ -30,7 +30,8 @@ END_SECONDS = 10.0
 # -P: a file of the user's folder must not stand in for one of the standard library before we have started.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from groupwise.rewards.keeper import keep; keep(int(sys.argv[2]), int(sys.argv[3]))"
+    "pipes = [int(end) for end in sys.argv[2:]]; from groupwise.rewards.guard import start; start(*pipes); "
+    "from groupwise.rewards.worker import main; main(*pipes)"
 )
 
 
@@ -72,7 +73,8 @@ class Child:
                 stdout=2,
                 pass_fds=(request_read, reply_write),
                 cwd=self._folder,
-                start_new_session=True,  # Ctrl-C in the terminal is ours to handle
+                env={**os.environ, MARK: uuid.uuid4().hex},
+                start_new_session=True,  # Ctrl-C in the terminal is ours to handle, and killing takes its children too
             )
         except OSError as error:
             os.close(self._requests)
@@ -143,7 +145,8 @@ class Child:
         It ends the process and nothing else, so that the pipes have one owner."""
         self._halted = True
         if (process := self._process) is not None:
-            process.terminate()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kills the process and those it started; `verdicts` may be called again, and starts another."""
@@ -154,15 +157,14 @@ class Child:
         """Kills the process and those it started; returns its exit code, 0 if there is none."""
         if self._process is None:
             return 0
-        self._process.terminate()  # the keeper kills the rest; it is killed itself only if it cannot
         try:
-            code = self._process.wait(ENDING_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            try:
-                code = self._process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:  # in a wait of the kernel's that no signal ends, on a lost disk for one
-                code = -signal.SIGKILL
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self._process.kill()  # it has ended and its group with it
+        try:
+            code = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:  # in a wait of the kernel's that no signal ends, on a lost disk for one
+            code = -signal.SIGKILL
         self._process = None  # before the pipes: a signal in here must not have them closed twice
         self._unread.clear()
         os.close(self._requests)
@@ -196,9 +198,6 @@ class Child:
             self._unread += chunk
 
     def _death(self) -> str:
-        with suppress(subprocess.TimeoutExpired):  # its pipe is closed, so it is about to end as its function did
-            if self._process is not None:
-                self._process.wait(ENDING_SECONDS)
         code = self._end()
         if code >= 0:
             return f"its process ended by itself (exit code {code})"

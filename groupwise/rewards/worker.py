@@ -1,4 +1,4 @@
-"""The child's side: one reward function in a process that its keeper may kill (groupwise/rewards/keeper.py).
+"""The child's side: one reward function in a process that its parent may kill, and that its guard ends with it.
 
 A message is 8 bytes of length (big-endian) and a pickle, on two pipes of its own; standard output goes to standard
 error. First (spec, params) comes in and ("ready", per_batch, columns) or ("refused", message, hint) goes out.

@@ -206,7 +206,11 @@ def _sampled_values(recipe: Recipe, groups: Sequence[Sequence[Sample]], samples:
         found: list[float | None] = [None] * len(keys)
         if None not in verdicts:
             passed = [pass_at_k(sum(right), samples, k) for k in counts]
-            found = [float(np.mean(right)), *passed, majority([extract(s.output.text) for s in group], right)]
+            found = [
+                float(np.mean(right)),
+                *passed,
+                majority([extract(s.output.opening + s.output.text) for s in group], right),
+            ]
         for key, value in zip(keys, found, strict=True):
             values[key].append(value)
     return values

@@ -73,7 +73,10 @@ def _loader(checkpoint: Path) -> str:
 
 def _results(summary: Summary) -> Table:
     before, after = summary.before, summary.after
-    table = Table(title=f"{after['n']} held-out questions, never trained on (95 % intervals)", title_justify="left")
+    table = Table(
+        title=f"{after['n'] + after.get('unjudged', 0)} held-out questions, never trained on (95 % intervals)",
+        title_justify="left",
+    )
     for heading in ("", "before", "after"):
         table.add_column(heading)
     table.add_row("right, greedy", *(shown(figure_in(figures, "accuracy")) for figures in (before, after)))
@@ -81,6 +84,9 @@ def _results(summary: Summary) -> Table:
     for key, name in names.items():
         if key in before and key in after:
             table.add_row(name, shown(before[key]), shown(after[key]))
+    unjudged = [figures.get("unjudged", 0) for figures in (before, after)]
+    if any(unjudged):
+        table.add_row("not judged, left out above", *map(str, unjudged))
     table.add_row("mean length, tokens", f"{before['length']:.1f}", f"{after['length']:.1f}")
     table.add_row("cut at the limit", f"{before['truncated']:.1%}", f"{after['truncated']:.1%}")
     return table
@@ -102,9 +108,15 @@ def _by_kind(questions: dict[str, Question], before: dict[str, Answer], after: d
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     for kind in sorted(kinds):
         ids = kinds[kind]
-        shares = [wilson(sum(_right(answers.get(i)) for i in ids), len(ids)).value for answers in (before, after)]
-        table.add_row(printable(kind), str(len(ids)), *(f"{share:.0%}" for share in shares))
+        shares = [_share_right([answers.get(i) for i in ids]) for answers in (before, after)]
+        table.add_row(printable(kind), str(len(ids)), *shares)
     return table
+
+
+def _share_right(answers: Sequence[Answer | None]) -> str:
+    """Of the answers that were judged; - where none was."""
+    judged = [answer for answer in answers if answer is not None and answer.correct is not None]
+    return f"{wilson(sum(map(_right, judged)), len(judged)).value:.0%}" if judged else "-"
 
 
 def _side_by_side(questions: dict[str, Question], before: dict[str, Answer], after: dict[str, Answer]) -> Table:
@@ -127,7 +139,13 @@ def _chosen(keys: Sequence[str], before: dict[str, Answer], after: dict[str, Ans
 
 def _cell(answer: Answer) -> Text:
     cut = " [cut at the limit]" if answer.finish == "length" else ""
-    return Text(f"{'right' if _right(answer) else 'wrong'}: {printable(answer.text.strip())}{cut}")
+    return Text(f"{_judgement(answer)}: {printable(answer.text.strip())}{cut}")
+
+
+def _judgement(answer: Answer) -> str:
+    if answer.correct is None:
+        return "not judged"
+    return "right" if _right(answer) else "wrong"
 
 
 def _right(answer: Answer | None) -> bool:

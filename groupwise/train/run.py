@@ -24,7 +24,7 @@ from groupwise.model.policy import Policy, load_policy
 from groupwise.model.saved import best_checkpoint, sound_checkpoint
 from groupwise.model.template import Template, audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
-from groupwise.objective.surrogate import Objective, reads
+from groupwise.objective.surrogate import Objective, reads, reads_rewards
 from groupwise.recipe_file import changes, tree_of
 from groupwise.record.made import check_whole
 from groupwise.record.process import Hold
@@ -62,9 +62,9 @@ class Run:
 
     drawn: questions taken from the order so far, where steps do not all take as many. read: what the stage learns from
     beside questions (`open_run`). coefficients: those that follow a target, as the last step left them. beside: modules
-    that a checkpoint holds beside the policy, by name. unrecorded_steps: done, but the record could not take them.
-    unrecorded: tries the last of these again. base: digest of the weights that the run began with; "" if an earlier
-    version kept none.
+    that a checkpoint holds beside the policy, by name. judged: an output got a reward since the run was opened;
+    unjudged_steps: in which none did. unrecorded_steps: done, but the record could not take them. unrecorded: tries the
+    last of these again. base: digest of the weights that the run began with; "" if an earlier version kept none.
     """
 
     recipe: Recipe
@@ -85,6 +85,9 @@ class Run:
     beside: dict[str, torch.nn.Module] = field(default_factory=dict)
     resumed_from: Path | None = None
     failures_shown: set[str] = field(default_factory=set)
+    learns_from_rewards: bool = False
+    judged: bool = False
+    unjudged_steps: int = 0
     unrecorded_steps: set[int] = field(default_factory=set)
     unrecorded: Callable[[], None] | None = None
     base: str = ""
@@ -159,6 +162,7 @@ def _opened(
                 engine=engine,
                 rewards=rewards,
                 recorder=recorder,
+                learns_from_rewards=objective is not None and reads_rewards(objective.advantage),
                 step=state.get("step", 0),
                 policy_version=state.get("policy_version", 0),
                 seconds=state.get("seconds", 0.0),

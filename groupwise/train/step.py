@@ -13,6 +13,7 @@ from groupwise.envs.base import following
 from groupwise.objective.surrogate import Objective
 from groupwise.train.companions import Companions
 from groupwise.train.evaluate import correct_label, part_value
+from groupwise.train.judged import check_judged
 from groupwise.train.loop import check_rewards
 from groupwise.train.make_batch import make_batch
 from groupwise.train.rollout import Rollout, sample_groups, sample_until_signal
@@ -22,7 +23,7 @@ from groupwise.train.run import Run
 def sample_step(run: Run) -> Rollout:
     """The step's questions, each sampled `group_size` times and rewarded; with refill rounds until enough have signal.
 
-    Raises RewardLimitError, having recorded the step, if too many rewards failed.
+    Raises RewardLimitError, having recorded the step, if too many rewards failed or no output ever gets one.
     """
     recipe = run.recipe
 
@@ -53,6 +54,7 @@ def sample_step(run: Run) -> Rollout:
             questions_of_step(train, run.step, questions_per_step=wanted, seed=recipe.seed, shuffle=shuffle)
         )
     check_rewards(run, rollout)
+    check_judged(run, rollout)
     return rollout
 
 
