@@ -73,7 +73,8 @@ def check_code(source: str, *, where: str, trust: bool | None) -> None:
             named = next(iter(found.values())) if isinstance(found, dict) else found
             raise ModelError(
                 f"{where}: its {file} asks for code of its own (auto_map: {named})",
-                hint="model.trust_remote_code=true runs it with all your rights; false takes transformers' own class",
+                hint="trust_remote_code=true (model. or params.) runs it with all your rights; false takes the class "
+                "that transformers has",
             )
 
 

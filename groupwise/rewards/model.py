@@ -74,13 +74,14 @@ class Model:
         label: int | str | None = None,
         device: str = "auto",
         chat_template: str | None = None,
+        trust_remote_code: bool | None = None,
     ) -> None:
         self._read, self._marks, self._opened = _named(READS, read, "read"), (before, after), opened
         for name, mark in (("before", before), ("after", after)):
             if not mark:
                 raise RewardError(f"params.{name} = '': it would be everywhere", hint="drop it for the tag of <think>")
         self._squash = _named(SQUASHES, squash, "squash")
-        self._policy = _loaded(SEQUENCES, path, device, chat_template)
+        self._policy = _loaded(SEQUENCES, path, device, chat_template, trust_remote_code)
         self._label = _label(self._policy, label)
         if self._label is not None and squash != "none":
             raise RewardError(f"params.squash = {squash!r}: a label's probability is squashed already", hint="drop it")
@@ -131,11 +132,12 @@ class ProcessModel:
         aggregate: str = "min",
         device: str = "auto",
         chat_template: str | None = None,
+        trust_remote_code: bool | None = None,
     ) -> None:
         if not separator:
             raise RewardError("params.separator = '': it would end no step", hint="drop it for a line's end")
         self._separator, self._aggregate = separator, _named(AGGREGATES, aggregate, "aggregate")
-        self._policy = _loaded(TOKENS, path, device, chat_template)
+        self._policy = _loaded(TOKENS, path, device, chat_template, trust_remote_code)
         labels = self._policy.model.config.num_labels
         if labels > 2:
             raise RewardError(
@@ -189,9 +191,9 @@ def _ended(step: str, separator: str) -> str:
     return step if step.endswith(separator) else step + separator
 
 
-def _loaded(kind: Kind, path: str, device: str, chat_template: str | None) -> Policy:
+def _loaded(kind: Kind, path: str, device: str, chat_template: str | None, trust: bool | None) -> Policy:
     """The classifier behind a path. Raises ModelError if there is none of the kind."""
-    config = ModelConfig(path=path, device=device, chat_template=chat_template)
+    config = ModelConfig(path=path, device=device, chat_template=chat_template, trust_remote_code=trust)
     tokenizer = load_tokenizer(config, section="params", audit=audit_for_reading)
     return load_classifier(config, tokenizer, kind=kind, section="params")
 

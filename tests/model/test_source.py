@@ -143,7 +143,7 @@ def test_code_in_a_models_folder_is_refused_unless_it_was_said_what_to_do(file, 
     (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')\n")
     with pytest.raises(ModelError, match=rf"its {file} asks for code of its own \(auto_map: own\.Model\)") as error:
         load_tokenizer(ModelConfig(path=str(folder)))
-    assert "model.trust_remote_code=true runs it" in error.value.hint
+    assert "trust_remote_code=true (model. or params.) runs it" in error.value.hint
     config = ModelConfig(path=str(folder), device="cpu", trust_remote_code=False)
     policy = load_policy(config, load_tokenizer(config))
     assert type(policy.model).__name__ == "LlamaForCausalLM"
