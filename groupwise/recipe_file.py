@@ -57,13 +57,17 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     except FileNotFoundError:
         raise ConfigError(f"recipe {str(path)!r}: no such file", hint="see `groupwise list recipes`") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {str(path)!r} cannot be read: {error}", hint="give a YAML text file") from None
+        raise ConfigError(
+            f"recipe {str(path)!r} cannot be read: {error}", hint="give YAML text, saved as UTF-8"
+        ) from None
     try:
         tree = tree_of(text)
     except Refused as error:
         raise ConfigError(f"recipe {path}: {error}", hint="a recipe is a page of settings, each said once") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"recipe {path} is not YAML: {_placed(error)}", hint="check that line") from None
+    if tree is None:
+        raise ConfigError(f"recipe {path} is empty", hint="`groupwise init` writes one to start from")
     if not isinstance(tree, dict):
         raise ConfigError(
             f"recipe {path} holds {type(tree).__name__}, not sections", hint="`groupwise init` writes one"
