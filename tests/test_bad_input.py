@@ -145,7 +145,7 @@ def test_no_reward_weighs_anything(here, no_weights):
     ("name", "text", "said"),
     [
         ("none.yaml", None, r"recipe 'none\.yaml': no such file, and no shipped recipe has that name; "),
-        ("bad.yaml", "a: [1\nb: 2\n", r"recipe bad\.yaml is not YAML: .* line 2, .*; check that line"),
+        ("bad.yaml", "a: [1\nb: 2\n", r"recipe bad\.yaml is not YAML: line 2, .*; check that line$"),
         ("words.yaml", "hello", r"recipe words\.yaml holds str, not sections; `groupwise init` writes one$"),
         (".", None, r"recipe '\.': a folder without recipe\.yaml; groupwise init makes one$"),
     ],

@@ -159,7 +159,7 @@ def test_all_errors_are_told_at_once():
     [
         ("a: [1\nb: 2\n", "is not YAML: line 2, "),
         ("just words", "holds str, not sections"),
-        ("", "holds NoneType, not sections"),
+        ("", "is empty"),
         ("1: 2", "1 = 1: keys should be strings"),
         ("day: 2024-13-45", "is not YAML: month must be in 1..12"),
     ],
