@@ -23,6 +23,8 @@ NAMES = (
          f"{_WORKER}.model.model_path")),
     Name("model.precision", ("bf16", "fp16"), (f"{_ROLLOUT}.dtype",), differs="fp32 or bf16; weights are fp32 always"),
     Name("model.chat_template", ("chat_template_path",), ("actor_rollout_ref.model.custom_chat_template",)),
+    Name("model.chat_template_kwargs", ("chat_template_kwargs",), ("data.apply_chat_template_kwargs",)),
+    Name("model.trust_remote_code", ("trust_remote_code",), ("actor_rollout_ref.model.trust_remote_code",)),
     Name("model.lora.rank", ("lora_r", "peft_config.r"), ("actor_rollout_ref.model.lora_rank",), ("lora_rank",
          "lora.r")),
     Name("model.lora.alpha", ("lora_alpha", "peft_config.lora_alpha"), ("actor_rollout_ref.model.lora_alpha",)),
@@ -122,6 +124,7 @@ NAMES = (
     Name("run.checkpoint_every", ("save_steps", "save_strategy"), ("trainer.save_freq",)),
     Name("run.keep_checkpoints", ("save_total_limit",), ("trainer.max_actor_ckpt_to_keep",), ("max_ckpt_num",
          "save_limit")),
+    Name("run.keep_best", ("load_best_model_at_end",), differs="the figure to go by, where TRL has true"),
     Name("run.root", others=("ckpt_path",), differs="the folder of all runs; --run DIR names one"),
 )  # fmt: skip
 """By our key; within a row what users of the others write, most common first."""
