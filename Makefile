@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
+.PHONY: help install demo tiny test models versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,8 @@ wheel: $(STAMP)  ## build the wheel, install it into an empty environment, and t
 
 versions: $(STAMP)  ## the tests on the oldest and the newest versions of everything (NEW_PYTHON=python3.13)
 	@PYTHON=$(PYTHON) NEW_PYTHON=$(NEW_PYTHON) VENV=$(VENV) sh tests/versions.sh $(ARGS)
+models: $(STAMP)  ## how each decoder of transformers is computed, held against plain passes: docs/models.md (ARGS=Qwen3 that one)
+	@$(BIN)/python -W ignore -m tests.equality.walk $(ARGS)
 
 bench: $(STAMP)  ## time a step beside TRL and vLLM: hours (ARGS=--quick a quarter of one, see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.step $(ARGS)

@@ -49,7 +49,11 @@ _SLOWER = {
     "level": "transformers' own cache, questions of one length side by side",
     "none": "no cache, slowly: every token from a pass over all before it",
 }
-_QUESTIONS, _TURNS = (3, 9), 4  # tokens; turns cross the windows of a near config (`groupwise.model.traits.nearer`)
+_QUESTIONS, _FEW, _TURNS = (
+    (3, 9),
+    (2, 4),
+    3,
+)  # tokens; turns cross the windows of a near config (`groupwise.model.traits.nearer`)
 
 
 def choose_cache(policy: Policy, *, shared: bool = True) -> str:
@@ -77,7 +81,8 @@ def _is_right(policy: Policy, name: str) -> bool:
 def _agrees(policy: Policy, name: str, seed: int) -> bool:
     """True if rows of two questions, one of which leaves, have a plain pass's logits at every turn."""
     cache = CACHES[name](policy, 3, _TURNS)
-    short, long = (probe.tokens_of(policy.model, length, seed=10 * seed + length) for length in _QUESTIONS)
+    lengths = _QUESTIONS if probe.is_roomy(policy.model) else _FEW
+    short, long = (probe.tokens_of(policy.model, length, seed=10 * seed + length) for length in lengths)
     if cache.of_one_length:
         short = probe.tokens_of(policy.model, len(long), seed=10 * seed + 7)
     questions = [short, long, long]

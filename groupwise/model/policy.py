@@ -296,21 +296,22 @@ def _settle(policy: Policy) -> None:
     named = f"model.path = {policy.tokenizer.source!r}"
     with probe.tried(policy.model, policy.products) as (model, wholly):
         own = replace(policy, precision=torch.float32, model=model)
-        probe.require_plain(own.model, named)
-        policy.whole_logits = own.whole_logits = not probe.head_is_linear(own.model, own.head)
+        row, logits = probe.require_plain(own.model, named)
+        policy.whole_logits = own.whole_logits = not probe.head_is_linear(own.model, own.head, row, logits)
 
         def logprobs(rollouts: Rollouts, mask: Tensor, once: bool) -> Tensor:
             sampling = Sampling(max_new_tokens=1)
             return replace(own, question_once=once).logprobs(rollouts, mask, sampling=sampling).logprobs[mask]
 
-        if not probe.rows_agree(own.model, logprobs):
+        alone = probe.Alone(own.model, logprobs)
+        if not alone.rows_agree():
             raise ModelError(
                 f"{named}: a row of {type(own.model).__name__} has other log-probabilities beside a longer one",
                 hint="choose another model",
             )
         policy.fast_paths = policy.fast_paths and wholly
         fast = policy.fast_paths and not policy.whole_logits
-        policy.question_once = fast and probe.questions_can_be_shared(own.model, logprobs)
+        policy.question_once = fast and alone.questions_can_be_shared()
 
 
 def on_device(

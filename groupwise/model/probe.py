@@ -1,7 +1,7 @@
 """What a model allows, tried when it is loaded: every fast way beside a plain pass over one row, without a cache.
 
-In fp32, where a difference is not rounding; with activations of one size, so that a model that is almost uniform cannot
-pass by being so; and under a config whose windows, chunks and caps are near, so that a few tokens reach them.
+In fp32, where a difference is not rounding; with activations of about one size, so that a model that is almost uniform
+cannot pass by being so; and under a config whose windows, chunks and caps are near, so that a few tokens reach them.
 """
 
 import logging
@@ -15,7 +15,7 @@ from torch import Tensor
 from groupwise.batch import Rollouts
 from groupwise.errors import ModelError
 from groupwise.model.products import Products, use_products
-from groupwise.model.traits import nearer, routes_tokens
+from groupwise.model.traits import context, nearer, routes_tokens
 from groupwise.model.twin import sharpened, twin
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,10 @@ TOLERANCE = 2e-3
 """Of the spread of the right values; fp32 rounding is a tenth of it at most."""
 REFUSALS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 """What a model raises that cannot be run in some way (NotImplementedError is a RuntimeError)."""
-_OUTPUTS = {3: (1, 6), 9: (5, 8)}
+_OUTPUTS = {3: (6,), 9: (5, 8)}
 """Tokens of a question: tokens of each of its outputs."""
+_FEW = {2: (3,), 4: (2, 4)}
+"""The same for a model whose context is shorter than those."""
 Values = Callable[[Rollouts, Tensor, bool], Tensor]
 """(rollouts, mask [B, T], each question once) -> a value or more of each masked token, [N, ...]."""
 
@@ -62,35 +64,40 @@ def tokens_of(model: Any, length: int, *, seed: int = 0) -> list[int]:
     return text
 
 
+def is_roomy(model: Any) -> bool:
+    """True if the longest row that is tried is within the model's context."""
+    return context(model.config)[0] >= 20
+
+
 def plain_logits(model: Any, tokens: Sequence[int]) -> Tensor:
     """The model's own logits [T, V] of one row, in a pass without padding, positions or cache."""
     logits: Tensor = model(torch.tensor([list(tokens)], device=model.device), use_cache=False).logits
     return logits[0].float()
 
 
-def require_plain(model: Any, named: str) -> None:
-    """Raises ModelError unless the model gives logits of token ids alone, each from the tokens before it."""
-    row = tokens_of(model, 12)
+def require_plain(model: Any, named: str) -> tuple[list[int], Tensor]:
+    """Raises ModelError unless the model gives logits of token ids alone, each from the tokens before it; returns a row
+    and its logits [T, V]."""
+    row = tokens_of(model, 8)
     try:
-        whole, beginning = plain_logits(model, row), plain_logits(model, row[:7])
+        whole, beginning = plain_logits(model, row), plain_logits(model, row[:5])
     except REFUSALS as error:
         raise ModelError(
             f"{named}: {type(model).__name__} gives no logits of token ids alone ({_told(error)})",
             hint="choose a decoder-only language model",
         ) from None
-    if not same(whole[:7], beginning):
+    if not same(whole[:5], beginning):
         raise ModelError(
             f"{named}: the logits of {type(model).__name__} depend on later tokens, so it cannot be sampled from",
             hint="choose a decoder-only language model (an encoder may have is_decoder in its config.json)",
         )
+    return row, whole
 
 
-def head_is_linear(model: Any, head: Callable[[Tensor], Tensor]) -> bool:
-    """True if a head of the decoder's states gives the model's own logits."""
-    row = tokens_of(model, 8)
-    expected = plain_logits(model, row)
+def head_is_linear(model: Any, head: Callable[[Tensor], Tensor], row: Sequence[int], expected: Tensor) -> bool:
+    """True if a head of the decoder's states gives the model's own logits of a row, [T, V]."""
     try:
-        states = model.get_decoder()(torch.tensor([row], device=model.device), use_cache=False).last_hidden_state
+        states = model.get_decoder()(torch.tensor([list(row)], device=model.device), use_cache=False).last_hidden_state
         linear = same(expected, head(states)[0].float())
     except REFUSALS:  # a model that is its own decoder, as Llama 4, has no states to give
         linear = False
@@ -99,41 +106,47 @@ def head_is_linear(model: Any, head: Callable[[Tensor], Tensor]) -> bool:
     return linear
 
 
-def rows_agree(model: Any, values: Values) -> bool:
-    """True if rows of uneven length in one pass have the values of each row by itself."""
-    return _agree(model, values, once=False)
+class Alone:
+    """The values of a few rows, each in a pass by itself, computed once for all that is held against them."""
 
+    def __init__(self, model: Any, values: Values) -> None:
+        self._model, self._values = model, values
+        self._known: dict[int, tuple[Rollouts, Tensor]] = {}
 
-def questions_can_be_shared(model: Any, values: Values) -> bool:
-    """True if a stream with each question once has the values of each row by itself."""
-    try:
-        shared = _agree(model, values, once=True)
-    except REFUSALS as error:
-        log.warning("%s takes no attention of ours (%s)", type(model).__name__, _told(error))
-        return False
-    if not shared:
-        log.warning("%s: a question is computed again for each of its outputs", type(model).__name__)
-    return shared
+    def rows_agree(self) -> bool:
+        """True if rows of uneven length in one pass have the same values."""
+        return self._agree(once=False)
 
+    def questions_can_be_shared(self) -> bool:
+        """True if a stream with each question once has the same values."""
+        named = type(self._model).__name__
+        try:
+            shared = self._agree(once=True)
+        except REFUSALS as error:
+            log.warning("%s takes no attention of ours (%s)", named, _told(error))
+            return False
+        if not shared:
+            log.warning("%s: a question is computed again for each of its outputs", named)
+        return shared
 
-def _agree(model: Any, values: Values, *, once: bool) -> bool:
-    # where a router may send a token elsewhere by a hair, one text that agrees is enough
-    seeds = (0, 1) if routes_tokens(model.config) else (0,)
-    return any(_agree_on(model, values, once=once, seed=seed) for seed in seeds)
+    def _agree(self, *, once: bool) -> bool:
+        # where a router may send a token elsewhere by a hair, one text that agrees is enough
+        seeds = (0, 1) if routes_tokens(self._model.config) else (0,)
+        return any(self._agree_on(seed, once=once) for seed in seeds)
 
-
-def _agree_on(model: Any, values: Values, *, once: bool, seed: int) -> bool:
-    rollouts = _rollouts(model, seed)
-    mask = rollouts.output_mask
-    rows = range(len(mask))
-    alone = torch.cat([values(part, part.output_mask, False) for part in (rollouts[torch.tensor([r])] for r in rows)])
-    return same(alone, values(rollouts, mask, once))
+    def _agree_on(self, seed: int, *, once: bool) -> bool:
+        if seed not in self._known:
+            rollouts = _rollouts(self._model, seed)
+            parts = [rollouts[torch.tensor([row])] for row in range(len(rollouts.lengths))]
+            self._known[seed] = rollouts, torch.cat([self._values(part, part.output_mask, False) for part in parts])
+        rollouts, alone = self._known[seed]
+        return same(alone, self._values(rollouts, rollouts.output_mask, once))
 
 
 def _rollouts(model: Any, seed: int) -> Rollouts:
     """Outputs of two groups, of uneven lengths, of text drawn from a seed."""
     rows, lengths, groups = [], [], []
-    for number, (question, outputs) in enumerate(_OUTPUTS.items()):
+    for number, (question, outputs) in enumerate((_OUTPUTS if is_roomy(model) else _FEW).items()):
         asked = tokens_of(model, question, seed=100 * seed + number)
         for place, output in enumerate(outputs):
             rows.append(asked + tokens_of(model, output, seed=100 * seed + 10 * (number + 1) + place))

@@ -186,7 +186,7 @@ def _questions_can_be_shared(policy: Policy) -> bool:
             with replace(own, question_once=once).states(rollouts, mask) as found:
                 return found
 
-        return wholly and probe.questions_can_be_shared(model, states)
+        return wholly and probe.Alone(model, states).questions_can_be_shared()
 
 
 def _head(model: nn.Module) -> nn.Linear | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 _LOGITS = 8.0
-"""Root mean square of the last layer's outputs while `sharpened` holds: far into most caps on logits."""
+"""Root mean square of the last layer's outputs while `sharpened` holds: far into a cap of `nearer`."""
 
 
 def twin(model: Any, config: Any) -> Any:
@@ -37,17 +37,21 @@ def twin(model: Any, config: Any) -> Any:
 
 @contextmanager
 def sharpened(model: Any) -> Iterator[None]:
-    """While it holds, each linear layer's output has a root mean square of 1 at every token, and logits one of 8.
+    """While it holds, each linear layer's output is multiplied to a root mean square of about 1, and logits to 8.
 
-    So attention is far from uniform and every layer counts, whatever the weights' size.
+    So attention is far from uniform and every layer counts, whatever the weights' size. The factor of a layer is found
+    at its first use and stays: a value of another scale remains one.
     """
     last = model.get_output_embeddings()
+    factors: dict[nn.Module, float] = {}
 
     def even(layer: nn.Module, _: Any, output: Any) -> Any:
         if not isinstance(output, Tensor):  # a router that is a linear layer may give more than its product
             return output
-        size = output.square().mean(-1, keepdim=True).add(1e-20).sqrt()
-        return output * ((_LOGITS if layer is last else 1.0) / size)
+        if layer not in factors:
+            size = float(output.double().square().mean().sqrt())
+            factors[layer] = (_LOGITS if layer is last else 1.0) / size if size > 0 else 1.0
+        return output * factors[layer]
 
     layers = [module for module in model.modules() if isinstance(module, nn.Linear | Conv1D)]
     hooks = [layer.register_forward_hook(even) for layer in layers]
