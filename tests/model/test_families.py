@@ -1,5 +1,6 @@
 """Chat templates of well-known families: turns end in what is exported, reasoning is learned, tags are kept."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -172,3 +173,26 @@ def test_tags_that_are_special_tokens_stay_in_the_text_and_ends_do_not():
 def test_what_the_prompt_has_said_is_found(name):
     expected = {"qwen3_thinking": "<think>\n", "r1": "<think>\n"}
     assert chat(name).template.opening == expected.get(name, "")
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(
+    ("opening", "said", "learned"),
+    [
+        ("[THINK]", "[THINK]One.[/THINK]2", "One.[/THINK]2"),
+        ("◁think▷", "◁think▷One.◁/think▷2", "One.◁/think▷2"),
+        ("<think>\\n\\n</think>\\n\\n", "2", "2"),
+        ("", "<think>1 < 2 > 1</think>2", "<think>1 < 2 > 1</think>2"),
+    ],
+)
+def test_other_tags_and_a_reasoning_that_the_prompt_closes(opening, said, learned, special, monkeypatch):
+    close = next((tag for tag in ("[/THINK]", "◁/think▷") if tag in said), "</think>")
+    family = FAMILIES["chatml"]
+    template = family.template.replace("m['content']", f"m['content'].split('{close}')[-1]")
+    template = template.replace("assistant\n'", f"assistant\n{opening}'")
+    tags = (close, close.replace("/", ""))
+    monkeypatch.setitem(FAMILIES, f"cuts {opening}", replace(family, template=template, plain=tags))
+    tokenizer = chat(f"cuts {opening}", tags_are_special=special)
+    assert tokenizer.template.opening == opening.replace("\\n", "\n")
+    [(read, written)] = taught(tokenizer, "1 + 1", said)
+    assert (read, written) == (tokenizer.decode_all(tokenizer.encode(turns("1 + 1"))), learned + "<|im_end|>")
