@@ -169,7 +169,7 @@ def answer_text(answer: Any, *, where: str) -> str:
 def _math_gold(answer: str) -> str:
     """What a right answer comes to, once for all outputs of its group: `decisive` of a sentence."""
     gold = extract(answer)
-    if not re.search(r"\w|\\[a-zA-Z{]|∅|∞", gold) or len(gold) > LONGEST:
+    if not re.search(r"\w|\\[a-zA-Z{]|[∅∞<>=√×✓✔✗✘≤≥≠]", plain(gold)) or len(gold) > LONGEST:
         raise ValueError(f"the right answer {_start(gold)} cannot be read as mathematics or as words")
     if isinstance(read(gold), Words) and re.search(r"[.!?。]\s|\n|^(?:the )?answer", gold, re.IGNORECASE):
         return decisive(gold) or gold

@@ -170,7 +170,7 @@ class _Reader:
         if abs(exponent) > 10_000:
             raise NotAFormula("an exponent beyond any answer")
         value = Fraction(int(whole or 0)) + (Fraction(int(decimals), 10 ** len(decimals)) if decimals else 0)
-        places = len(decimals) - exponent if decimals or exponent else None
+        places = len(decimals) - exponent if decimals else None
         number = Number(value * Fraction(10) ** exponent, places)
         mixed = None if decimals or exponent else _MIXED.match(self.text, self.at)
         if mixed:
@@ -219,6 +219,10 @@ class _Reader:
         ):
             raise NotAFormula(word)
         self.at = start + 1
+        attached = re.compile(r"\d+(?![\d.])").match(self.text, self.at)
+        if attached:  # x1 is x_1
+            self.at = attached.end()
+            return Symbol(f"{word[0]}_{attached.group()}")
         return self._indexed(word[0])
 
     def _indexed(self, name: str) -> Tree:

@@ -10,7 +10,7 @@ from groupwise.rewards.answers.formula import Number, Operation, Symbol, Tree
 from groupwise.rewards.answers.latex import CLOSING, OPENING, bare, closed_at, respelled, split
 from groupwise.rewards.answers.parsing import NotAFormula, parsed
 from groupwise.rewards.answers.spelling import UNSPACED, chinese_numeral, without_commas
-from groupwise.rewards.answers.units import SIGNS, UNITS, Unit, unit
+from groupwise.rewards.answers.units import UNITS, Unit, unit, without_currency
 from groupwise.rewards.answers.value import variables
 from groupwise.rewards.answers.words import english_numeral, normal
 
@@ -112,12 +112,13 @@ _BASE = re.compile(
     re.IGNORECASE,
 )
 _PERCENT = re.compile(r"\s*(?:\\?%|(?<![a-zA-Z])(?:percent|per cent|pct|percentage points?))\s*$", re.IGNORECASE)
-_CURRENCY = re.compile(rf"\s*([-+]?)\s*(?:US|HK|NT|CA|AU)?([{re.escape(SIGNS)}])\s*|\s*([-+]?)(USD|RMB|CNY|EUR|GBP)\s+")
 _POWER_TAIL = r"(?:\^?\s*\{?[23]\}?)?"
 _TAIL = re.compile(
     r"(?:(?<=[\s.})])|(?<=\d))(?P<words>"
     rf"[a-zA-Z°¢€£$¥][a-zA-Z°. /'-]*{_POWER_TAIL}|[{UNSPACED}°][{UNSPACED}\s/a-zA-Z°]*{_POWER_TAIL})$"
 )
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
+_SCALE = re.compile(r"([-+$¥]*\d[\d,.]*)\s*(thousand|million|billion|trillion|万|亿)(?![a-z])(.*)", re.IGNORECASE)
 _NUMBER_END = tuple("0123456789)}!")
 _NOUN = re.compile(r"[^\W\d_]{2,}\.?(?:[\s'/-]+[^\W\d_]+\.?)*")
 _LEAD = re.compile(rf"[{UNSPACED},:\s]*[{UNSPACED}:]\s*(?=[-+]?[\d.\\$¥])")
@@ -248,6 +249,9 @@ def _bracketed(text: str, depth: int) -> Answer | None:
     ):
         return None
     inside = text[start + 1 : -2 if braces else -1]
+    named = split(inside, re.compile(r"\\mid(?![a-z])|\||(?<!\d):"))[0] if braces else []
+    if len(named) == 2 and len(split(named[1], _SIGN)[0]) > 1:  # \{x \mid x > 2\}
+        return _read(named[1], depth + 1)
     pieces, _ = split(inside, re.compile("[,;]"))
     if len(pieces) < 2 and not braces and text[start] != "[":
         return _read(inside, depth + 1) if _nested(inside) else None
@@ -275,11 +279,14 @@ def _quantity(text: str) -> Quantity | None:
     found = _LEAD.match(text)
     if found and not _DENIED.search(found.group()):
         text = text[found.end() :]
+    if found := _SCALE.fullmatch(text):  # 2.5 million, 3万
+        text = f"{found[1]}e{_SCALES[found[2].lower()]}{found[3]}"
     percent = bool(_PERCENT.search(text))
-    text, measured = _without_currency(_PERCENT.sub("", text))
+    text, measured = without_currency(_PERCENT.sub("", text))
     tail = _TAIL.search(text)
     words, head = (tail["words"].strip(), text[: tail.start()].strip()) if tail else ("", "")
-    named = unit(words) or unit(re.split(r"\s|(?<=元)", words)[0]) if tail else None
+    first = re.split(r"\s|(?<=元)", words)[0]
+    named = unit(words) or (unit(first) if first != "in" else None)  # 5 in all are no inches
     if (
         tail
         and len(words) == 1
@@ -294,7 +301,7 @@ def _quantity(text: str) -> Quantity | None:
     if tree is not None:
         return Quantity(tree, measured or named, percent)
     tree = _tree(text)
-    if tree is None and tail and head[-1:] in _NUMBER_END and (not words.isascii() or _NOUN.fullmatch(words)):
+    if tree is None and tail and head[-1:] in _NUMBER_END and _is_noun(words):
         tree = _tree(head)
         tree = None if tree is None or variables(tree) else tree
     if tree is not None and (angle := _angle(tree)) is not None:
@@ -302,18 +309,15 @@ def _quantity(text: str) -> Quantity | None:
     return None if tree is None else Quantity(tree, measured, percent)
 
 
+def _is_noun(words: str) -> bool:
+    return bool(_NOUN.fullmatch(words)) if words.isascii() else not re.search(r"\d", words)
+
+
 def _angle(tree: Tree) -> Tree | None:
     """The number of degrees; None for what is no angle."""
     if isinstance(tree, Operation) and tree.name == "-" and (inner := _angle(tree.operands[0])) is not None:
         return Operation("-", (inner,))
     return tree.operands[0] if isinstance(tree, Operation) and tree.name == "degree" else None
-
-
-def _without_currency(text: str) -> tuple[str, Unit | None]:
-    found = _CURRENCY.match(text)
-    if not found:
-        return text, None
-    return (found[1] or found[3] or "") + text[found.end() :], unit(found[2] or found[4])
 
 
 def _tree(text: str) -> Tree | None:

@@ -9,7 +9,7 @@ from groupwise.rewards.answers.words import choice
 
 _PHRASE = re.compile(
     r"(?:\banswers?\b[^.\n:=]{0,40}?(?:\b(?:is|are|be|equals?)\b|[:=])"
-    r"|答案(?:应该|应|就|选)?(?:是|为|等于|[:=])|(?:^|\n)\s*答\s*:|故?选(?=\s*\(?[A-J])|答え(?:は|:)|(?:정답|답)(?:은|는|:))"
+    r"|答案(?:应该|应|就|选)?(?:是|为|等于|[:=])|(?:^|\n)\s*答\s*:|选[择项]?(?=\s*\(?[A-J])|答え(?:は|:)|(?:정답|답)(?:은|는|:))"
     r"\s*:?\s*",
     re.IGNORECASE,
 )

@@ -19,7 +19,7 @@ _ROWS: dict[str, dict[str, str]] = {
         "1/10": "dm decimeter decimeters decimetre decimetres 分米",
         "1/100": "cm centimeter centimeters centimetre centimetres 厘米 公分",
         "1/1000": "mm millimeter millimeters millimetre millimetres 毫米",
-        "254/10000": "inch inches",
+        "254/10000": "inch inches in",
         "3048/10000": "ft foot feet",
         "9144/10000": "yd yard yards",
         "1609344/1000": "mi mile miles",
@@ -83,6 +83,7 @@ UNITS = {
 SIGNS = "$¥€£₹₩"
 """Signs of a currency that may stand in front of a number."""
 
+_CURRENCY = re.compile(rf"\s*([-+]?)\s*(?:US|HK|NT|CA|AU)?([{re.escape(SIGNS)}])\s*|\s*([-+]?)(USD|RMB|CNY|EUR|GBP)\s+")
 _POWER = re.compile(r"\s*(?:\^\s*\{?\s*([23])\s*\}?|([23]))$")
 _WRITTEN_POWER = re.compile(r"^(sq|square|cubic|cu)\.?\s+")
 
@@ -104,3 +105,11 @@ def unit(words: str) -> Unit | None:
     words = re.sub(r"\s*(?:per|/)\s*", "/", words)
     words = {"meters/second": "m/s", "miles/hour": "mph", "kilometers/hour": "km/h", "m/sec": "m/s"}.get(words, words)
     return UNITS.get(words) or (UNITS.get(words.lower()) if len(words) > 1 else None)
+
+
+def without_currency(text: str) -> tuple[str, Unit | None]:
+    """A text without the sign of a currency in front of its number, and the currency."""
+    found = _CURRENCY.match(text)
+    if not found:
+        return text, None
+    return (found[1] or found[3] or "") + text[found.end() :], unit(found[2] or found[4])

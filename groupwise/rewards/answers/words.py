@@ -18,7 +18,7 @@ ANSWERED = frozenset({"yes", "no", "true", "false", "是", "否", "对", "错", 
 """Answers of one word that a reason may follow: Yes, because .."""
 
 _CHOICE = re.compile(
-    r"\s*(?:(?i:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is)?\s*:?)\s*|故?选项?\s*:?\s*)?"
+    r"\s*(?:(?i:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is)?\s*:?)\s*|[我故]?选[择项]?\s*:?\s*)?"
     r"(?:(?P<bracket>[(\[]\s*(?P<a>[A-J])\s*[)\]])|(?P<b>[A-J])(?P<dot>\s*[.:、)](?=\s|$|\S)|\s*$))\s*(?P<rest>.*)",
     re.DOTALL,
 )
