@@ -5,7 +5,7 @@ One thread says, the main one. A part within a part (sampling within an evaluati
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -29,6 +29,24 @@ def heard_by(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
+
+
+_consoles: list[Any] = []
+
+
+@contextmanager
+def lines_on(console: Any) -> Iterator[None]:
+    """Inside the block lines go to this console (rich's), which keeps them and what it shows below apart."""
+    _consoles.append(console)
+    try:
+        yield
+    finally:
+        _consoles.remove(console)
+
+
+def line_console() -> Any | None:
+    """The console that lines go to, if a bar has one."""
+    return _consoles[-1] if _consoles else None
 
 
 @contextmanager

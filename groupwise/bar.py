@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from groupwise.activity import heard_by
+from groupwise.activity import heard_by, lines_on
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def bar(console: Console | None = None) -> Iterator[None]:
     ]
     columns += [TextColumn("{task.fields[told]}", markup=False), TimeElapsedColumn()]
     shown = Progress(*columns, console=console, transient=True, refresh_per_second=5, redirect_stdout=False)
-    with shown, heard_by(_Bar(shown)):
+    with shown, heard_by(_Bar(shown)), lines_on(console):
         yield
 
 

@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import TaskID
 
-from groupwise.activity import advance, counted, doing, heard_by
+from groupwise.activity import advance, counted, doing, heard_by, line_console
 from groupwise.bar import _Part, bar
 
 
@@ -61,6 +61,15 @@ def test_what_is_counted_is_done_when_the_next_is_asked_for():
     assert heard.events == [("update", 2, "micro-batches"), 1, 1, "end"]
     advance(3)  # nobody listens
     assert heard.events[-1] == "end"
+
+
+def test_lines_go_to_the_console_that_the_bar_is_on():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with bar(console):
+        assert line_console() is console
+    assert line_console() is None
+    with bar(Console(file=io.StringIO(), force_terminal=False)):
+        assert line_console() is None
 
 
 def test_a_part_ends_where_its_work_fails():

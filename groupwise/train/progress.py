@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from groupwise.activity import doing
+from groupwise.activity import doing, line_console
 from groupwise.config import Recipe
 from groupwise.terminal import printable, quoted
 from groupwise.train.intervals import figure_in
@@ -72,28 +72,32 @@ class Progress:
     def __init__(self, recipe: Recipe, *, plan: str, columns: Columns, tokens_are: str = "sampled") -> None:
         """plan: what a step is, in numbers that leave no doubt about what a batch is."""
         self.recipe, self.plan, self.columns, self.tokens_are = recipe, plan, columns, tokens_are
-        self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=_view[0] != "table")
+        quiet = _view[0] != "table"
+        self.console = line_console() or Console(stderr=True, highlight=False, markup=False, quiet=quiet)
         self._rows = 0
         self._evaluation_seconds = 0.0
         self._seconds: list[float] = []
 
+    def _line(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, soft_wrap=True)
+
     def begin(self, folder: Path, *, done: int) -> None:
         """Says what will be done."""
         event("begin", run=str(folder), plan=self.plan, done=done, steps=self.recipe.update.steps)
-        self.console.print(printable(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}"))
+        self._line(printable(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}"))
 
     def row(self, step: int, metrics: Mapping[str, float]) -> None:
         """One finished step, with the time left by the mean of the last ten."""
         if self._rows % HEADER_EVERY == 0:
             names = " ".join(f"{heading:>{width}}" for heading, _, width, _ in self.columns)
-            self.console.print(f"{'step':>9} {names} {'left':>7}", style="bold")
+            self._line(f"{'step':>9} {names} {'left':>7}", style="bold")
         self._rows += 1
         self._seconds = [*self._seconds[-9:], metrics["time/step"]]
         left = (self.recipe.update.steps - step) * sum(self._seconds) / len(self._seconds)
         event("step", step=step, steps=self.recipe.update.steps, seconds_left=left, metrics=dict(metrics))
         shown = (form.format(metrics[name]) if name in metrics else "-" for _, name, _, form in self.columns)
         cells = [f"{text:>{width}}" for text, (_, _, width, _) in zip(shown, self.columns, strict=True)]
-        self.console.print(f"{f'{step}/{self.recipe.update.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
+        self._line(f"{f'{step}/{self.recipe.update.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
 
     @contextmanager
     def evaluating(self, name: str) -> Iterator[None]:
@@ -114,7 +118,7 @@ class Progress:
             told.append(f"calibration error {figures['calibration']['value']:.3f}")
         if "accuracy" in figures:
             told.append(self._right(figures))
-        self.console.print(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(told)}")
+        self._line(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(told)}")
 
     def _right(self, figures: Mapping[str, Any]) -> str:
         right = with_interval(figure_in(figures, "accuracy"))
