@@ -38,6 +38,7 @@ wheel: $(STAMP)  ## build the wheel, install it into an empty environment, and t
 
 versions: $(STAMP)  ## the tests on the oldest and the newest versions of everything (NEW_PYTHON=python3.13)
 	@PYTHON=$(PYTHON) NEW_PYTHON=$(NEW_PYTHON) VENV=$(VENV) sh tests/versions.sh $(ARGS)
+
 models: $(STAMP)  ## how each decoder of transformers is computed, held against plain passes: docs/models.md (ARGS=Qwen3 that one)
 	@$(BIN)/python -W ignore -m tests.equality.walk $(ARGS)
 

@@ -312,6 +312,8 @@ def _settle(policy: Policy) -> None:
         policy.fast_paths = policy.fast_paths and wholly
         fast = policy.fast_paths and not policy.whole_logits
         policy.question_once = fast and alone.questions_can_be_shared()
+        if not policy.question_once:
+            probe.require_gradient(own.model, named, row)
 
 
 def on_device(

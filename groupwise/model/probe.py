@@ -94,6 +94,21 @@ def require_plain(model: Any, named: str) -> tuple[list[int], Tensor]:
     return row, whole
 
 
+def require_gradient(model: Any, named: str, row: Sequence[int]) -> None:
+    """Raises ModelError if the model, without dropout, gives no gradient."""
+    weight = next((weight for weight in model.parameters() if weight.requires_grad), None)
+    if weight is None:
+        return
+    try:
+        with torch.enable_grad():
+            torch.autograd.grad(plain_logits(model, row).sum(), weight, allow_unused=True)
+    except REFUSALS as error:
+        raise ModelError(
+            f"{named}: {type(model).__name__} cannot be trained ({_told(error)})",
+            hint="choose another model",
+        ) from None
+
+
 def head_is_linear(model: Any, head: Callable[[Tensor], Tensor], row: Sequence[int], expected: Tensor) -> bool:
     """True if a head of the decoder's states gives the model's own logits of a row, [T, V]."""
     try:
