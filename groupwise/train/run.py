@@ -247,8 +247,9 @@ def check_rewards(
     for config, question in zip(recipe.rewards, asked, strict=True):
         part = scored[question.id].parts[config.label]
         if config.function in registry.REWARDS and part.state == "failed":
+            why, where = part.detail.rpartition("\n")[2], f"{question.where}: " if question.where else ""
             raise DataError(
-                f"reward {config.label!r} cannot judge question {question.id!r}: {part.detail.rpartition(chr(10))[2]}",
+                f"{where}reward {config.label!r} cannot judge question {question.id!r}: {why}",
                 hint="give questions.answer_column or the reward's params their right values",
             )
     if objective is None:
