@@ -128,7 +128,7 @@ def test_ctrl_c_keeps_the_finished_steps_and_says_how_to_go_on(tmp_path, recipe,
     run = tmp_path / "run"
     stopped = groupwise("train", *recipe[:-1], signals(tmp_path / "once", at=3, number=signal.SIGINT), "--run", run)
     assert stopped.code == 130
-    assert f"stopped after step 3, saved in {run}/record.sqlite" in stopped.err
+    assert f"stopped after step 3, all on record in {run}/record.sqlite" in stopped.err
     assert f"go on with: groupwise train --run {run} --resume" in stopped.err
     assert groupwise("train", "--run", run, "--resume").code == 0
     assert (run / "examples.jsonl").read_bytes() == (whole / "examples.jsonl").read_bytes()
@@ -217,7 +217,7 @@ def test_provenance_leads_back_to_the_record(whole, tiny_folder):
         assert (row["completion"][0]["content"], told["reward"]) == (text, reward)
         assert (told["model"], told["seed"]) == (str(tiny_folder), 0)
         assert told["rewards"] == {"number": reward, "own": 0.0}
-        assert told["tokens"] >= len(text)
+        assert told["tokens"] >= len(re.sub(r"<\w+>", "1", text))  # a special token is one, whatever it is called
     with closing(open_record(whole)) as record:
         assert {row["provenance"]["policy"] for row in kept} == {record.info()["policy"]}
 
@@ -245,7 +245,7 @@ def test_a_step_whose_rewards_failed_is_done_again_unless_more_may_fail(tmp_path
     failed = groupwise("train", *words, "--run", run)
     assert failed.code == 1
     assert "reward 'own' failed on 24 of 24 outputs" in failed.err.splitlines()[-1]
-    assert f"stopped after step 1, saved in {run}/record.sqlite" in failed.err
+    assert f"stopped after step 1, all on record in {run}/record.sqlite" in failed.err
     shutil.copytree(run, other)
     again = groupwise("train", "--run", run, "--resume")  # a new process, which counts its calls from 1
     assert again.code == 0, again.err
