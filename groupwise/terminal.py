@@ -84,7 +84,8 @@ def safe_streams() -> Iterator[None]:
         with suppress(OSError):
             os.fstat(number)
             continue
-        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: a record must not become somebody's stderr
+        # the lowest number that is free: a record must not become somebody's stderr, nor a pipe that of a child
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     with ExitStack() as held:
         out, err = sys.stdout or open(os.devnull, "w"), sys.stderr or open(os.devnull, "w")  # noqa: SIM115
         held.enter_context(redirect_stdout(cast(TextIO, _Printable(out))))

@@ -82,9 +82,13 @@ with safe_streams():
     file = open(sys.argv[1], "w")
     file.write(str(file.fileno())); file.flush()
     os.write(2, b"what C code says")
+    import subprocess
+    child = "import os; os.write(1, b'x'); os.write(2, b'x')"
+    assert subprocess.run([sys.executable, "-c", child], stdout=2).returncode == 0
 """
 
 
 def test_no_file_takes_the_number_of_a_stream_that_is_closed(tmp_path):
-    subprocess.run([sys.executable, "-c", CLOSED, tmp_path / "file"], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    command = [sys.executable, "-c", CLOSED, tmp_path / "file"]
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
     assert int((tmp_path / "file").read_text()) > 2
