@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Llama4TextConfig, MixtralConfig
 
 from groupwise.data import Sampling
+from groupwise.model import memory
 from groupwise.model.memory import can_recompute, keep_freed_memory
 from groupwise.model.policy import Policy
 from groupwise.model.products import use_products
@@ -106,3 +107,20 @@ def test_a_model_that_writes_over_a_products_result_keeps_everything(tmp_path, t
 
 def test_asking_the_c_library_is_harmless_twice():
     assert keep_freed_memory() == keep_freed_memory()
+
+
+def test_freed_memory_is_given_back_once_a_step_ends_with_more_than_usual(monkeypatch):
+    mib, trims = 2**20, []
+    sizes = iter([4000, 4040, 4060, 4010, 4200, 4150, 4190])
+    monkeypatch.setattr(memory, "resident_bytes", lambda: next(sizes) * mib)
+    freed = memory.FreedMemory()
+    freed._trim = trims.append
+    # 4060 is more than 48 above 4000; 4200 as well, and what the next step needs all the same is the usual from then on
+    assert [freed.settle() for _ in range(7)] == [False, False, True, False, True, False, False]
+    assert trims == [0, 0]
+
+
+def test_where_the_library_cannot_give_memory_back_nothing_is_tried():
+    freed = memory.FreedMemory()
+    freed._trim = None
+    assert not freed.settle()
