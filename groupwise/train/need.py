@@ -20,6 +20,7 @@ LEARNING = 3
 GROWING = 1.5
 """Times the cache's size while it grows: the old half is given back only to what fits into it."""
 NARROW = 0.6  # of an activation's fp32 bytes where products are bf16: norms and residuals stay fp32
+LIBRARIES = 64.0 * 2**20  # what PyTorch's libraries take once they compute
 LOGITS = 4  # copies of a turn's logits, and of a chunk's: scaled, exponentials, their gradient
 BETWEEN = 1.1  # memory between tensors, and kernels
 
@@ -79,6 +80,7 @@ def need(recipe: Recipe, models: Models, *, question: int, heldout: int) -> Need
     held["gradients and moments"] = float(sum(map(_learning_bytes, models.trained)))
     held["merged adapters"] = float(sum(map(adapted_bytes, models.trained)))
     held["other models"] = float(sum(map(model_bytes, models.asked)))
+    held["libraries"] = LIBRARIES
     sampling = {} if recipe.questions is None else _sampling(recipe, models.size, place)
     return Need(held, sampling, _update(recipe, models.size, place))
 
