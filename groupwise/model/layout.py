@@ -72,7 +72,7 @@ def question_once(rollouts: Rollouts, *, fill: bool = False) -> Layout:
     if more:
         blocks.append(Block(end, end + more))
         tokens.append(rollouts.tokens.new_zeros(more))
-        positions.append(torch.arange(more, device=device))
+        positions.append(positions[0].new_zeros(more))  # no place that a model might take for a longer conversation
     return Layout(torch.cat(tokens)[None], torch.cat(positions)[None], tuple(blocks), predictors(places))
 
 

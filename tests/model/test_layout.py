@@ -84,3 +84,10 @@ def test_a_device_without_grouped_attention_attends_alike(monkeypatch):
         monkeypatch.setattr(attention, "UNGROUPED", devices)
         found.append(BlockPlan(blocks).attend(0, query, key, value, Form(0.3)))
     assert close(*found)
+
+
+def test_what_fills_a_stream_stands_at_no_place_beyond_the_conversations():
+    # rotary positions of some kinds change for a whole call past its largest place
+    layout = question_once(two_groups(), fill=True)
+    assert layout.tokens.shape == (1, 16)  # 10 tokens and 6 behind them
+    assert close(layout.positions[0, 10:], [0] * 6)
