@@ -287,15 +287,20 @@ def test_the_memory_asked_for_is_what_adapters_take(tmp_path, tiny_folder, monke
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 10**11}))
-    needed = {}
+    told = {}
     for name, words in {"full": (), "lora": ("model.lora.rank=2",)}.items():
         settings = (f"model.path={tmp_path}", "model.device=cpu", *SMALL, *words)
         done = groupwise("train", RECIPE, *settings, "--run", tmp_path / "run")
-        needed[name] = int(re.search(r"holds ([\d,]+) bytes", done.err)[1].replace(",", ""))
-    # of the 6 matrices 64 x 10^11 in fp32: four times; or weights, merged copies and 4 x 6 x 2 (64 + 10^11) of adapters
-    matrices = 4 * 6 * 64 * 10**11
-    assert abs(needed["full"] - 4 * matrices) < 10**7
-    assert abs(needed["lora"] - (2 * matrices + 4 * 4 * 6 * 2 * 10**11)) < 10**7
+        parts = re.findall(
+            r"(weights|gradients and moments|merged adapters) ([\d,.]+) GiB", done.err.partition("sampl")[0]
+        )
+        told[name] = {part: float(size.replace(",", "")) for part, size in parts}
+    # 6 matrices of 64 x 10^11 in fp32, 24 x 64 x 10^11 bytes; adapters beside them 4 x 6 x 2 (64 + 10^11)
+    matrices, adapters = (size / 2**30 for size in (24 * 64 * 10**11, 4 * 6 * 2 * 10**11))
+    assert told["full"] == pytest.approx({"weights": matrices, "gradients and moments": 3 * matrices}, abs=0.2)
+    assert told["lora"] == pytest.approx(
+        {"weights": matrices + adapters, "gradients and moments": 3 * adapters, "merged adapters": matrices}, abs=0.2
+    )
 
 
 @pytest.mark.parametrize(("stage", "rank", "rate"), [("grpo", 8, 1e-5), ("preference", 16, 1e-5), ("sft", 64, 1e-4)])
