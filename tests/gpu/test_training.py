@@ -12,6 +12,8 @@ from tests.project.sources import ROOT
 pytestmark = pytest.mark.gpu
 RECIPES = ROOT / "recipes"
 FEW = ("examples.per_step=4", "update.steps=2")
+ALWAYS = ("grad_norm", "entropy", "sampler/gap_mean", "length/mean")
+"""Metrics that are numbers in every step; a critic's explained variance, for one, may be nan."""
 RUNS = {
     "reference": (RECIPE, (*SMALL, "objective.kl_coef=0.1")),
     "adapters": (RECIPE, (*SMALL, "model.lora.rank=4", "objective.kl_coef=0.1")),
@@ -28,7 +30,9 @@ def run(words, folder, *, device):
     assert done.code == 0, done.err
     with closing(open_record(folder)) as record:
         metrics = record.metrics()
-    assert all(value is not None and math.isfinite(value) for _, _, value in metrics)
+    told = [value for _, name, value in metrics if name in ALWAYS]
+    assert told
+    assert all(value is not None and math.isfinite(value) for value in told)
     return metrics
 
 
@@ -39,7 +43,8 @@ def test_a_run_does_its_steps(name, tmp_path, tiny_folder, accelerator):
     recipe, own = RUNS[name]
     metrics = run((recipe, *own, f"model.path={tiny_folder}"), tmp_path / "run", device=accelerator)
     assert {step for step, _, _ in metrics} == {0, 1, 2, 3}
-    assert any(value for _, metric, value in metrics if metric == "grad_norm")
+    # a teacher with the student's weights teaches nothing
+    assert name == "teacher" or any(value for _, metric, value in metrics if metric == "grad_norm")
 
 
 def test_a_checkpoint_goes_on_on_both(tmp_path, tiny_folder, accelerator):
