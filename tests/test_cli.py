@@ -16,8 +16,9 @@ from tests.command import RECIPE, SMALL, groupwise
 from tests.project.documents import blocks
 from tests.project.sources import ROOT
 
-RUN_BY_ITS_PAGE = ("compare", "pipeline")
-"""Verbs that start several runs: tests/project/test_docs.py runs their example on their page of the documents."""
+RUN_ELSEWHERE = ("compare", "pipeline")
+"""Verbs that start several runs, which their page of the documents shows: tests/project/test_docs.py runs the first,
+tests/pipeline the second."""
 VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
 
@@ -51,8 +52,9 @@ def test_the_help_of_every_verb_ends_with_an_example_that_runs(verb, at_home, ru
     last = " ".join(shown.out.rstrip().rpartition("\n\n")[2].split())
     found = re.fullmatch(rf"Example: (groupwise {verb} .+|groupwise {verb})", last)
     assert found, last
-    if verb in RUN_BY_ITS_PAGE:
-        assert any(words == shlex.split(found[1]) for b in blocks(f"docs/{verb}.md", "console") for words in b.commands)
+    if verb in RUN_ELSEWHERE:
+        shown = blocks(f"docs/{verb}.md", "console", "bash")
+        assert any(words == shlex.split(found[1]) for block in shown for words in block.commands)
         return
     done = groupwise(*shlex.split(found[1])[1:])
     assert done.code == 0, done.err

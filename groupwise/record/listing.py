@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from groupwise.errors import DataError
+from groupwise.errors import DataError, RunError
 from groupwise.record.process import living_writer
 from groupwise.record.read import Record, open_record
 from groupwise.record.schema import FILE
@@ -85,7 +85,7 @@ def _run(path: Path) -> RunInfo:
     try:
         with closing(open_record(path)) as record:
             return _read(path, record)
-    except DataError:
+    except (DataError, RunError):
         return RunInfo(path, "unreadable")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from groupwise.data import Message, Output, Part, Question, Reward
-from groupwise.errors import DataError
+from groupwise.errors import DataError, GroupwiseError, RunError
 from groupwise.record.made import LOST, other_version
 from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
 
@@ -178,5 +178,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _unreadable(path: Path, error: sqlite3.Error) -> DataError:
+def _unreadable(path: Path, error: sqlite3.Error) -> GroupwiseError:
+    """RunError where the machine refuses (room, rights, descriptors, a failing disk), DataError for a bad file."""
+    code = getattr(error, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_NOMEM")):
+        hint = "look at the disk's free space, the folder's rights and the number of open files; then the same again"
+        return RunError(f"record {path} cannot be read: {error} ({code})", hint=hint)
     return DataError(f"record {path} cannot be read: {error}", hint=f"it is damaged, or no record; {LOST}")
