@@ -1,7 +1,8 @@
-"""A process that has loaded everything once and forks for each command it reads: {words, log, fault, after}.
+"""A process that has loaded everything once and forks for each command it reads: {number, words, log, fault,
+after}.
 
 fault: [prefix, kinds, nth, error, again] for the preloaded `faults.c`, or null. after: seconds until SIGKILL, or null.
-It answers with the exit code (negative: the signal) and how many system calls of each kind there were.
+It answers with the number, the exit code (negative: the signal) and how many system calls of each kind there were.
 """
 
 import ctypes
@@ -75,7 +76,8 @@ def main() -> None:
         with open(reader, "rb") as pipe:
             counted = pipe.read()
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        print(json.dumps({"code": code, "counted": json.loads(counted or "[]")}), flush=True)
+        told = {"number": asked["number"], "code": code, "counted": json.loads(counted or "[]")}
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

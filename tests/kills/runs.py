@@ -64,7 +64,7 @@ class Forker:
     """The process that forks runs; `faults` is None where there is no C compiler."""
 
     def __init__(self, place: Path, model: Path) -> None:
-        self.place, self.model = place, model
+        self.place, self.model, self._asked = place, model, 0
         self.faults = _built(place)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         if self.faults is not None:
@@ -79,11 +79,14 @@ class Forker:
         words = ["train", "--run", str(folder)]
         words += ["--resume"] if resume else [RECIPE, f"model.path={self.model}", *WORDS]
         armed = None if fault is None else [str(folder), *fault]
-        log = self.place / "log"
-        asked = {"words": words, "log": str(log), "fault": armed, "after": after}
+        self._asked += 1
+        log = self.place / f"log-{self._asked}"
+        asked = {"number": self._asked, "words": words, "log": str(log), "fault": armed, "after": after}
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        told = json.loads(self._process.stdout.readline())
+        told = {"number": None}
+        while told["number"] != self._asked:  # an answer that a test which was timed out did not wait for
+            told = json.loads(self._process.stdout.readline())
         return Ended(told["code"], log.read_text(errors="replace"), told["counted"])
 
     def close(self) -> None:

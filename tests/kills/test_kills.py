@@ -7,8 +7,9 @@ import pytest
 
 from tests.kills.runs import KINDS, at_a_call, at_a_moment, content, go_on, killed_until, left_over, written
 
-RANDOM_KILLS = 16
-CHOSEN_KILLS = 26
+RANDOM_KILLS = 8
+CHOSEN_KILLS = 9
+"""At least, in each of the tests, which are several so that none takes long."""
 FAULTS = [
     ("write", errno.ENOSPC, True),
     ("write", errno.ENOSPC, False),
@@ -33,15 +34,17 @@ def needs_compiler(forker):
         pytest.skip("no C compiler here")
 
 
-def test_a_run_killed_at_random_moments_is_the_uninterrupted_one(forker, whole, tmp_path):
-    drawn = random.Random(0)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_killed_at_random_moments_is_the_uninterrupted_one(forker, whole, tmp_path, seed):
+    drawn = random.Random(seed)
     *_, kills = killed_until(forker, whole, tmp_path, RANDOM_KILLS, lambda: at_a_moment(drawn, whole))
     assert kills >= RANDOM_KILLS
 
 
-def test_a_run_killed_at_chosen_system_calls_is_the_uninterrupted_one(forker, whole, tmp_path):
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_run_killed_at_chosen_system_calls_is_the_uninterrupted_one(forker, whole, tmp_path, seed):
     needs_compiler(forker)
-    drawn = random.Random(1)
+    drawn = random.Random(seed)
     *_, kills = killed_until(forker, whole, tmp_path, CHOSEN_KILLS, lambda: at_a_call(drawn, whole))
     assert kills >= CHOSEN_KILLS
 
