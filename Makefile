@@ -28,7 +28,7 @@ tiny: $(STAMP)  ## train a two-layer model made on the spot, in seconds
 
 test: lint  ## format, lint and type checks, then the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted one: ten minutes (ARGS="--kills 1000")
 	@$(BIN)/python -m tests.kills $(ARGS)

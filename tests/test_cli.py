@@ -17,8 +17,8 @@ from tests.project.documents import blocks
 from tests.project.sources import ROOT
 
 RUN_ELSEWHERE = ("compare", "pipeline")
-"""Verbs that start several runs, which their page of the documents shows: tests/project/test_docs.py runs the first,
-tests/pipeline the second."""
+"""Verbs that start several runs, which their page of the documents shows; tests/test_compare.py and tests/pipeline
+run them."""
 VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
 

@@ -136,8 +136,8 @@ def test_groups_of_2_to_64_outputs(family, questions, sizes, loss):
 @pytest.mark.parametrize(
     ("family", "precision"), [("qwen3", torch.float64), ("qwen3", torch.float32), ("gemma3", torch.float64)]
 )
-def test_a_question_of_2000_tokens(family, precision):
-    case = Case(family, (2000,), (2,))
+def test_a_question_of_1000_tokens(family, precision):
+    case = Case(family, (1000,), (2,))
     assert check(case, laid_out(family, True, precision=precision))
     assert check(case, laid_out(family, False, precision=precision))
 

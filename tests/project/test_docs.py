@@ -29,7 +29,6 @@ RUN = (
     "docs/recipes.md",
     "docs/runs.md",
     "docs/evaluation.md",
-    "docs/compare.md",
     "docs/sft.md",
     "docs/reward_models.md",
     "docs/preferences.md",
