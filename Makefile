@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test models versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
+.PHONY: help install demo tiny test test-long models versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ tiny: $(STAMP)  ## train a two-layer model made on the spot, in seconds
 test: lint  ## format, lint and type checks, then the tests
 	@echo "running the tests"
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-long: $(STAMP)  ## the tests that train or kill for long: two minutes beside `make test`
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m long $(ARGS)
 
 kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted one: ten minutes (ARGS="--kills 1000")
 	@$(BIN)/python -m tests.kills $(ARGS)

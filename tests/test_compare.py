@@ -288,6 +288,7 @@ def test_what_a_run_leaves_behind_does_not_hold_us_up():
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.long
 def test_a_comparison_survives_a_killed_run_and_a_failing_one(tmp_path, tiny_folder):
     """One test, since each of its five runs takes seconds to start."""
     (tmp_path / "own.py").write_text(TROUBLE)

@@ -81,6 +81,7 @@ def test_a_folder_that_is_in_the_way_is_refused(finished, words, said):
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_pipeline_killed_in_a_stage_goes_on_there_and_ends_as_one_that_was_not(finished, tmp_path):
     folder = tmp_path / "killed"
     words = ["pipeline", RECIPE, *SHORT, "run.checkpoint_every=1", "--run", str(folder)]

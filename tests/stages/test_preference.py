@@ -179,6 +179,7 @@ def test_a_model_that_lowers_every_output_is_no_better_than_the_reference(tmp_pa
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["after"]["preferred"]["value"] < 0.6
 
 
+@pytest.mark.long
 def test_a_model_comes_to_prefer_what_was_chosen(tmp_path, tiny_folder, at_root):
     done = groupwise("train", DPO, f"model.path={tiny_folder}", "--run", tmp_path / "run")
     assert done.code == 0, done.err
@@ -197,6 +198,7 @@ def test_a_model_comes_to_prefer_what_was_chosen(tmp_path, tiny_folder, at_root)
     assert "preferred rightly, of 50 held out: 50.0%" in done.out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("recipe", "loss", "steps"), [(DPO, "ipo", 25), (KTO, "kto", 40)])
 def test_the_other_losses_part_the_better_from_the_worse(tmp_path, tiny_folder, at_root, recipe, loss, steps):
     own = (f"preference.loss={loss}", f"update.steps={steps}", "examples.per_step=32")

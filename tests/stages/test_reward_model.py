@@ -63,6 +63,7 @@ def falling_steps(path):
     )
 
 
+@pytest.mark.long
 def test_a_learned_preference_orders_pairs_it_has_never_seen(tmp_path, tiny_folder):
     path = larger_digits(tmp_path / "digits.jsonl")
     words = (f"model.path={tiny_folder}", f"examples.source={path}", "examples.heldout_size=30", "examples.per_step=15")
