@@ -3,7 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as groupwise/cli.py sets it, before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as groupwise/cli/main.py sets it, before torch is loaded
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,18 +13,18 @@ import torch
 
 from benchmarks.measure import Clock, print_row, since_start
 from benchmarks.workload import Case, case_of, parser
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
+from groupwise.learn.auxiliary import AuxiliaryModels
+from groupwise.learn.make_batch import make_batch
+from groupwise.learn.update import make_optimizer, update_policy
+from groupwise.model.batch import Rollouts
 from groupwise.model.memory import Recompute, default_recompute
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
-from groupwise.train.companions import Companions
-from groupwise.train.make_batch import make_batch
-from groupwise.train.resolve import resolve
-from groupwise.train.update import make_optimizer, update_policy
+from groupwise.run.resolve import resolve
 
 WITHOUT = ("onednn", "shared_cache", "stream", "recompute", "kept_layers")
 """Parts that can be left out: oneDNN's products; a cache that keeps each question once; the stream without padding in
@@ -94,7 +94,7 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequen
             policy,
             Rollouts.of(groups_of(case, outputs), policy.device),
             objective=objective,
-            companions=Companions(reference=reference),
+            auxiliary=AuxiliaryModels(reference=reference),
             sampling=sampling,
             truncated=torch.zeros(len(case.lengths), dtype=torch.bool, device=policy.device),
             exact_engine=engine.exact,

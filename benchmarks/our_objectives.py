@@ -10,13 +10,13 @@ from torch import Tensor
 from benchmarks.objective_cases import DISCOUNT, GAE_LAMBDA, GROUP, MAX_TOKENS, Batch, Steered
 from groupwise import registry
 from groupwise.config import CriticConfig, ObjectiveConfig
+from groupwise.learn.coefficients import coefficients_after, kl_coef_after
 from groupwise.objective.losses import Denominators, per_token
 from groupwise.objective.presets import A2C, DAPO, GRPO, REINFORCE_PP, RLOO, Preset
 from groupwise.objective.surrogate import Objective, called, policy_loss
 from groupwise.objective.token_advantage import gae, token_rewards
 from groupwise.objective.value import value_loss
-from groupwise.train.resolve import objective_of
-from groupwise.train.steering import coefficients_after, kl_coef_after
+from groupwise.run.resolve import objective_of
 
 ONE_ADVANTAGE = ("sequence_clip", "geometric_clip")
 """Losses for an advantage that is the same at each token of an output."""

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from benchmarks.peers import python_of, versions
 from groupwise import registry
+from groupwise.learn.preferences import Compared, Method, rollouts_of
 from groupwise.objective.preference import of_pairs, reference_point
-from groupwise.train.preferences import Compared, Method, rollouts_of
 
 ROOT = Path(__file__).parent.parent
 TOLERANCE = 1e-6

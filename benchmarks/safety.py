@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import groupwise.train.run as runs
+import groupwise.run.open as runs
 from groupwise.config import read_recipe
 from groupwise.record.write import Recorder
 from groupwise.stages import grpo

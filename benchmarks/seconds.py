@@ -15,13 +15,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.groupwise_step import groups_of, load, tasks_of
 from benchmarks.workload import Case
-from groupwise.batch import Rollouts
 from groupwise.config import ObjectiveConfig, UpdateConfig
 from groupwise.data import Sampling
 from groupwise.engines.local import LocalEngine
-from groupwise.train.make_batch import make_batch
-from groupwise.train.resolve import resolve
-from groupwise.train.update import make_optimizer, update_policy
+from groupwise.learn.make_batch import make_batch
+from groupwise.learn.update import make_optimizer, update_policy
+from groupwise.model.batch import Rollouts
+from groupwise.run.resolve import resolve
 
 KINDS = {
     "matrix products": ("mkldnn::", "aten::mm", "aten::addmm", "_LinearProduct"),

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Output, Question, Reward, Sample, Sampling
 from groupwise.engines.base import stream, uniforms
 from groupwise.engines.draw import inverse_cdf
+from groupwise.learn.update import make_optimizer
+from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.objective.advantage import group_relative
@@ -27,8 +28,7 @@ from groupwise.objective.logprobs import sampling_logits, token_logprobs
 from groupwise.objective.losses import Denominators
 from groupwise.objective.surrogate import Objective, Terms, policy_loss
 from groupwise.rewards.answer import exact
-from groupwise.train.resolve import resolve
-from groupwise.train.update import make_optimizer
+from groupwise.run.resolve import resolve
 
 PROMPT, ANSWER = "Solve y = 2x + 1 for x = 2, y = ", "5"
 GROUPS, GROUP_SIZE = 2, 4

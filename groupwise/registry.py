@@ -139,18 +139,18 @@ REWARDS = {
 }
 
 ENVS = {
-    "arithmetic": "groupwise.envs.arithmetic:questions",
-    "reasoning_gym": "groupwise.envs.reasoning_gym:questions",
-    "words": "groupwise.envs.words:questions",
-    "requests": "groupwise.envs.requests:questions",
-    "mixture": "groupwise.envs.mixture:questions",
+    "arithmetic": "groupwise.datasets.arithmetic:questions",
+    "reasoning_gym": "groupwise.datasets.reasoning_gym:questions",
+    "words": "groupwise.datasets.words:questions",
+    "requests": "groupwise.datasets.requests:questions",
+    "mixture": "groupwise.datasets.mixture:questions",
 }
 
 EXAMPLES: dict[str, str] = {
-    "worked": "groupwise.envs.worked:examples",
-    "answered": "groupwise.envs.answered:examples",
-    "helpful_pairs": "groupwise.envs.preferred:helpful_pairs",
-    "harmless_pairs": "groupwise.envs.preferred:harmless_pairs",
+    "worked": "groupwise.datasets.worked:examples",
+    "answered": "groupwise.datasets.answered:examples",
+    "helpful_pairs": "groupwise.datasets.preferred:helpful_pairs",
+    "harmless_pairs": "groupwise.datasets.preferred:harmless_pairs",
 }
 
 KEEPS = {

@@ -23,7 +23,7 @@ from groupwise.record import process
 from groupwise.record.place import found_in
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE as RECORD
-from groupwise.train.stop import handled_by
+from groupwise.stop import handled_by
 
 POLL_SECONDS = 0.5
 State = Literal["absent", "stopped", "running", "finished"]

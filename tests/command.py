@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from groupwise.cli import main
+from groupwise.cli.main import main
 from tests.project.sources import ROOT
 
 RECIPE = str(ROOT / "recipes" / "tiny.yaml")

@@ -8,7 +8,7 @@ import pytest
 
 from groupwise import places
 from groupwise.config import read_recipe
-from groupwise.envs.base import load_questions
+from groupwise.datasets.base import load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.recipe_file import read_tree
 from groupwise.rewards.adapters import adapt, find

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from groupwise.strict_json import json_text
 from groupwise.terminal import Outlet, printable, quoted, safe_streams
-from groupwise.train.strict_json import json_text
 from tests.project.sources import ROOT
 
 

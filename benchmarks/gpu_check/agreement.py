@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_check.made import write_model
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
+from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.objective.logprobs import token_logprobs

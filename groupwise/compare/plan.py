@@ -9,10 +9,10 @@ from typing import Any
 
 from groupwise import registry
 from groupwise.config import Recipe, read_recipe
-from groupwise.envs.base import batch, load_questions
+from groupwise.datasets.base import batch, load_questions
 from groupwise.errors import ConfigError
 from groupwise.recipe_file import changes
-from groupwise.train.resolve import resolve_recipe
+from groupwise.run.resolve import resolve_recipe
 
 FILE = "compare.json"
 SHARED = (

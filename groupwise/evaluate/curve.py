@@ -8,8 +8,8 @@ import numpy as np
 from groupwise.config import Recipe
 from groupwise.data import Sample
 from groupwise.rewards.answer import extract
-from groupwise.train.evaluate import Evaluation, figure_of, is_right, part_value, powers_up_to, share_of
-from groupwise.train.intervals import Figure, majority
+from groupwise.rollout.evaluate import Evaluation, figure_of, is_right, part_value, powers_up_to, share_of
+from groupwise.statistics.intervals import Figure, majority
 
 Choice = Callable[[Sequence[Sample]], float | None]
 """(samples of a question) -> 1 if what is answered with is right, 0 if it is wrong, None if that is not known."""

@@ -10,8 +10,8 @@ from groupwise.atomic import write_whole
 from groupwise.data import Question, Sample
 from groupwise.errors import DataError, RunError
 from groupwise.evaluate.plot import draw
-from groupwise.train.evaluate import Evaluation
-from groupwise.train.strict_json import json_line, write_json
+from groupwise.rollout.evaluate import Evaluation
+from groupwise.strict_json import json_line, write_json
 
 FIGURES, TEXT, ANSWERS, PICTURE = "eval.json", "eval.md", "answers.jsonl", "eval.png"
 

@@ -14,7 +14,7 @@ from groupwise.engines.base import Engine, Task, stream
 from groupwise.evaluate.search import Node, Settings, Step, Tree
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import RewardSet, check_failures
-from groupwise.train.evaluate import STREAMS_STEP, part_value, powers_up_to
+from groupwise.rollout.evaluate import STREAMS_STEP, part_value, powers_up_to
 
 STEPS, ENDINGS = STREAMS_STEP + 1, STREAMS_STEP + 2
 """Step numbers in the random streams of what the tree grows by, and of outputs gone on with to give an answer."""

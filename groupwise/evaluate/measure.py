@@ -26,8 +26,8 @@ from groupwise.evaluate.table import markdown
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
-from groupwise.train.evaluate import Evaluation, correct_label, evaluate, figure_of
-from groupwise.train.rollout import check_lengths, score
+from groupwise.rollout.evaluate import Evaluation, correct_label, evaluate, figure_of
+from groupwise.rollout.groups import check_lengths, score
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from groupwise.train.evaluate import Values, figure_of
-from groupwise.train.intervals import mcnemar
+from groupwise.rollout.evaluate import Values, figure_of
+from groupwise.statistics.intervals import mcnemar
 
 
 def differences(ours: Values, theirs: Values) -> dict[str, dict[str, float]]:

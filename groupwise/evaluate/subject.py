@@ -9,7 +9,7 @@ from pathlib import Path
 from groupwise import places, registry
 from groupwise.config import ModelConfig, Recipe, read_recipe
 from groupwise.data import Question
-from groupwise.envs.base import load_questions
+from groupwise.datasets.base import load_questions
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.checkpoint import load_state
 from groupwise.model.saved import sound_checkpoint

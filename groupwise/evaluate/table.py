@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from groupwise.markdown import table
-from groupwise.train.intervals import figure_in, shown
+from groupwise.statistics.intervals import figure_in, shown
 
 Content = Mapping[str, Any]
 Cell = Callable[[Mapping[str, Any]], str]

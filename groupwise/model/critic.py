@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from groupwise.batch import Rollouts
 from groupwise.config import CriticConfig, ModelConfig
 from groupwise.errors import ConfigError
+from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, load_policy, placed
 from groupwise.model.tokenizer import other_model
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts
 from groupwise.model.attention import Block
+from groupwise.model.batch import Rollouts
 from groupwise.model.products import rounded
 from groupwise.objective.logprobs import predictors
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from groupwise import registry
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import CheckpointError, ConfigError, ModelError
+from groupwise.model.batch import Rollouts
 from groupwise.model.digest import weights_digest
 from groupwise.model.linear_logprobs import Scored
 from groupwise.model.manifest import checked

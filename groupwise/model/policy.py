@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
 from groupwise.model import probe
 from groupwise.model.attention import BlockPlan, Plan, attending
+from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.last_layer import kept_copy, logits_of
 from groupwise.model.layout import Layout, question_once, separate

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts
 from groupwise.errors import ModelError
+from groupwise.model.batch import Rollouts
 from groupwise.model.products import Products, use_products
 from groupwise.model.traits import context, nearer, routes_tokens
 from groupwise.model.twin import sharpened, twin

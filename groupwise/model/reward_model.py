@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groupwise.batch import Rollouts, whole_groups
 from groupwise.config import ModelConfig
 from groupwise.errors import ModelError
 from groupwise.model import probe
+from groupwise.model.batch import Rollouts, whole_groups
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.memory import recomputed
 from groupwise.model.policy import Policy, on_device

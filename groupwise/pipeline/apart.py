@@ -6,13 +6,13 @@ from typing import Any
 from groupwise import registry
 from groupwise.config import Recipe
 from groupwise.data import Example, Question
-from groupwise.envs.base import load_questions
-from groupwise.envs.examples import read_examples
-from groupwise.envs.files import Source
-from groupwise.envs.inner import bare
-from groupwise.envs.labelled_steps import read_judgements
-from groupwise.envs.pairs import read_judged, read_pairs
-from groupwise.envs.sources import load_apart, of_source
+from groupwise.datasets.base import load_questions
+from groupwise.datasets.examples import read_examples
+from groupwise.datasets.files import Source
+from groupwise.datasets.inner import bare
+from groupwise.datasets.labelled_steps import read_judgements
+from groupwise.datasets.pairs import read_judged, read_pairs
+from groupwise.datasets.sources import load_apart, of_source
 from groupwise.errors import ConfigError, DataError
 from groupwise.objective.preference import of_pairs
 from groupwise.pipeline.plan import Plan, Stage

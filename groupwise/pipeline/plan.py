@@ -15,8 +15,8 @@ from groupwise.config.sections import Section
 from groupwise.errors import ConfigError
 from groupwise.model.checkpoint import checkpoint_folder
 from groupwise.recipe_file import list_lines, read_tree
+from groupwise.run.resolve import resolve_recipe
 from groupwise.stages.rejection import FILE as EXAMPLES_FILE
-from groupwise.train.resolve import resolve_recipe
 
 Tree = dict[str, Any]
 Left = Literal["policy", "reward_model", "examples"]

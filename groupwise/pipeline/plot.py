@@ -7,7 +7,7 @@ from typing import Any
 from groupwise.compare.plot import COLOURS, MARKS
 from groupwise.pipeline.plan import Plan
 from groupwise.pipeline.table import Column, Row, columns
-from groupwise.train.intervals import figure_in
+from groupwise.statistics.intervals import figure_in
 
 
 def draw(plan: Plan, rows: Sequence[Row], file: Path) -> bool:

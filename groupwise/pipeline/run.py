@@ -19,8 +19,8 @@ from groupwise.pipeline.plot import draw
 from groupwise.pipeline.table import Row, content, markdown
 from groupwise.pipeline.vocabulary import check_vocabularies
 from groupwise.recipe_file import write_tree
+from groupwise.strict_json import write_json
 from groupwise.terminal import quoted
-from groupwise.train.strict_json import write_json
 from groupwise.train_process import (
     Signals,
     check_holder,

@@ -6,8 +6,8 @@ from typing import Any
 
 from groupwise.markdown import table
 from groupwise.pipeline.plan import Plan
-from groupwise.train.evaluate import correct_label, formed_label
-from groupwise.train.intervals import figure_in
+from groupwise.rollout.evaluate import correct_label, formed_label
+from groupwise.statistics.intervals import figure_in
 
 Measured = Mapping[str, dict[str, Any]]
 """Figures of an evaluation by the measure's name."""

@@ -125,7 +125,7 @@ class RewardSet:
 
 
 def scores(parts: Sequence[str], question: Question) -> bool:
-    """Whether a function for these parts (none named: for all) scores this question; see groupwise.envs.mixture."""
+    """Whether a function for these parts (none named: for all) scores this question; see groupwise.datasets.mixture."""
     return not parts or question.meta.get("part") in parts
 
 

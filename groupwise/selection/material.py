@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from groupwise.config import QuestionsConfig, RejectionConfig
 from groupwise.data import Message, Question
-from groupwise.envs import files
-from groupwise.envs.base import load_questions
-from groupwise.envs.dataset import read_questions
-from groupwise.envs.inner import bare
+from groupwise.datasets import files
+from groupwise.datasets.base import load_questions
+from groupwise.datasets.dataset import read_questions
+from groupwise.datasets.inner import bare
 from groupwise.selection.contamination import Heldout, asked, contents, held_out
 from groupwise.selection.mixture import Source, clean, read_sources
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from groupwise.config import MixConfig, RejectionConfig
 from groupwise.data import Example
-from groupwise.envs.apart import once_each
-from groupwise.envs.examples import read_examples
-from groupwise.envs.sources import of_source
+from groupwise.datasets.apart import once_each
+from groupwise.datasets.examples import read_examples
+from groupwise.datasets.sources import of_source
 from groupwise.errors import DataError
 from groupwise.selection.contamination import Heldout, contents
 from groupwise.selection.select import drawn

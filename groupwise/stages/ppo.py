@@ -10,35 +10,35 @@ from pathlib import Path
 import torch
 
 from groupwise.config import Recipe
+from groupwise.learn.auxiliary import AuxiliaryModels, reference_is_due, renew_reference
+from groupwise.learn.update import make_optimizer, update_policy
 from groupwise.objective.surrogate import Objective
-from groupwise.train.agreement import agreement_of
-from groupwise.train.companions import Companions, load_companions, reference_is_due, renew_reference
-from groupwise.train.loop import Summary, finish_step, run_steps
-from groupwise.train.progress import of_rollouts
-from groupwise.train.resolve import resolve_recipe, with_coefficients
-from groupwise.train.run import Run, open_run
-from groupwise.train.step import batch_of, sample_step
-from groupwise.train.stop import Stop
-from groupwise.train.update import make_optimizer, resume_optimizer, update_policy
+from groupwise.run.auxiliary import load_auxiliary
+from groupwise.run.loop import Summary, finish_step, run_steps
+from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.progress import of_rollouts
+from groupwise.run.resolve import resolve_recipe, with_coefficients
+from groupwise.run.step import agreement_of, batch_of, sample_step
+from groupwise.stop import Stop
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains the recipe's model and a critic in a run directory, and says what became of it. Raises GroupwiseError."""
     objective = resolve_recipe(recipe)
     with open_run(recipe, folder, resume=resume, objective=objective) as run:
-        companions = load_companions(run, objective, critic=recipe.critic)
-        optimizer = make_optimizer(run.policy, recipe.update, companions.critic)
+        auxiliary = load_auxiliary(run, objective, critic=recipe.critic)
+        optimizer = make_optimizer(run.policy, recipe.update, auxiliary.critic)
         resume_optimizer(run, optimizer)
         return run_steps(
             run,
             optimizer,
-            lambda stop: ppo_step(run, stop, objective, companions, optimizer),
+            lambda stop: ppo_step(run, stop, objective, auxiliary, optimizer),
             progress=of_rollouts(recipe),
         )
 
 
 def ppo_step(
-    run: Run, stop: Stop, objective: Objective, companions: Companions, optimizer: torch.optim.Optimizer
+    run: Run, stop: Stop, objective: Objective, auxiliary: AuxiliaryModels, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """Sample, reward, value each state by the critic as it is, take advantages and returns from that, update both."""
     recipe = run.recipe
@@ -48,7 +48,7 @@ def ppo_step(
         started = time.perf_counter()
         # r_t, V(s_t), A_t and the targets G_t = A_t + V(s_t): fixed here for all of the step's updates
         with stop.abandonable():
-            batch = batch_of(run, rollout, objective=objective, companions=companions)
+            batch = batch_of(run, rollout, objective=objective, auxiliary=auxiliary)
         tally = update_policy(  # K epochs of shuffled minibatches: L = L_policy + c1 L_value - c2 H
             run.policy,
             optimizer,
@@ -58,11 +58,11 @@ def ppo_step(
             config=recipe.update,
             seed=recipe.seed,
             step=run.step,
-            critic=companions.critic,
+            critic=auxiliary.critic,
             agreement=agreement_of(run, rollout.groups),
             stop=stop,
         )
-        if companions.reference is not None and reference_is_due(recipe, step=run.step + 1):
-            renew_reference(companions.reference.model, run.policy.model, mix=recipe.objective.reference_mix)
+        if auxiliary.reference is not None and reference_is_due(recipe, step=run.step + 1):
+            renew_reference(auxiliary.reference.model, run.policy.model, mix=recipe.objective.reference_mix)
         seconds = time.perf_counter() - started
         return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)

@@ -8,15 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts, whole_groups
 from groupwise.config import Recipe, UpdateConfig
-from groupwise.model.policy import Policy
-from groupwise.objective.preference import agreement, reference_point
-from groupwise.train.examples import PLAIN
-from groupwise.train.fitting import in_microbatches, microbatch_tokens
-from groupwise.train.intervals import balanced, bootstrap, wilson
-from groupwise.train.loop import Summary, finish_example_step, run_steps
-from groupwise.train.preferences import (
+from groupwise.learn.examples import PLAIN
+from groupwise.learn.finite import check_loss
+from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
+from groupwise.learn.preferences import (
     Method,
     Preferences,
     chosen_for,
@@ -26,14 +22,18 @@ from groupwise.train.preferences import (
     rollouts_of,
     summed_logprobs,
 )
-from groupwise.train.progress import Columns, of_examples
-from groupwise.train.references import References, load_references
-from groupwise.train.run import Run, open_run
-from groupwise.train.sound import check_loss
-from groupwise.train.stop import Stop
-from groupwise.train.tally import Tally
-from groupwise.train.unread import refuse_unread
-from groupwise.train.update import bounded_step, make_optimizer, resume_optimizer, set_rates
+from groupwise.learn.tally import Tally
+from groupwise.learn.update import bounded_step, make_optimizer, set_rates
+from groupwise.model.batch import Rollouts, whole_groups
+from groupwise.model.policy import Policy
+from groupwise.objective.preference import agreement, reference_point
+from groupwise.run.loop import Summary, finish_example_step, run_steps
+from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.progress import Columns, of_examples
+from groupwise.run.references import References, load_references
+from groupwise.run.unread import refuse_unread
+from groupwise.statistics.intervals import balanced, bootstrap, wilson
+from groupwise.stop import Stop
 
 COLUMNS: Columns = (
     ("loss", "loss", 7, "{:.4f}"),

@@ -1,6 +1,6 @@
 """Rejection sampling: G outputs of each question from any checkpoint; the good ones become a file of examples.
 
-Sampled, rewarded and recorded step by step (groupwise.train.collect); selected at the end (groupwise.selection), from
+Sampled, rewarded and recorded step by step (groupwise.run.collect); selected at the end (groupwise.selection), from
 the record alone. The file is what `stage: sft` reads: for the same model (DeepSeek-R1's third stage) or a student.
 """
 
@@ -19,26 +19,26 @@ from rich.table import Table
 from groupwise import registry
 from groupwise.config import Recipe, UpdateConfig
 from groupwise.data import Group, Message, Output, Question, Reward
-from groupwise.envs.base import load_questions
-from groupwise.envs.turns import in_order
+from groupwise.datasets.base import load_questions
+from groupwise.datasets.turns import in_order
 from groupwise.errors import ConfigError, RunError
+from groupwise.learn.microbatches import out_of_memory
 from groupwise.record.read import Record, open_record
+from groupwise.rollout.evaluate import RIGHT, correct_label, part_value
+from groupwise.run.collect import Collection, collect, open_collection
+from groupwise.run.ending import memory_error
+from groupwise.run.progress import Columns, Progress, shown_of
+from groupwise.run.report import print_report
+from groupwise.run.stall import watched
+from groupwise.run.unread import refuse_unread
 from groupwise.selection.filters import PER_OUTPUT, REASONS
 from groupwise.selection.keeps import Candidate, reads_scores
 from groupwise.selection.material import Material, load_material
 from groupwise.selection.mixture import mixed_in
 from groupwise.selection.rows import lines, row_of_example, row_of_kept, write_lines
 from groupwise.selection.select import QUARTERS, Sampled, Selection, passing, select
-from groupwise.train.collect import Collection, collect, open_collection
-from groupwise.train.ending import memory_error
-from groupwise.train.evaluate import RIGHT, correct_label, part_value
-from groupwise.train.fitting import out_of_memory
-from groupwise.train.progress import Columns, Progress, shown_of
-from groupwise.train.report import print_report
-from groupwise.train.stall import watched
-from groupwise.train.stop import Stop
-from groupwise.train.strict_json import write_json
-from groupwise.train.unread import refuse_unread
+from groupwise.stop import Stop
+from groupwise.strict_json import write_json
 
 FILE = "examples.jsonl"
 UNREAD = (

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from groupwise.config import Recipe
-from groupwise.envs.base import following
+from groupwise.datasets.base import following
+from groupwise.learn.finite import check_loss
+from groupwise.learn.judgements import Case, Judgements, Lesson, heldout_figures, load_judgements
+from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
+from groupwise.learn.tally import Tally
+from groupwise.learn.update import bounded_step, make_optimizer, set_rates
 from groupwise.model.policy import Policy
 from groupwise.model.reward_model import load_classifier, logits, pieces
 from groupwise.model.template import audit_for_reading
-from groupwise.train.fitting import in_microbatches, microbatch_tokens
-from groupwise.train.judgements import Case, Judgements, Lesson, heldout_figures, load_judgements
-from groupwise.train.loop import Summary, finish_example_step, run_steps
-from groupwise.train.progress import Columns, of_examples
-from groupwise.train.run import Run, open_run
-from groupwise.train.sound import check_loss
-from groupwise.train.stop import Stop
-from groupwise.train.tally import Tally
-from groupwise.train.unread import BY_EXAMPLES, refuse_unread
-from groupwise.train.update import bounded_step, make_optimizer, resume_optimizer, set_rates
+from groupwise.run.loop import Summary, finish_example_step, run_steps
+from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.progress import Columns, of_examples
+from groupwise.run.unread import BY_EXAMPLES, refuse_unread
+from groupwise.stop import Stop
 
 COLUMNS: Columns = (
     ("loss", "loss", 7, "{:.4f}"),

@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts, microbatches
 from groupwise.config import Recipe, UpdateConfig
-from groupwise.envs.base import following
-from groupwise.model.policy import Policy
-from groupwise.train.examples import (
+from groupwise.datasets.base import following
+from groupwise.learn.examples import (
     PLAIN,
     Examples,
     heldout_loss,
@@ -19,15 +17,17 @@ from groupwise.train.examples import (
     negative_log_likelihood,
     rollouts_of,
 )
-from groupwise.train.fitting import in_microbatches, microbatch_tokens
-from groupwise.train.loop import Summary, finish_example_step, run_steps
-from groupwise.train.progress import Columns, of_examples
-from groupwise.train.run import Run, open_run
-from groupwise.train.sound import check_loss
-from groupwise.train.stop import Stop
-from groupwise.train.tally import Tally
-from groupwise.train.unread import refuse_unread
-from groupwise.train.update import bounded_step, make_optimizer, resume_optimizer, set_rates
+from groupwise.learn.finite import check_loss
+from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
+from groupwise.learn.tally import Tally
+from groupwise.learn.update import bounded_step, make_optimizer, set_rates
+from groupwise.model.batch import Rollouts, microbatches
+from groupwise.model.policy import Policy
+from groupwise.run.loop import Summary, finish_example_step, run_steps
+from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.progress import Columns, of_examples
+from groupwise.run.unread import refuse_unread
+from groupwise.stop import Stop
 
 COLUMNS: Columns = (
     ("loss", "loss", 7, "{:.4f}"),

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Message, Output, Sampling
 from groupwise.engines import draw, local
@@ -17,6 +16,7 @@ from groupwise.engines.cache import SharedCache
 from groupwise.engines.local import LocalEngine
 from groupwise.engines.rows import Ends, Rows
 from groupwise.errors import ModelError, RunError
+from groupwise.model.batch import Rollouts
 from groupwise.model.checkpoint import save_checkpoint
 from groupwise.model.policy import Policy, load_policy, prepare
 from groupwise.model.tokenizer import load_tokenizer

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts
 from groupwise.data import Sampling
+from groupwise.model.batch import Rollouts
 from groupwise.objective.losses import Denominators, clip, log_ratio, per_output
 from tests.equality import naive
 from tests.equality.naive import Loss

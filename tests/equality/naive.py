@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import PretrainedConfig
 
-from groupwise.batch import Rollouts
 from groupwise.data import Sampling
+from groupwise.model.batch import Rollouts
 from tests.equality import families
 
 Loss = Callable[[Tensor, Tensor], Tensor]

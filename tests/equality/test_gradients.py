@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from groupwise.batch import Rollouts
 from groupwise.data import Sampling
 from groupwise.model import linear_logprobs
+from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy
 from tests.close import close
 from tests.equality import cases, families, naive

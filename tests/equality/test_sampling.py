@@ -10,10 +10,10 @@ from functools import cache
 import pytest
 import torch
 
-from groupwise.batch import Rollouts
 from groupwise.data import Output, Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
+from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy
 from tests.equality import families, naive
 from tests.model import made

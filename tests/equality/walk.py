@@ -15,12 +15,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from groupwise.batch import Rollouts
 from groupwise.data import Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.choice import CACHES
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError
+from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, prepare
 from tests.equality import decoders, families
 from tests.model import made

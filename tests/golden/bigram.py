@@ -18,7 +18,7 @@ from groupwise.objective.losses import Denominators
 from groupwise.objective.presets import Preset
 from groupwise.objective.surrogate import Objective, called, policy_loss
 from groupwise.objective.token_advantage import token_rewards
-from groupwise.train.resolve import objective_of
+from groupwise.run.resolve import objective_of
 
 FILE = Path(__file__).parent / "losses.json"
 VOCABULARY, WIDTH, MAX_TOKENS, END = 8, 6, 7, 0

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.draw import inverse_cdf
 from groupwise.engines.local import LocalEngine
+from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, load_policy
 from tests.close import close
 from tests.model import made
@@ -105,7 +105,7 @@ def test_losses_on_the_device_are_the_cpus(accelerator):
     from groupwise.objective.losses import Denominators
     from groupwise.objective.surrogate import policy_loss
     from groupwise.registry import PRESETS
-    from groupwise.train.resolve import resolve
+    from groupwise.run.resolve import resolve
 
     generator = torch.Generator().manual_seed(0)
     old, ref, advantages, moved = (torch.randn(4, 6, generator=generator) for _ in range(4))

@@ -18,9 +18,9 @@ def load() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
-    import groupwise.cli
-    import groupwise.envs.arithmetic
-    import groupwise.train.report  # noqa: F401
+    import groupwise.cli.main
+    import groupwise.datasets.arithmetic
+    import groupwise.run.report  # noqa: F401
     from groupwise import registry
 
     for table, name in ((registry.STAGES, "grpo"), (registry.ENGINES, "local"), (registry.ENVS, "arithmetic")):
@@ -30,7 +30,7 @@ def load() -> None:
 
 def run(words: list[str], log: str, fault: list | None, counted: int) -> None:
     """The command in this process, which then ends."""
-    from groupwise.cli import main
+    from groupwise.cli.main import main
 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(file, 1)

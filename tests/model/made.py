@@ -9,9 +9,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Group, Message, Output, Question, Reward, Sample
+from groupwise.model.batch import Rollouts
 from groupwise.model.builtin import TINY_CHARACTERS
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer

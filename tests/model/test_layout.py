@@ -2,9 +2,9 @@
 
 import torch
 
-from groupwise.batch import Rollouts
 from groupwise.model import attention
 from groupwise.model.attention import Block, BlockPlan, Form
+from groupwise.model.batch import Rollouts
 from groupwise.model.layout import question_once, questions_alone, separate
 from tests.close import close
 from tests.model import made

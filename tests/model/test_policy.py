@@ -8,13 +8,13 @@ from torch import Tensor
 from transformers import AttentionInterface, Llama4TextConfig, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig
 from transformers.generation.logits_process import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from groupwise.batch import Rollouts
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
 from groupwise.model import linear_logprobs
 from groupwise.model import policy as policy_module
 from groupwise.model.attention import NAME
+from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device
 from groupwise.model.policy import Policy, load_policy
 from tests.close import close

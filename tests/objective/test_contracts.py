@@ -62,7 +62,7 @@ def test_a_loss_is_zero_outside_the_mask_whatever_is_there(row, value):
 
 @rows(registry.LOSSES)
 def test_an_output_without_advantage_adds_nothing_to_a_loss(row):
-    # the update leaves such outputs out (train/update.py)
+    # the update leaves such outputs out (learn/update.py)
     made = batch()
     logprobs = made.logprobs.clone().requires_grad_()
     values = row(logprobs, made.old_logprobs, torch.zeros_like(made.advantages), made.mask, 0.2, 0.2)

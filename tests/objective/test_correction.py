@@ -16,7 +16,7 @@ from groupwise.objective.correction import (
 from groupwise.objective.losses import Denominators, per_token, reinforce
 from groupwise.objective.presets import GRPO
 from groupwise.objective.surrogate import policy_loss
-from groupwise.train.resolve import objective_of
+from groupwise.run.resolve import objective_of
 from tests.close import close
 from tests.objective.made import batch, loss_and_gradient, terms_of
 

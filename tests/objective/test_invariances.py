@@ -8,7 +8,7 @@ import torch
 from groupwise.objective.correction import sequence_masked, token_truncated
 from groupwise.objective.losses import Denominators
 from groupwise.objective.presets import DR_GRPO, GRPO
-from groupwise.train.resolve import objective_of
+from groupwise.run.resolve import objective_of
 from tests.close import close
 from tests.objective.made import MAX_TOKENS, SPOILS, batch, loss_and_gradient, terms_of
 

@@ -9,7 +9,7 @@ from groupwise.objective.advantage import group_relative
 from groupwise.objective.correction import sequence_truncated, token_truncated
 from groupwise.objective.losses import Denominators, clip, log_ratio, per_output
 from groupwise.objective.presets import DR_GRPO, GRPO, REINFORCE, RLOO
-from groupwise.train.resolve import objective_of
+from groupwise.run.resolve import objective_of
 from tests.close import close
 from tests.objective.test_policy_gradient import (
     MASK,

@@ -8,7 +8,7 @@ import torch
 from groupwise import registry
 from groupwise.objective.presets import Preset
 from groupwise.objective.surrogate import reads
-from groupwise.train.resolve import objective_of
+from groupwise.run.resolve import objective_of
 from tests.objective.made import batch, loss_and_gradient
 
 PRESETS = [registry.load(registry.PRESETS, name) for name in registry.PRESETS]

@@ -3,7 +3,7 @@
 import pytest
 
 from groupwise.objective.presets import MAXRL, ONLINE_RFT, REINFORCE, RLOO
-from groupwise.train.resolve import objective_of
+from groupwise.run.resolve import objective_of
 from tests.objective.test_policy_gradient import (
     LENGTHS,
     MAX_TOKENS,

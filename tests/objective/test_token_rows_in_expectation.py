@@ -11,7 +11,7 @@ import torch
 from groupwise.objective.logprobs import k1, k3, sampling_logits
 from groupwise.objective.presets import A2C, DISTILL, REINFORCE, RLOO
 from groupwise.objective.token_advantage import token_rewards
-from groupwise.train.resolve import objective_of
+from groupwise.run.resolve import objective_of
 from tests.objective.test_policy_gradient import (
     MASK,
     MAX_TOKENS,

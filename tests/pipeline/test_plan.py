@@ -6,8 +6,8 @@ import shutil
 import pytest
 import yaml
 
-from groupwise.envs.base import load_questions
-from groupwise.envs.inner import bare
+from groupwise.datasets.base import load_questions
+from groupwise.datasets.inner import bare
 from groupwise.errors import ConfigError, DataError, ModelError
 from groupwise.pipeline.apart import check_apart
 from groupwise.pipeline.plan import make_plan

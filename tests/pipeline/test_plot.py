@@ -3,7 +3,7 @@
 from groupwise.pipeline.plan import make_plan
 from groupwise.pipeline.plot import draw
 from groupwise.pipeline.table import Row
-from groupwise.train.intervals import wilson
+from groupwise.statistics.intervals import wilson
 from tests.project.sources import ROOT
 
 

@@ -7,42 +7,20 @@ from graphlib import CycleError, TopologicalSorter
 
 LAYERS = {
     0: (
-        "errors",
-        "activity",
-        "names",
-        "data",
-        "config",
-        "recipe_file",
-        "places",
-        "atomic",
-        "registry",
-        "hub",
-        "metrics",
-        "markdown",
-        "terminal",
+        *("errors", "activity", "stop", "names", "data", "config", "recipe_file", "places", "atomic", "registry"),
+        *("hub", "metrics", "markdown", "terminal", "statistics", "strict_json"),
     ),
-    1: ("objective", "rewards", "envs", "sandbox", "record"),
-    2: ("batch", "model", "engines", "selection"),
-    3: ("train",),
-    4: ("stages",),
-    5: (
-        "pipeline",
-        "evaluate",
-        "compare",
-        "train_process",
-        "usage",
-        "meant",
-        "listed",
-        "bar",
-        "insight",
-        "dashboard",
-        "cli",
-    ),
+    1: ("objective", "rewards", "datasets", "sandbox", "record"),
+    2: ("model", "engines", "selection"),
+    3: ("rollout", "learn"),
+    4: ("run",),
+    5: ("stages",),
+    6: ("pipeline", "evaluate", "compare", "train_process", "insight", "dashboard", "cli"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch
 # "": groupwise itself
-TORCH_FREE = {"", *LAYERS[0], "rewards", "envs", "sandbox", "record", "selection", "dashboard", "cli"}
+TORCH_FREE = {"", *LAYERS[0], "rewards", "datasets", "sandbox", "record", "selection", "dashboard", "cli"}
 TORCH_ALLOWED = {"groupwise.rewards.model"}
 IN_ONE_FILE = ("ray", "vllm", "peft", "torch.distributed")
 

@@ -10,10 +10,10 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from groupwise.cli import app
+from groupwise.cli.main import app
 from groupwise.config import Recipe, RewardConfig, read_recipe, recipe_from
 from groupwise.config.settings import settings
-from groupwise.envs.base import load_questions
+from groupwise.datasets.base import load_questions
 from groupwise.names import NAMES
 from groupwise.places import write_start
 from groupwise.registry import PRESETS
@@ -182,7 +182,7 @@ def test_a_files_hop_is_a_file():
 
 def test_the_metrics_that_are_explained_are_what_is_shown():
     from groupwise.metrics import METRICS
-    from groupwise.train.progress import OF_ROLLOUTS
+    from groupwise.run.progress import OF_ROLLOUTS
 
     rows = re.findall(r"^\| ([\w/]+(?:, left)?) \| `([\w/]+)` \|", text_of("docs/runs.md"), flags=re.MULTILINE)
     assert [(heading.partition(",")[0], metric) for heading, metric in rows] == [c[:2] for c in OF_ROLLOUTS]

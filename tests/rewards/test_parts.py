@@ -5,7 +5,7 @@ import pytest
 from groupwise.config import RewardConfig, recipe_from
 from groupwise.errors import ConfigError, DataError
 from groupwise.rewards.base import RewardSet, first_scored
-from groupwise.train.run import check_rewards
+from groupwise.run.open import check_rewards
 from tests.rewards.made import FUNCTIONS, output, question
 
 SUM = question("4", name="s-1", part="sums")

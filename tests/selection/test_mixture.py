@@ -5,7 +5,7 @@ import json
 import pytest
 
 from groupwise.config import RejectionConfig
-from groupwise.envs.examples import read_examples
+from groupwise.datasets.examples import read_examples
 from groupwise.errors import ConfigError, DataError
 from groupwise.selection.contamination import held_out
 from groupwise.selection.mixture import clean, mixed_in, read_sources

@@ -17,7 +17,7 @@ from tests.close import close
 from tests.command import RECIPE, SMALL, groupwise
 from tests.project.sources import ROOT
 
-REWARDS = ROOT / "tests" / "train" / "user_rewards.py"
+REWARDS = ROOT / "tests" / "run" / "user_rewards.py"
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,7 @@ from safetensors.torch import load_file, save_file
 from groupwise import registry
 from groupwise.config import ExamplesConfig, ModelConfig, UpdateConfig
 from groupwise.errors import ConfigError, DataError
-from groupwise.model.tokenizer import load_tokenizer
-from groupwise.record import open_record
-from groupwise.stages.preference import figures_of_step, gradient
-from groupwise.train.preferences import (
+from groupwise.learn.preferences import (
     Compared,
     Method,
     liked_of,
@@ -24,7 +21,10 @@ from groupwise.train.preferences import (
     rollouts_of,
     summed_logprobs,
 )
-from groupwise.train.references import FILE
+from groupwise.model.tokenizer import load_tokenizer
+from groupwise.record import open_record
+from groupwise.run.references import FILE
+from groupwise.stages.preference import figures_of_step, gradient
 from tests.close import close
 from tests.command import groupwise
 from tests.model import made

@@ -14,8 +14,8 @@ import transformers
 
 from groupwise.config import ModelConfig, read_recipe
 from groupwise.data import Group, Message, Question
-from groupwise.envs.base import load_questions
-from groupwise.envs.examples import read_examples
+from groupwise.datasets.base import load_questions
+from groupwise.datasets.examples import read_examples
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.record import Recorder, list_runs, open_record
 from groupwise.stages.rejection import Count, sampled_of
@@ -24,7 +24,7 @@ from tests.project.sources import ROOT
 from tests.record.recorded_steps import group, write
 
 RECIPE = ROOT / "recipes" / "rejection.yaml"
-OWN = ROOT / "tests" / "train" / "user_rewards.py"
+OWN = ROOT / "tests" / "run" / "user_rewards.py"
 SMALL = (
     "questions.size=50",
     "rollout.questions_per_step=6",

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from groupwise.config import ExamplesConfig, ModelConfig, RewardModelConfig
+from groupwise.learn.judgements import Case, load_judgements
 from groupwise.model.reward_model import SEQUENCES, TOKENS, logits, pieces
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.record import open_record
-from groupwise.train.judgements import Case, load_judgements
 from tests.close import close
 from tests.command import groupwise
 from tests.model import made
@@ -152,7 +152,7 @@ def test_a_margin_is_that_of_its_row_and_none_is_0(tmp_path, tiny_folder):
 
 @pytest.mark.parametrize("tokens", [1, 30, 10**6])
 def test_the_gradient_of_a_step_is_that_of_the_plain_loss_however_it_is_cut(tmp_path, tiny_folder, tokens):
-    from groupwise.train.judgements import LESSONS, Pair
+    from groupwise.learn.judgements import LESSONS, Pair
 
     policy = classifier(made.SHARING["gpt2"], SEQUENCES, tmp_path, tiny_folder)
     policy.model.double()

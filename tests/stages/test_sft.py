@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from groupwise.batch import microbatches
 from groupwise.config import ExamplesConfig, ModelConfig
 from groupwise.errors import DataError
+from groupwise.learn.examples import PLAIN, Encoded, heldout_loss, load_examples, negative_log_likelihood, rollouts_of
+from groupwise.model.batch import microbatches
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.record import open_record
-from groupwise.train.examples import PLAIN, Encoded, heldout_loss, load_examples, negative_log_likelihood, rollouts_of
 from tests.close import close
 from tests.command import groupwise
 from tests.model import made

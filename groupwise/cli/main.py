@@ -1,0 +1,321 @@
+"""groupwise <verb> ...: the command line. Results on stdout, progress on stderr; importing it loads no torch."""
+
+import errno
+import json
+import os
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
+from typing import Annotated
+
+import typer
+
+from groupwise import __version__, registry
+from groupwise.cli.tables import TITLES, listed, table_text
+from groupwise.cli.usage import UsageError, told
+from groupwise.cli.words import make_ready, name_of, new_folder, source_of
+from groupwise.errors import ConfigError, GroupwiseError
+from groupwise.places import OWN, asked_file, recipe_file, write_start
+from groupwise.terminal import safe_streams
+
+app = typer.Typer(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Reinforcement learning for language models by comparing each answer with its siblings.",
+)
+
+MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EPERM,
+)
+"""Errors of the system that are the machine's, whatever we were doing; others may be a bug and are shown whole."""
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Values in place of the recipe's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="The run directory; default: a new one under run.root.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last checkpoint.")]
+
+
+def main() -> None:
+    """The console command: our errors as one line on stderr; exit 0 ok, 1 the run failed, 2 your input, 130 stopped."""
+    # Threads that wait at a barrier spin for some microseconds and then sleep: sleeping at once halves the speed of
+    # sampling, and long spinning makes two busy processes on two cores several times slower (docs/performance.md).
+    # Read once, when torch loads the OpenMP library.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    with safe_streams():
+        _verb()
+
+
+def _verb() -> None:
+    """Does what the words ask for, and ends the process with its exit code unless that is 0."""
+    try:
+        code = app(standalone_mode=False)  # of --help and the like; the verbs return nothing
+        sys.stdout.flush()  # what is lost is found here, not by Python at its end
+        if code:
+            sys.exit(code)
+    except UsageError as error:
+        print(f"error: {told(error, sys.argv[1:])}", file=sys.stderr)
+        sys.exit(2)
+    except GroupwiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in MACHINE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what cannot be written is not tried again
+        print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"groupwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(epilog="Example: groupwise init mine")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; made if it is not there.")] = Path("."),
+) -> None:
+    """Write a recipe, questions and a reward to start from; nothing is overwritten."""
+    written = write_start(folder)
+    print(f"wrote {', '.join(written)} in {folder}")
+    print(f"train with: groupwise train{'' if folder == Path('.') else f' {quote(str(folder))}'}")
+
+
+@app.command(epilog="Example: groupwise train tiny update.steps=5 --run runs/first")
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"A recipe: a YAML file, a folder with {OWN}, or a shipped one (`groupwise list recipes`). "
+            f"Left out: ./{OWN}, or with --resume the run's own."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    resume: Resume = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="With --resume: also if another process seems to write the run.")
+    ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="With --resume: also if the record is damaged or has lost steps.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result alone, no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line, for a program.")] = False,
+) -> None:
+    """Train the recipe's model by the recipe's stage."""
+    from groupwise.config import read_recipe
+
+    known = "see `groupwise runs`"
+    if resume and run is not None:
+        make_ready(run, recipe, take_over=take_over, accept_loss=accept_loss)
+    elif take_over or accept_loss:
+        raise ConfigError("--take-over and --accept-loss go on with a run", hint="add --run DIR --resume")
+    source, words = source_of("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
+    settings = read_recipe(source, words)
+    folder = run or new_folder(Path(settings.run.root), name_of(source))
+    stage = registry.load(registry.STAGES, settings.stage, "stage")
+    from groupwise.cli.bar import bar
+    from groupwise.run.progress import event, shown_as
+    from groupwise.run.report import print_report
+
+    with shown_as("json" if as_json else "nothing" if quiet else "table"):
+        with nullcontext() if quiet or as_json else bar():
+            summary = stage(settings, folder, resume=resume)
+        event("end", **{key: str(v) if isinstance(v, Path) else v for key, v in asdict(summary).items()})
+    if not as_json:
+        print_report(summary)
+
+
+@app.command(
+    epilog="Example: groupwise compare recipes/tiny.yaml --presets grpo,rloo --seeds 0 update.steps=2 --run runs/both"
+)
+def compare(
+    recipe: Annotated[str, typer.Argument(help="A recipe, as for train.")],
+    overrides: Overrides = None,
+    presets: Annotated[
+        str | None, typer.Option(help="Presets, separated by commas; see `groupwise list presets`.")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(metavar="'NAME: a.b=c ...'", help="Another variant.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Separated by commas; default: the recipe's one.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the comparison; default: a new one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs there that did not finish.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe under several presets and seeds, at equal samples: one table and one picture, with intervals."""
+    from groupwise.compare.comparison import compare as comparison_of
+    from groupwise.compare.plan import make_plan
+    from groupwise.config import read_recipe
+    from groupwise.strict_json import json_text
+
+    if resume and run is None:
+        raise ConfigError("--resume without --run: which comparison?", hint="give its folder")
+    words, recipe = list(overrides or []), recipe_file(recipe)
+    folder = run or new_folder(Path(read_recipe(recipe, words).run.root), f"{name_of(recipe)}-compare")
+    plan = make_plan(recipe, words, presets=presets, variants=variant or [], seeds=seeds, folder=folder)
+    found = comparison_of(plan, resume=resume)
+    print(json_text(found.content) if as_json else found.text)
+    if found.error:
+        raise found.error
+
+
+@app.command(epilog="Example: groupwise pipeline recipes/pipeline.yaml --run runs/pipeline")
+def pipeline(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A YAML pipeline, or a shipped one; with --resume the folder's own if left out."),
+    ] = None,
+    overrides: Overrides = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the pipeline; default: a new one.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on at the stage and step where it stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run stages in a row, each from what earlier ones left, measured alike: one table and one picture."""
+    from groupwise.pipeline.plan import make_plan
+    from groupwise.pipeline.run import FILE, run_pipeline
+    from groupwise.strict_json import json_text
+
+    hint = "give its folder"
+    source, words = source_of("pipeline", recipe, overrides, run, resume=resume, own=FILE, what="pipeline", hint=hint)
+    plan = make_plan(source, words, folder=lambda file: run or new_folder(Path(file.run.root), name_of(source)))
+    found = run_pipeline(plan, resume=resume)
+    print(json_text(found.content) if as_json else found.text)
+
+
+@app.command("eval", epilog="Example: groupwise eval tiny --samples 4")
+def evaluate(
+    source: Annotated[str, typer.Argument(help="A run directory (its last checkpoint), or a recipe (its model).")],
+    overrides: Overrides = None,
+    samples: Annotated[int, typer.Option(min=0, help="k sampled answers a question, beside the greedy one.")] = 0,
+    questions: Annotated[
+        str | None, typer.Option(help="Ask all of a file, or an environment, not the held-out ones.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Ask this run, model folder or built-in model.")] = None,
+    against: Annotated[str | None, typer.Option(help="Compare with this one on the same questions.")] = None,
+    best_of: Annotated[str | None, typer.Option(help="A reward: best@k, the sample that it puts first.")] = None,
+    search: Annotated[str | None, typer.Option(help="mcts: a tree search over steps, led by --guide.")] = None,
+    guide: Annotated[str | None, typer.Option(help="A reward that scores partial outputs.")] = None,
+    simulations: Annotated[int | None, typer.Option(help="Of a search, a question; default 16.")] = None,
+    width: Annotated[int | None, typer.Option(help="Next steps sampled where the tree grows; default 4.")] = None,
+    step_separator: Annotated[str | None, typer.Option(help="Ends a step; default a line break, \\n.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Steps of an output at most; default 16.")] = None,
+    c_puct: Annotated[float | None, typer.Option(help="How much a search explores; default 1.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for eval.json, eval.md and answers.jsonl.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
+    asked_file(source)  # before torch is loaded
+    from groupwise.cli.bar import bar
+    from groupwise.evaluate.measure import Wanted, evaluate_source
+    from groupwise.evaluate.search import settings_of
+    from groupwise.strict_json import json_text
+
+    given = {"guide": guide, "simulations": simulations, "width": width, "max_steps": max_steps, "c_puct": c_puct}
+    settings = settings_of(search, {**given, "separator": step_separator})
+    wanted = Wanted(samples, questions, model, best_of, settings, against, out)
+    with bar():
+        found = evaluate_source(source, list(overrides or []), wanted)
+    print(json_text(found.content) if as_json else found.text)
+
+
+@app.command(epilog="Example: groupwise sample tiny '7>' --samples 3")
+def sample(
+    model: Annotated[str, typer.Argument(help="A run directory, a model folder, a built-in name or a hub name.")],
+    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    samples: Annotated[int, typer.Option(min=1, help="Answers.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens an answer may have.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: greedy.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random streams.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask a model one question."""
+    from groupwise.cli.bar import bar
+    from groupwise.evaluate.ask import answers_to
+    from groupwise.strict_json import json_text
+
+    text = sys.stdin.read() if question == "-" else question
+    asked = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
+    with bar():
+        found = answers_to(model, text, temperature=temperature, **asked)
+    if as_json:
+        print(json_text(found))
+        return
+    for answer in found:
+        print(f"[{answer['finish']}, {answer['tokens']} tokens] {answer['text']}")
+
+
+@app.command("list", epilog="Example: groupwise list presets")
+def list_names(
+    title: Annotated[
+        str, typer.Argument(metavar="TABLE", autocompletion=lambda: TITLES, help=f"One of: {', '.join(TITLES)}.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """List what a recipe may name or set: presets, rewards, recipes, settings, ..."""
+    print(listed(title, as_json=as_json))
+
+
+@app.command(epilog="Example: groupwise runs")
+def runs(
+    root: Annotated[Path, typer.Argument(help="Folder that holds run directories.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs under a folder, with their state and results."""
+    from dataclasses import asdict
+
+    from groupwise.record.listing import list_runs
+
+    found = list_runs(root)
+    if as_json:
+        print(json.dumps([{**asdict(run), "path": str(run.path)} for run in found], indent=2))
+        return
+    if not found:
+        print(f"no runs under {root}", file=sys.stderr)
+        return
+    rows: list[tuple[str, ...]] = [("RUN", "STATE", "STAGE", "MODEL", "STEPS", "RIGHT BEFORE", "AFTER")]
+    for run in found:
+        done = 0 if run.last_step is None else run.last_step + 1
+        steps = f"{done}/{'-' if run.steps is None else run.steps}{'' if run.kind == 'run' else ' runs'}"
+        shares = ("-" if share is None else f"{share:.1%}" for share in (run.accuracy_before, run.accuracy_after))
+        rows.append((str(run.path), run.state, run.stage or "-", run.model or "-", steps, *shares))
+    print(table_text(rows))
+
+
+@app.command(epilog="Example: groupwise plot runs/one runs/two --out both.png")
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, finished or not.")],
+    out: Annotated[Path, typer.Option(help="The picture; its ending says the format: png, svg, pdf.")] = Path(
+        "runs.png"
+    ),
+) -> None:
+    """Draw runs in one picture: reward and held-out accuracy against outputs sampled."""
+    from groupwise.compare.runs import draw_runs
+
+    draw_runs(runs, out)
+    print(out)

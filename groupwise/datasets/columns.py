@@ -1,0 +1,57 @@
+"""Columns with a meaning elsewhere that is not honoured here, and columns that nothing reads: refused by name."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from groupwise.datasets.row import Row, excerpt, nothing
+from groupwise.errors import DataError
+
+_SEEN = "the model reads text alone"
+_TOOLS = "no tools are offered to the model"
+_AGENT = "no environment answers the model"
+UNHONOURED: Mapping[str, str] = {
+    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios", "multi_modal_data"), _SEEN),
+    **dict.fromkeys(("tools", "functions", "tool_choice", "parallel_tool_calls"), _TOOLS),
+    **dict.fromkeys(("tools_kwargs", "need_tools_kwargs"), _TOOLS),
+    **dict.fromkeys(("env_kwargs", "interaction_kwargs", "agent_name", "environment"), _AGENT),
+    "chat_template_kwargs": "the chat template has one way to be called for all rows",
+    "enable_thinking": "the chat template has one way to be called for all rows",
+    "weight": "all rows count alike; a turn of the assistant may have a weight of 0 or 1",
+    "sample_weight": "all rows count alike",
+}
+"""Name of a column (or of a key in verl's `extra_info`) -> what is not done with it."""
+PLACES = ("id", "provenance")
+"""Columns that say where a row comes from and nothing of what is learned."""
+
+
+def check_honoured(row: Row) -> None:
+    """Raises DataError for a cell whose meaning elsewhere is not honoured here, unless it holds nothing."""
+    extra = row.cells.get("extra_info")
+    inside = extra.items() if isinstance(extra, dict) else ()
+    for place, cells in (("", row.cells.items()), ("extra_info.", inside)):
+        _check(row, place, cells)
+
+
+def _check(row: Row, place: str, cells: Iterable[tuple[str, Any]]) -> None:
+    for name, cell in cells:
+        # extra_info is handed to rewards as it is: only what verl itself would act on is refused in it
+        known = UNHONOURED if not place else {key: UNHONOURED[key] for key in ("tools_kwargs", "interaction_kwargs")}
+        if name in known and not nothing(cell) and cell is not False:
+            raise DataError(
+                f"{row.where}: {place}{name} = {excerpt(cell)}: not read, {known[name]}",
+                hint=f"drop the row, or say that it does not count: ignore_columns: [{place}{name}]",
+            )
+
+
+def check_read(row: Row, read: Collection[str], columns: Iterable[str]) -> None:
+    """Raises DataError for a cell in a column that is not read; columns: all of the file, for the remedy."""
+    check_honoured(row)
+    known = {*read, *PLACES}
+    strange = next((name for name, cell in row.cells.items() if name not in known and not nothing(cell)), None)
+    if strange is not None:
+        unread = ", ".join(name for name in columns if name not in known)
+        raise DataError(
+            f"{row.where}: {strange} = {excerpt(row.cells[strange])}: nothing reads this column, beside "
+            f"{', '.join(sorted(name for name in read if name in row.cells))}",
+            hint=f"say so with ignore_columns: [{unread}]",
+        )

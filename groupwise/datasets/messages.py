@@ -1,0 +1,132 @@
+"""A cell as messages: role and content, or ShareGPT's from and value. Each key of a turn is read or refused."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from groupwise.data import Message, Role
+from groupwise.datasets.row import encodable, excerpt, nothing
+from groupwise.errors import DataError
+from groupwise.registry import nearest
+
+_ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
+_SHAREGPT: dict[str, Role] = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
+_FORMS: Mapping[tuple[str, str], dict[str, Role]] = {("role", "content"): _ROLES, ("from", "value"): _SHAREGPT}
+"""What a file calls role and content, and the roles."""
+_CALLS = ("function_call", "observation", "function")
+_UNREAD = {
+    "tool_calls": "write it into the content, as the model is to write it",
+    "function_call": "write it into the content, as the model is to write it",
+    "reasoning_content": "write it into the content, between the model's own tags",
+    "reasoning": "write it into the content, between the model's own tags",
+    "thinking": "write it into the content, between the model's own tags",
+}
+WEIGHT = "weight"
+
+
+def conversation(cell: Any, where: str) -> tuple[Message, ...]:
+    """The messages of a cell that lists them. where: its place in words.
+
+    Raises DataError if it holds anything else, or no word at all, or a turn with a key that is not read.
+    """
+    messages, weights = weighted(cell, where)
+    turn = next((index for index, weight in enumerate(weights) if weight is not None), None)
+    if turn is not None:
+        raise DataError(
+            f"{where}[{turn}].{WEIGHT} = {excerpt(weights[turn])}: nothing of it is learned, so it has no weight",
+            hint=f"drop {WEIGHT!r}",
+        )
+    return messages
+
+
+def weighted(cell: Any, where: str) -> tuple[tuple[Message, ...], tuple[int | None, ...]]:
+    """The messages, and OpenAI's weight of each: 1, 0 for a turn of the assistant that is not learned, None: not given.
+
+    Raises DataError as `conversation` does, or for a weight that is neither or is not the assistant's.
+    """
+    if not isinstance(cell, list):
+        raise DataError(
+            f"{where} = {excerpt(cell)} is {type(cell).__name__}", hint="give a string or a list of messages"
+        )
+    first = cell[0] if cell else None
+    keys = (
+        ("from", "value")
+        if isinstance(first, dict) and "from" in first and "role" not in first
+        else ("role", "content")
+    )
+    messages = tuple(_message(turn, f"{where}[{index}]", keys) for index, turn in enumerate(cell))
+    if not any(message.content.strip() for message in messages):
+        raise DataError(f"{where} = {excerpt(cell)} is empty", hint="drop the row or fill it in")
+    return messages, tuple(
+        _weight(turn, message, f"{where}[{index}]")
+        for index, (turn, message) in enumerate(zip(cell, messages, strict=True))
+    )
+
+
+def message_of(cell: Any, where: str) -> Message:
+    """One turn, as ShareGPT writes the sides of a pair."""
+    (message,) = conversation([cell], where)
+    return message
+
+
+def _message(turn: Any, place: str, keys: tuple[str, str]) -> Message:
+    roles, (role_key, content_key) = _FORMS[keys], keys
+    user = next(name for name, role in roles.items() if role == "user")
+    if isinstance(turn, dict):
+        _check_keys(turn, place, keys)
+    if not isinstance(turn, dict) or not set(keys) <= set(turn):
+        raise DataError(
+            f"{place} = {excerpt(turn)}: no {role_key} and {content_key}",
+            hint=f'write {{"{role_key}": "{user}", "{content_key}": "..."}}',
+        )
+    role = turn[role_key]
+    if isinstance(role, str) and role in _CALLS and role not in roles:
+        raise DataError(
+            f"{place}.{role_key} = {excerpt(role)}: not read, no tools are offered to the model",
+            hint=f"drop the row, or write it into turns of {', '.join(roles)}",
+        )
+    if not isinstance(role, str) or role not in roles:
+        raise DataError(f"{place}.{role_key} = {excerpt(role)}: unknown", hint=nearest(str(role), roles))
+    return Message(roles[role], _content(turn[content_key], f"{place}.{content_key}"))
+
+
+def _check_keys(turn: dict[str, Any], place: str, keys: tuple[str, str]) -> None:
+    known = (*keys, WEIGHT)
+    unread = next((key for key, value in turn.items() if key not in known and not nothing(value)), None)
+    if unread is not None:
+        column = place.rpartition(": ")[2].partition("[")[0]
+        hint = _UNREAD.get(str(unread), f"drop it, or say that it does not count: ignore_columns: [{column}.{unread}]")
+        raise DataError(f"{place}.{unread} = {excerpt(turn[unread])}: not read", hint=hint)
+
+
+def _content(content: Any, place: str) -> str:
+    """Text, or the text of OpenAI's list of parts if all of them are text."""
+    if isinstance(content, list) and content:
+        parts = []
+        for index, part in enumerate(content):
+            text = part.get("text") if isinstance(part, dict) and part.get("type") in ("text", "input_text") else None
+            unread = isinstance(part, dict) and any(
+                not nothing(value) for key, value in part.items() if key not in ("type", "text")
+            )
+            if not isinstance(text, str) or unread:
+                raise DataError(
+                    f"{place}[{index}] = {excerpt(part)}: not a text", hint="give text; images are not read"
+                )
+            parts.append(text)
+        content = "".join(parts)
+    if not isinstance(content, str):
+        raise DataError(f"{place} = {excerpt(content)}: not a string", hint="give text; images are not read")
+    return encodable(content, place)
+
+
+def _weight(turn: dict[str, Any], message: Message, place: str) -> int | None:
+    weight = turn.get(WEIGHT)
+    if nothing(weight):
+        return None
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1):
+        raise DataError(f"{place}.{WEIGHT} = {excerpt(weight)}: neither 0 nor 1", hint="0: not learned; 1: learned")
+    if message.role != "assistant":
+        raise DataError(
+            f"{place}.{WEIGHT} = {excerpt(weight)}: of a turn of role {message.role!r}, which is not learned anyway",
+            hint=f"give it to the assistant's turns, or drop {WEIGHT!r}",
+        )
+    return int(weight)

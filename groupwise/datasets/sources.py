@@ -1,0 +1,111 @@
+"""What `examples` of a recipe names, of whatever kind: a file that is read, or examples made on the spot; held out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from groupwise import registry
+from groupwise.config import ExamplesConfig
+from groupwise.datasets.apart import default_size, drawn_apart
+from groupwise.datasets.files import Source
+from groupwise.datasets.makers import made
+from groupwise.errors import ConfigError, DataError
+
+
+class Placed(Protocol):
+    @property
+    def where(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def asked(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Placed)
+Reader = Callable[[Source, int | None], list[Item]]
+"""(source, how many: None all) -> its examples of one kind."""
+HELDOUT_SIZE = 100
+"""Examples held out at most where nobody says how many."""
+
+
+def load_apart(
+    config: ExamplesConfig, *, seed: int, kind: type[Item], read: Reader[Item]
+) -> tuple[list[Item], list[Item]]:
+    """Train and held-out examples of a recipe, which share no prompt; texts, which have none, are not the same.
+
+    Raises ConfigError for a wrong name or parameter, DataError for a wrong file, or if both would hold one example."""
+    ignore = config.ignore_columns or ()
+    of_files = {"subset": config.subset, "split": config.split, "ignore": ignore}
+    found = of_source(
+        config.source, params=config.params, size=config.size, seed=seed, kind=kind, read=read, of_files=of_files
+    )
+    place = config.heldout or (config.source if config.heldout_split is not None else None)
+    if place is None:
+        return set_aside(found, size=config.heldout_size, seed=seed)
+    size = HELDOUT_SIZE if config.heldout_size is None else config.heldout_size
+    subset = config.subset if config.heldout is None else None
+    heldout = read(Source(place, subset, config.heldout_split, ignore, strict=False), size)
+    said, asked = {example.fingerprint for example in heldout}, {example.asked for example in heldout}
+    both = next((example for example in found if example.fingerprint in said or example.asked in asked), None)
+    if both is not None:
+        what = "held out" if both.fingerprint in said else "its prompt is held out"
+        raise DataError(f"{both.where}: {what} in {place!r} too", hint="take it out of one of the two")
+    return found, heldout
+
+
+def of_source(
+    source: str,
+    *,
+    params: Mapping[str, Any],
+    size: int | None,
+    seed: int,
+    kind: type[Item],
+    read: Reader[Item],
+    section: str = "examples",
+    of_files: Mapping[str, Any] | None = None,
+) -> list[Item]:
+    """Examples of one kind, made by the maker of that name (`groupwise list examples`) or read from a file.
+
+    section: of the recipe, in which it is named. of_files: further fields of a `Source`."""
+    if source not in registry.EXAMPLES:
+        registry.check_source(registry.EXAMPLES, source, f"{section}.source")
+        if params:
+            raise ConfigError(
+                f"{section}.params = {dict(params)}: {source!r} is a file and takes none",
+                hint=f"params go with examples made on the spot ({', '.join(sorted(registry.EXAMPLES))})",
+            )
+        return read(Source(source, **(of_files or {})), size)
+    given = next(((name, value) for name, value in (of_files or {}).items() if value), None)
+    if given is not None:
+        raise ConfigError(
+            f"{section}: {given[0]} = {given[1]!r}: {source!r} is made on the spot and has no columns or splits",
+            hint=f"drop it from {section}",
+        )
+    found = made(registry.EXAMPLES, source, seed=seed, size=size, params=params, section=section)
+    wrong = next((example for example in found if not isinstance(example, kind)), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"{section}.source = {source!r}: makes {type(wrong).__name__.lower()} rows, and this stage learns from "
+            f"{kind.__name__.lower()} rows",
+            hint="take another source (`groupwise list examples`)",
+        )
+    return found
+
+
+def set_aside(examples: Sequence[Item], *, size: int | None, seed: int) -> tuple[list[Item], list[Item]]:
+    """Train and held-out: `size` distinct examples of drawn prompts, and all others of these prompts out of train.
+
+    size None: `default_size` of them. Raises DataError if none would be left to train on.
+    """
+    if size is None:
+        size = default_size(len({example.asked for example in examples}), HELDOUT_SIZE)
+    if not size:
+        return list(examples), []
+    train, heldout = drawn_apart(examples, size, seed=seed, asked=lambda example: example.asked)
+    if not train:
+        distinct, prompts = len({example.fingerprint for example in examples}), len({one.asked for one in examples})
+        raise DataError(
+            f"examples.heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct, "
+            f"of {prompts} prompt(s): none would be left to train on",
+            hint="set a smaller examples.heldout_size (0: none), or give more examples",
+        )
+    return train, heldout

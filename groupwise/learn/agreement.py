@@ -1,0 +1,96 @@
+"""An exact sampler held to its word: a token whose log-probability differs between sampling and training stops the run.
+
+Before the optimizer learns from it. Knows what was sampled and what the update found; not why the two differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from groupwise.data import Group, Sample
+from groupwise.errors import RunError
+from groupwise.model.batch import Rollouts
+from groupwise.rewards.steps import Decode
+
+LIMIT = 0.01
+"""Nats between sampler and trainer in fp32: rounding is a hundredth of it, a wrong position or mask a hundred times."""
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A token (the row's, at a place) with the sampler's and the trainer's log-probability, nats."""
+
+    row: tuple[int, ...]
+    place: int
+    sampled: float
+    trained: float
+
+    @property
+    def nats(self) -> float:
+        return abs(self.sampled - self.trained)
+
+
+@dataclass
+class Agreement:
+    """How far the trainer's log-probabilities are from the sampler's, over the tokens of a step's first update.
+
+    groups: what was sampled, in this step. smooth: no rounding error is made large (top-p, min-p,
+    experts). gap: sum of the differences, nats. worst: the token farthest off.
+    """
+
+    groups: Sequence[Group]
+    step: int
+    decode: Decode
+    smooth: bool = True
+    tokens: int = 0
+    gap: float = 0.0
+    worst: Miss | None = None
+
+    def add(self, rollouts: Rollouts, logprobs: Tensor, mask: Tensor) -> None:
+        """logprobs: the trainer's, [B, T] nats. mask: [B, T], the tokens to compare."""
+        gap = torch.where(mask, (logprobs - rollouts.sampled_logprobs).abs(), 0.0)
+        self.tokens += int(mask.sum())
+        self.gap += float(gap.sum())
+        row, column = divmod(int(gap.argmax()), gap.shape[1])
+        if self.worst is None or float(gap[row, column]) > self.worst.nats:
+            self.worst = Miss(
+                row=tuple(rollouts.tokens[row, : int(rollouts.lengths[row])].tolist()),
+                place=column,
+                sampled=float(rollouts.sampled_logprobs[row, column]),
+                trained=float(logprobs[row, column]),
+            )
+
+    def require(self) -> None:
+        """Raises RunError, with the worst token, if what was sampled is not what the policy gives.
+
+        Every token counts if a small error stays small, else the mean over the tokens.
+        """
+        if self.worst is None:
+            return
+        mean = self.gap / max(1, self.tokens)
+        if (self.worst.nats if self.smooth else mean) <= LIMIT:
+            return
+        raise RunError(
+            f"step {self.step}: the sampler is not the policy: {self._named(self.worst)}; {mean:.2g} nats apart on "
+            f"average over {self.tokens} tokens; the limit is {LIMIT}, and the weights are as before this step",
+            hint="set model.fast_paths to false, which is slow and right, and report the model's config.json",
+        )
+
+    def _named(self, miss: Miss) -> str:
+        """The token, its output and its question, and the two numbers, in words."""
+        token = miss.row[miss.place]
+        told = f"token {token} ({self.decode([token])!r})"
+        numbers = f"log-probability {miss.sampled:.4f} when sampled and {miss.trained:.4f} in training"
+        for group in self.groups:
+            for number, sample in enumerate(group.samples):
+                if _row(sample) == miss.row:
+                    place = miss.place - len(sample.output.question_tokens)
+                    where = f"number {place} of output {number} of question {group.question.id!r}"
+                    return f"{told}, {where}, has {numbers}"
+        return f"{told} has {numbers}"
+
+
+def _row(sample: Sample) -> tuple[int, ...]:
+    return (*sample.output.question_tokens.tolist(), *sample.output.tokens.tolist())

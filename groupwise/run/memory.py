@@ -1,0 +1,165 @@
+"""What a run needs of disk and memory, asked for before its weights are loaded. Loads no weights itself."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groupwise.config import ModelConfig, Recipe
+from groupwise.data import Question
+from groupwise.errors import ModelError
+from groupwise.learn.microbatches import usual_tokens
+from groupwise.model import checkpoint as checkpoints
+from groupwise.model.device import pick_device
+from groupwise.model.footprint import footprint
+from groupwise.model.free import free_bytes
+from groupwise.model.lora import add_adapters
+from groupwise.model.tokenizer import ChatTokenizer, other_model
+from groupwise.objective.surrogate import Objective
+from groupwise.run.disk import require_disk
+from groupwise.run.memory_parts import Models, Need, model_bytes, need, shown, to_sample
+
+SURELY = 0.75  # of what is counted is needed in any case; between that and all of it a run may end for want of memory
+FEWEST_TOKENS = 256  # of a micro-batch that is chosen here: below that products are slow
+LOOKED_AT = 64  # questions whose length is taken
+
+
+@dataclass(frozen=True)
+class Room:
+    """said: lines about disk and memory. tokens: of a micro-batch, if fewer than usual fit; else None."""
+
+    said: str
+    tokens: int | None
+
+
+def require_room(
+    recipe: Recipe,
+    tokenizer: ChatTokenizer,
+    folder: Path,
+    objective: Objective | None,
+    *,
+    train: Sequence[Question] = (),
+    heldout: int,
+) -> Room:
+    """Raises if the disk cannot hold the checkpoints, or the memory what this run holds; loads no weights.
+
+    train: questions to learn from; heldout: number of those that are evaluated on.
+    """
+    policy = _empty(tokenizer, None if recipe.model.lora is None else recipe.model)
+    critic = recipe.critic
+    own_trunk = (
+        [] if critic is None or critic.trunk == "shared" else [_other(critic.path, tokenizer, recipe.seed, "critic")]
+    )
+    reference = [_empty(tokenizer)] * (objective is not None and holds_reference(recipe, objective))
+    teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
+    trained = [policy, *own_trunk]
+    one = checkpoints.bytes_needed(*trained, with_optimizer=True)
+    one += sum(model_bytes(model) for model in reference if recipe.objective.reference_every)
+    disk = require_disk(recipe, folder, checkpoint=one, heldout=heldout)
+    question = longest_question(tokenizer, train)
+
+    def needed(recipe: Recipe, models: Models) -> Need:
+        return need(recipe, models, question=question, heldout=heldout)
+
+    models = Models(trained, [*reference, *teacher], footprint(policy))
+    remedies: list[tuple[str, Recipe, Models]] = [
+        *((words, changed, models) for words, changed in _smaller(recipe)),
+        *([("objective.kl_coef=0", recipe, replace(models, asked=teacher))] if reference else []),
+        *([("critic.trunk=shared", recipe, replace(models, trained=[policy]))] if own_trunk else []),
+    ]
+    found, tokens = _fitting(recipe, lambda recipe: needed(recipe, models))
+    less = ((words, needed(changed, left)) for words, changed, left in remedies)
+    said = _require_memory(recipe, found, less, what="training")
+    if tokens is not None:
+        said += f"; micro-batches have {tokens} tokens, for more do not fit (update.tokens_per_microbatch)"
+    return Room(f"{disk}\n{said}", tokens)
+
+
+def longest_question(tokenizer: ChatTokenizer, questions: Sequence[Question]) -> int:
+    """Tokens of the longest of some questions, taken from all over the file."""
+    chosen = questions[:: max(1, len(questions) // LOOKED_AT)][:LOOKED_AT]
+    return max((len(tokenizer.encode(question.messages)) for question in chosen), default=0)
+
+
+def _fitting(recipe: Recipe, needed: Callable[[Recipe], Need]) -> tuple[Need, int | None]:
+    """What the run needs; if that is more than is free and the recipe leaves the micro-batch open, with the largest
+    half, quarter ... of the usual one that fits, and its tokens."""
+    usual, free = needed(recipe), free_bytes(pick_device(recipe.model.device))
+    if recipe.update.tokens_per_microbatch is not None or free is None or usual.bytes <= free:
+        return usual, None
+    tokens = usual_tokens(pick_device(recipe.model.device).type) // 2
+    while tokens >= FEWEST_TOKENS:
+        found = needed(_changed(recipe, "update", tokens_per_microbatch=tokens))
+        if found.bytes <= free:
+            return found, tokens
+        tokens //= 2
+    return usual, None
+
+
+def _smaller(recipe: Recipe) -> list[tuple[str, Recipe]]:
+    """Settings that take less memory and change nothing that is learned, each with the recipe that has it."""
+    rows, tokens = max(1, recipe.rollout.max_rows // 4), FEWEST_TOKENS
+    return [
+        (f"rollout.max_rows={rows}", _changed(recipe, "rollout", max_rows=rows)),
+        (f"update.tokens_per_microbatch={tokens}", _changed(recipe, "update", tokens_per_microbatch=tokens)),
+        ("update.recompute=layers", _changed(recipe, "update", recompute="layers")),
+    ]
+
+
+def _changed(recipe: Recipe, section: str, **values: Any) -> Recipe:
+    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
+
+
+def holds_reference(recipe: Recipe, objective: Objective) -> bool:
+    """True if pi_ref is a model of its own: with adapters it is the policy without them, unless it is renewed."""
+    return objective.kl_coef > 0 and (recipe.model.lora is None or recipe.objective.reference_every > 0)
+
+
+def require_memory_to_sample(recipe: Recipe, tokenizer: ChatTokenizer, train: Sequence[Question] = ()) -> None:
+    """Raises ModelError if the memory cannot hold a run that trains nothing."""
+    model, question = _empty(tokenizer), longest_question(tokenizer, train)
+    size, (fewer, changed) = footprint(model), _smaller(recipe)[0]
+    found, less = (to_sample(each, model, size, question=question) for each in (recipe, changed))
+    _require_memory(recipe, found, [(fewer, less)], what="sampling from")
+
+
+def _require_memory(recipe: Recipe, needed: Need, remedies: Iterable[tuple[str, Need]], *, what: str) -> str:
+    """A line about the memory. Raises ModelError if it is clearly too small, with the settings that would do."""
+    device = pick_device(recipe.model.device)
+    free = free_bytes(device)
+    said = f"memory: {what} {recipe.model.path} needs about {shown(needed.bytes)} on {device}"
+    if free is None:
+        return said
+    if needed.bytes * SURELY > free:
+        tried = list(remedies)
+        would_do = [words for words, less in tried if less.bytes <= free]
+        helping = [words for words, less in tried if less.bytes < 0.9 * needed.bytes]
+        hint = "use a smaller model" + "".join(f", or {words}" for words in would_do)
+        if not would_do and helping:
+            hint += f"; {', '.join(helping)} would take less"
+        raise ModelError(
+            f"not enough memory on {device}: {what} {recipe.model.path} needs about {shown(needed.bytes)} ({needed}); "
+            f"{shown(free)} are free",
+            hint=hint,
+        )
+    return said + f", {shown(free)} are free" + ": it may not be enough" * (needed.bytes > free)
+
+
+def _other(path: str | None, tokenizer: ChatTokenizer, seed: int, section: str) -> torch.nn.Module:
+    """The model behind a path without its weights; None: the policy's."""
+    return _empty(tokenizer if path is None else other_model(tokenizer, path, seed=seed, section=section))
+
+
+def _empty(tokenizer: ChatTokenizer, adapted: ModelConfig | None = None) -> torch.nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        trust = bool(tokenizer.trust_remote_code)
+        model: torch.nn.Module = AutoModelForCausalLM.from_config(
+            tokenizer.config, dtype=torch.float32, trust_remote_code=trust
+        )
+        if adapted is not None:
+            add_adapters(model, adapted, seed=0)
+    return model

@@ -1,0 +1,154 @@
+"""Bytes that a run holds, part by part: counted from its models' sizes and its recipe, before weights are loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from groupwise.config import Recipe
+from groupwise.engines.cache import FIRST_TOKENS
+from groupwise.learn.microbatches import usual_tokens
+from groupwise.model.device import pick_device, pick_precision
+from groupwise.model.footprint import Footprint
+from groupwise.model.linear_logprobs import CHUNK_BYTES, GPU_CHUNK_BYTES
+from groupwise.model.lora import adapted_bytes
+from groupwise.model.memory import Recompute, default_recompute
+from groupwise.model.products import Products, fastest_products
+
+LEARNING = 3
+"""What training holds beside each weight that learns: its gradient and AdamW's two moments."""
+GROWING = 1.5
+"""Times the cache's size while it grows: the old half is given back only to what fits into it."""
+NARROW = 0.6  # of an activation's fp32 bytes where products are bf16: norms and residuals stay fp32
+LIBRARIES = 64.0 * 2**20  # what PyTorch's libraries take once they compute
+LOGITS = 4  # copies of a turn's logits, and of a chunk's: scaled, exponentials, their gradient
+BETWEEN = 1.1  # memory between tensors, and kernels
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes by what they are for: held all along, and those of sampling and of an update, which take turns."""
+
+    held: Mapping[str, float]
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    update: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        turn = max(sum(self.sampling.values()), sum(self.update.values()))
+        return int((sum(self.held.values()) + turn) * BETWEEN)
+
+    def __str__(self) -> str:
+        parts = [f"{name} {shown(size)}" for name, size in self.held.items() if size]
+        for name, turn in (("sampling", self.sampling), ("update", self.update)):
+            if turn:
+                inside = ", ".join(f"{what} {shown(size)}" for what, size in turn.items() if size >= 2**20)
+                parts.append(f"{name} {shown(sum(turn.values()))}" + f" ({inside})" * bool(inside))
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Models:
+    """A run's models without their weights: those that learn, the policy first, and those that are only asked."""
+
+    trained: Sequence[Any]
+    asked: Sequence[Any]
+    size: Footprint
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a run computes. narrow: its products are bf16. question: tokens of the longest question. heldout: questions
+    that are evaluated on."""
+
+    device: torch.device
+    narrow: bool
+    products: Products
+    question: int
+    heldout: int = 0
+
+
+def need(recipe: Recipe, models: Models, *, question: int, heldout: int) -> Need:
+    """Of a run that trains. question: tokens of the longest question. heldout: questions that are evaluated on."""
+    place = _place(recipe, question, heldout)
+    held = {"weights": float(sum(map(model_bytes, models.trained)))}
+    held["gradients and moments"] = float(sum(map(_learning_bytes, models.trained)))
+    held["merged adapters"] = float(sum(map(adapted_bytes, models.trained)))
+    held["other models"] = float(sum(map(model_bytes, models.asked)))
+    held["libraries"] = LIBRARIES
+    sampling = {} if recipe.questions is None else _sampling(recipe, models.size, place)
+    return Need(held, sampling, _update(recipe, models.size, place))
+
+
+def to_sample(recipe: Recipe, model: Any, size: Footprint, *, question: int) -> Need:
+    """Of a run that trains nothing."""
+    return Need({"weights": float(model_bytes(model))}, _sampling(recipe, size, _place(recipe, question)))
+
+
+def _place(recipe: Recipe, question: int, heldout: int = 0) -> _Place:
+    device = pick_device(recipe.model.device)
+    narrow = pick_precision(recipe.model.precision, device) == torch.bfloat16
+    products = fastest_products(device) if recipe.model.products == "auto" else recipe.model.products
+    return _Place(device, narrow, products, question, heldout)
+
+
+def _sampling(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
+    rollout, number = recipe.rollout, 0.5 if place.narrow else 1.0
+    training = min(rollout.max_rows, rollout.questions_per_step * rollout.group_size)
+    evaluated = min(rollout.max_rows, place.heldout * max(1, recipe.evaluate.samples))
+    rows = max(training, evaluated)
+    # rows of an evaluation all have questions of their own
+    asked = max(-(-training // rollout.group_size), min(rollout.max_rows, place.heldout))
+    own = rows * rollout.max_new_tokens * (GROWING if rollout.max_new_tokens > FIRST_TOKENS else 1)
+    return {
+        "cache": (own + asked * place.question) * size.cache * number,
+        "copies of weights": _copies(size, place, sampling=True),
+        "logits": rows * size.vocabulary * 4.0 * LOGITS,
+    }
+
+
+def _update(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
+    kind, rollout, number = _recompute(recipe, place.device), recipe.rollout, NARROW if place.narrow else 1.0
+    tokens = recipe.update.tokens_per_microbatch or usual_tokens(place.device.type)
+    if recipe.questions is not None:
+        longest = place.question + rollout.max_new_tokens
+        together = rollout.questions_per_step * (place.question + rollout.group_size * rollout.max_new_tokens)
+        tokens = max(longest, min(tokens, together))
+    chunk = CHUNK_BYTES if place.device.type == "cpu" else GPU_CHUNK_BYTES
+    in_slices = place.products == "onednn" and not place.narrow
+    return {
+        "activations": tokens * (size.kept[kind] * number + (kind != "nothing") * size.layer * number + 3 * size.state),
+        "copies of weights": _copies(size, place, sampling=False),
+        "logits": min(chunk, tokens * size.vocabulary * 4) * float(LOGITS),
+        # oneDNN's product of the last layer's gradient is added slice by slice, PyTorch's own at once
+        "gradient on its way": 0.0 if in_slices else float(size.last),
+    }
+
+
+def _recompute(recipe: Recipe, device: torch.device) -> Recompute:
+    if recipe.update.recompute is not None:
+        return recipe.update.recompute
+    return "nothing" if recipe.model.lora is not None else default_recompute(device)
+
+
+def _copies(size: Footprint, place: _Place, *, sampling: bool) -> float:
+    """Of the linear layers' weights: bf16 ones, and while sampling those that oneDNN lays out for few rows."""
+    laid_out = place.products == "onednn" and sampling
+    if not place.narrow:
+        return float(size.linear) if laid_out else 0.0
+    return size.linear / 2 + size.last / 2 * laid_out
+
+
+def model_bytes(model: torch.nn.Module) -> int:
+    """Bytes of a model's weights in memory, tied ones once."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
+
+
+def _learning_bytes(model: torch.nn.Module) -> int:
+    return LEARNING * sum(w.numel() * w.element_size() for w in model.parameters() if w.requires_grad)
+
+
+def shown(size: float) -> str:
+    """Bytes as a person reads them."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,169 @@
+"""What a run shows while it goes on: a line a step on stderr, or JSON lines on stdout. Reads metrics alone."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from groupwise.activity import doing, line_console
+from groupwise.config import Recipe
+from groupwise.statistics.intervals import figure_in
+from groupwise.statistics.intervals import shown as with_interval
+from groupwise.strict_json import json_line
+from groupwise.terminal import printable, quoted
+
+HEADER_EVERY = 20
+Columns = tuple[tuple[str, str, int, str], ...]
+"""(heading, metric, width, format) of each figure in a step's line."""
+OF_ROLLOUTS: Columns = (
+    ("reward", "reward/mean", 7, "{:.3f}"),
+    ("right", "accuracy", 6, "{:.0%}"),
+    ("formed", "formed", 6, "{:.0%}"),
+    ("length", "length/mean", 6, "{:.1f}"),
+    ("entropy", "entropy", 7, "{:.3f}"),
+    ("KL", "kl", 7, "{:.4f}"),
+    ("signal", "groups/signal", 6, "{:.0%}"),
+    ("grad", "grad_norm", 6, "{:.2f}"),
+    ("tok/s", "tokens/per_second", 6, "{:.0f}"),
+    ("s", "time/step", 6, "{:.1f}"),
+)
+
+OF_UPDATE: Columns = (
+    ("grad", "grad_norm", 6, "{:.2f}"),
+    ("rate", "learning_rate", 8, "{:.1e}"),
+    ("s", "time/step", 6, "{:.1f}"),
+)
+"""Behind the figures of any stage that learns from examples."""
+
+
+View = Literal["table", "nothing", "json"]
+_view: list[View] = ["table"]
+
+
+@contextmanager
+def shown_as(view: View) -> Iterator[None]:
+    """How runs are shown inside the block: a table on stderr; nothing; or events, a JSON object a line, on stdout."""
+    before, _view[0] = _view[0], view
+    try:
+        yield
+    finally:
+        _view[0] = before
+
+
+def event(kind: str, /, **values: Any) -> None:
+    """Prints an event where runs are shown as JSON."""
+    if _view[0] == "json":
+        print(json_line({"event": kind, **values}), flush=True)
+
+
+def remark(text: str) -> None:
+    """Prints what is good to know on stderr, where runs are shown as a table; no warning, which is shown always."""
+    if _view[0] == "table":
+        print(text, file=sys.stderr)
+
+
+class Progress:
+    """The live table. A figure that a step does not have is shown as -."""
+
+    def __init__(self, recipe: Recipe, *, plan: str, columns: Columns, tokens_are: str = "sampled") -> None:
+        """plan: what a step is, in numbers that leave no doubt about what a batch is."""
+        self.recipe, self.plan, self.columns, self.tokens_are = recipe, plan, columns, tokens_are
+        quiet = _view[0] != "table"
+        self.console = line_console() or Console(stderr=True, highlight=False, markup=False, quiet=quiet)
+        self._rows = 0
+        self._evaluation_seconds = 0.0
+        self._seconds: list[float] = []
+
+    def _line(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, soft_wrap=True)
+
+    def begin(self, folder: Path, *, done: int) -> None:
+        """Says what will be done."""
+        event("begin", run=str(folder), plan=self.plan, done=done, steps=self.recipe.update.steps)
+        self._line(printable(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}"))
+
+    def row(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One finished step, with the time left by the mean of the last ten."""
+        if self._rows % HEADER_EVERY == 0:
+            names = " ".join(f"{heading:>{width}}" for heading, _, width, _ in self.columns)
+            self._line(f"{'step':>9} {names} {'left':>7}", style="bold")
+        self._rows += 1
+        self._seconds = [*self._seconds[-9:], metrics["time/step"]]
+        left = (self.recipe.update.steps - step) * sum(self._seconds) / len(self._seconds)
+        event("step", step=step, steps=self.recipe.update.steps, seconds_left=left, metrics=dict(metrics))
+        shown = (form.format(metrics[name]) if name in metrics else "-" for _, name, _, form in self.columns)
+        cells = [f"{text:>{width}}" for text, (_, _, width, _) in zip(shown, self.columns, strict=True)]
+        self._line(f"{f'{step}/{self.recipe.update.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
+
+    @contextmanager
+    def evaluating(self, name: str) -> Iterator[None]:
+        """Says that an evaluation runs, and how long it took."""
+        started = time.perf_counter()
+        with doing(f"evaluating ({name})"):
+            yield
+        self._evaluation_seconds = time.perf_counter() - started
+
+    def evaluated(self, name: str, figures: Mapping[str, Any]) -> None:
+        event("evaluation", name=name, figures=dict(figures))
+        told = [f"held-out loss {told_loss(figures['loss'])}"] if "loss" in figures else []
+        if "preferred" in figures:
+            told.append(f"{with_interval(figures['preferred'])} of {figures['preferred']['n']} preferred rightly")
+        if "steps" in figures:
+            told.append(f"{with_interval(figures['steps'])} of {figures['steps']['n']} steps judged rightly")
+        if "calibration" in figures:
+            told.append(f"calibration error {figures['calibration']['value']:.3f}")
+        if "accuracy" in figures:
+            told.append(self._right(figures))
+        self._line(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(told)}")
+
+    def _right(self, figures: Mapping[str, Any]) -> str:
+        right = with_interval(figure_in(figures, "accuracy"))
+        sampled = "".join(f", {key} {with_interval(figure)}" for key, figure in figures.items() if "@" in key)
+        unjudged = f", {figures['unjudged']} could not be judged" if figures["unjudged"] else ""
+        return f"{right} of {figures['n']} right{sampled}{unjudged}"
+
+    def stopped(self, folder: Path, step: int, kept: str) -> None:
+        """What is safe and how to go on, whatever ended the run."""
+        event("stopped", run=str(folder), step=step, kept=kept)
+        print(f"\nstopped after step {step}, {kept}", file=sys.stderr)
+        print(f"go on with: groupwise train --run {quoted(folder)} --resume", file=sys.stderr)
+
+
+def of_rollouts(recipe: Recipe) -> Progress:
+    """The live table of a stage that samples."""
+    rollout, update = recipe.rollout, recipe.update
+    outputs = rollout.questions_per_step * rollout.group_size
+    per_rollout = update.updates_per_rollout * -(-outputs // (update.outputs_per_update or outputs))
+    plan = (
+        f"{recipe.objective.preset}: {rollout.questions_per_step} questions x {rollout.group_size} outputs = "
+        f"{outputs} outputs a step, {per_rollout} optimizer step(s) each{' (on policy)' if per_rollout == 1 else ''}"
+    )
+    return Progress(recipe, plan=plan, columns=shown_of(recipe, OF_ROLLOUTS))
+
+
+def shown_of(recipe: Recipe, columns: Columns) -> Columns:
+    """The columns without `formed`, unless the recipe names the reward that says what is well formed."""
+    return tuple(column for column in columns if column[1] != "formed" or recipe.evaluate.formed)
+
+
+def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, tokens_are: str) -> Progress:
+    """The live table of a stage that learns from `count` examples. what: the stage and the kind of its examples."""
+    assert recipe.examples is not None
+    per_step = recipe.examples.per_step
+    plan = f"{what}, {per_step} a step, {recipe.update.steps * per_step / count:.1f} epochs in all"
+    return Progress(recipe, plan=plan, columns=(*columns, *OF_UPDATE), tokens_are=tokens_are)
+
+
+def told_loss(figure: Mapping[str, float]) -> str:
+    """A loss with its interval, in nats."""
+    return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

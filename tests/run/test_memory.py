@@ -1,0 +1,124 @@
+"""What a run needs of memory is counted before its weights are loaded, and told; what cannot fit is refused."""
+
+import re
+
+import pytest
+import torch
+
+from groupwise.config import read_recipe
+from groupwise.errors import ModelError
+from groupwise.model import free
+from groupwise.model.footprint import footprint
+from groupwise.model.tokenizer import load_tokenizer
+from groupwise.run import memory as room
+from groupwise.run.memory import require_room
+from groupwise.run.resolve import resolve_recipe
+from tests.command import RECIPE
+from tests.model import made
+
+MIB = 2**20
+
+
+@pytest.fixture
+def required(tiny_folder, tmp_path, monkeypatch):
+    """What is said of a run of the tiny recipe, changed, with so many bytes free."""
+    tokenizer = None
+
+    def call(*words, free):
+        nonlocal tokenizer
+        recipe = read_recipe(RECIPE, (f"model.path={tiny_folder}", "model.device=cpu", *words))
+        tokenizer = tokenizer or load_tokenizer(recipe.model)
+        monkeypatch.setattr(room, "free_bytes", lambda device: free)
+        return require_room(recipe, tokenizer, tmp_path / "run", resolve_recipe(recipe), heldout=30)
+
+    return call
+
+
+def test_a_run_says_what_it_needs_and_has(required):
+    said = required(free=10**12)
+    assert re.search(r"memory: training .* needs about \d+ MiB on cpu, 931\.3 GiB are free$", said.said)
+    assert said.tokens is None
+
+
+def needed(said: str) -> float:
+    """MiB."""
+    number, unit = re.search(r"needs about ([\d,.]+) ([MG])iB", said).groups()
+    return float(number.replace(",", "")) * (1024 if unit == "G" else 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rollout.max_new_tokens=200",),
+        ("rollout.questions_per_step=64", "rollout.max_new_tokens=100"),
+        ("update.tokens_per_microbatch=100000", "rollout.questions_per_step=200", "rollout.max_new_tokens=30"),
+        ("update.recompute=nothing", "rollout.max_new_tokens=100"),
+    ],
+)
+def test_what_takes_more_memory_is_counted(required, words):
+    assert needed(required(*words, free=10**12).said) > needed(required(free=10**12).said)
+
+
+def test_micro_batches_shrink_until_they_fit_unless_the_recipe_says_their_size(required):
+    words = ("rollout.max_new_tokens=100", "update.recompute=nothing", "rollout.max_rows=8")
+    whole = needed(required(*words, free=10**12).said)
+    found = required(*words, free=int((whole - 4) * MIB))
+    assert found.tokens in (768, 384)
+    assert f"micro-batches have {found.tokens} tokens" in found.said
+    assert needed(found.said) <= whole - 3
+    said = required(*words, "update.tokens_per_microbatch=1536", free=int((whole - 4) * MIB))
+    assert said.tokens is None
+    assert said.said.endswith("it may not be enough")
+
+
+def test_what_cannot_fit_is_refused_with_the_settings_that_would_do(required):
+    words = ("rollout.max_new_tokens=400", "rollout.questions_per_step=64", "rollout.max_rows=1024")
+    some = int(needed(required(*words, free=10**12).said) * MIB / 2)
+    refusal = (
+        r"not enough memory on cpu: training .* needs about \d+ MiB \(weights .*, sampling .*cache .*\); \d+ MiB are"
+    )
+    with pytest.raises(ModelError, match=refusal) as found:
+        required(*words, free=some)
+    assert found.value.hint.startswith("use a smaller model, or rollout.max_rows=256")
+
+
+def test_a_long_outputs_cache_is_counted_as_it_grows(required):
+    few = ("update.tokens_per_microbatch=64", "update.recompute=layers", "rollout.questions_per_step=64")
+    short, long = (needed(required(*few, f"rollout.max_new_tokens={n}", free=10**12).said) for n in (64, 448))
+    # 256 rows x 2 layers x keys and values x 2 heads of 16 numbers x 4 bytes: 128 KiB a column, one and a half times
+    # where it grows, and a tenth between tensors
+    assert long - short == pytest.approx(1.1 * (448 * 1.5 - 64) / 8, rel=0.1)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "bloom"])
+def test_a_footprint_is_what_a_pass_holds(family, tmp_path, tiny_folder):
+    from transformers import AutoModelForCausalLM
+
+    config = (made.SHARING | made.NOT_SHARING)[family]
+    with torch.device("meta"):
+        found = footprint(AutoModelForCausalLM.from_config(config))
+    assert found.vocabulary == config.vocab_size
+    assert found.kept["layers"] < found.kept["cheap"] < found.kept["nothing"]
+    if family == "llama":
+        # two layers, 2 heads of 8 numbers in keys and in values, 4 bytes
+        assert found.cache == 2 * 2 * 2 * 8 * 4
+        # q, k, v, attention, o: 32 + 16 + 16 + 32 + 32; gate, up, down: 48 + 48 + 32; the layer's input: 32
+        # and, in older versions of transformers, a product that makes the rotary angles
+        assert found.kept["cheap"] == pytest.approx(2 * (128 + 128 + 32) * 4, rel=0.01)
+        policy = made.policy_of(config, tmp_path, tiny_folder)
+        assert found.last == policy.model.lm_head.weight.numel() * 4
+
+
+def test_an_apple_gpu_tells_what_it_recommends(monkeypatch):
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 300)
+    assert free.free_bytes(torch.device("mps")) == 700
+
+
+def test_the_containers_share_counts_and_not_the_hosts(monkeypatch, tmp_path):
+    monkeypatch.setattr(free, "free_memory", lambda: 12345)
+    assert free.free_bytes(torch.device("cpu")) == 12345
+    monkeypatch.setattr(free, "free_memory", lambda: None)
+    monkeypatch.setattr(free, "MEMINFO", tmp_path / "meminfo")
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 7 kB\n")
+    assert free.free_bytes(torch.device("cpu")) == 7 * 1024

@@ -1,0 +1,115 @@
+"""What cannot work together is refused with the row's own words, and what can is not."""
+
+import pytest
+
+from groupwise import registry
+from groupwise.config import recipe_from
+from groupwise.errors import ConfigError
+from groupwise.objective.correction import token_masked, token_truncated, uncorrected
+from groupwise.run.resolve import resolve, resolve_recipe
+
+BASE = {
+    "model": {"path": "tiny"},
+    "questions": {"source": "arithmetic"},
+    "rewards": [{"function": "number"}],
+    "update": {"steps": 10},
+}
+TEACHER = {"path": "tiny"}
+
+
+def resolved(stage="grpo", **sections):
+    recipe = recipe_from({**BASE, "stage": stage, **sections})
+    return resolve_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"objective": {"preset": "ppo"}}, r"'gae_whitened' \(preset 'ppo'\) reads a critic's values, .*'grpo' has no"),
+        ({"objective": {"advantage": "gae"}}, r"objective\.advantage = 'gae' reads a critic's values"),
+        ({"critic": {}}, r"critic: stage 'grpo' has none; set stage to ppo, or drop"),
+        (
+            {"stage": "ppo", "objective": {"preset": "grpo"}},
+            r"stage = 'ppo': .*'group_relative' \(preset 'grpo'\) reads no values",
+        ),
+        (
+            {"stage": "ppo", "objective": {"preset": "a2c"}, "critic": {"trunk": "shared", "path": "x"}},
+            r"critic\.path = 'x': a shared trunk is the policy's",
+        ),
+        ({"objective": {"preset": "distill"}}, r"'teacher_gap' \(preset 'distill'\) reads a teacher's .*no teacher"),
+        ({"teacher": TEACHER}, r"teacher\.path = 'tiny': .*'group_relative' .*reads no teacher"),
+        ({"rollout": {"group_size": 1}}, r"rollout\.group_size = 1: .*'group_relative' .*a group needs at least 2"),
+        ({"rollout": {"refill_rounds": 2, "group_size": 2}}, r"refill_rounds = 2 with rollout\.group_size = 2: .*half"),
+        ({"rollout": {"refill_rounds": 2, "top_k": 1}}, r"refill_rounds = 2 with rollout\.top_k = 1: .*the same"),
+        (
+            {"rollout": {"refill_rounds": 2}, "objective": {"preset": "reinforce"}},
+            r"refill_rounds = 2: .*'reward' \(preset 'reinforce'\) compares nothing inside a group",
+        ),
+        ({"objective": {"kl_coef": 0, "kl_target": 0.1}}, r"kl_target = 0\.1 with kl_coef = 0: there is no KL"),
+        ({"objective": {"kl_coef": 0, "reference_every": 5}}, r"reference_every = 5 with kl_coef = 0: .*no reference"),
+        ({"objective": {"reference_mix": 0.5}}, r"reference_mix = 0\.5 with reference_every = 0: nothing reads it"),
+        (
+            {"objective": {"preset": "grpo_process", "kl_in": "reward"}},
+            r"kl_in = 'reward': .*'process_supervision' .*reads neither the rewards nor the token_rewards",
+        ),
+        ({"objective": {"preset": "gdpo", "kl_in": "reward", "kl_coef": 0.1}}, r"kl_in = 'reward': .*'per_reward'"),
+        (
+            {"objective": {"correction": "token_masked", "correction_low": 3}},
+            r"correction_low = 3 is above correction_high = 2",
+        ),
+        ({"objective": {"correction_high": 5}}, r"correction_high = 5 with no correction: nothing reads it"),
+        ({"objective": {"kl_horizon": 500}}, r"kl_horizon = 500 with no kl_target: nothing reads it"),
+        ({"objective": {"entropy_step": 0.1}}, r"entropy_step = 0\.1 with no entropy_target: nothing reads it"),
+        (
+            {"objective": {"kl_target": 0.1, "kl_horizon": 63}},
+            r"kl_horizon = 63 and a step has 64 outputs: kl_coef would jump",
+        ),
+        (
+            {"stage": "ppo", "objective": {"preset": "ppo"}, "critic": {"warmup_steps": 10}},
+            r"warmup_steps = 10 of update\.steps = 10: the policy would never learn",
+        ),
+        (
+            {"objective": {"preset": "gspo", "advantage": "process_supervision"}},
+            r"objective\.loss = 'sequence_clip' \(preset 'gspo'\) has one ratio .*gives each token its own",
+        ),
+        ({"objective": {"preset": "sapo", "clip_low": 0}}, r"clip_low = 0, .*soft_gate; set both above 0"),
+    ],
+)
+def test_an_impossible_combination_is_refused(sections, said):
+    with pytest.raises(ConfigError, match=said):
+        resolved(**sections)
+
+
+def test_the_kl_counts_in_one_place_only():
+    with pytest.raises(ConfigError, match=r"objective\.kl_in = 'both': input should be 'loss' or 'reward'"):
+        resolved(objective={"kl_in": "both"})
+
+
+@pytest.mark.parametrize("preset", list(registry.PRESETS))
+def test_every_preset_can_be_had(preset):
+    stage = "ppo" if preset in ("ppo", "a2c") else "grpo"
+    sections = {"teacher": TEACHER} if preset == "distill" else {}
+    assert resolved(stage, objective={"preset": preset}, **sections).kl_coef >= 0
+
+
+@pytest.mark.parametrize("preset", ["reinforce", "reinforce_pp", "online_rft", "ppo", "a2c"])
+def test_one_output_a_question_is_enough_without_siblings(preset):
+    resolved("ppo" if preset in ("ppo", "a2c") else "grpo", objective={"preset": preset}, rollout={"group_size": 1})
+
+
+def test_a_sequence_loss_with_an_advantage_of_each_token_has_its_own_row():
+    resolved(objective={"preset": "gspo_token", "advantage": "process_supervision"})
+
+
+def test_only_an_engine_that_is_not_exact_is_corrected_unless_the_recipe_says_so():
+    config = recipe_from(BASE).objective
+    assert resolve(config).correction is uncorrected
+    assert resolve(config, exact_engine=False).correction is token_truncated
+    named = config.model_copy(update={"correction": "token_masked"})
+    assert resolve(named).correction is resolve(named, exact_engine=False).correction is token_masked
+
+
+@pytest.mark.parametrize(("precision", "correction"), [("fp32", uncorrected), ("bf16", token_truncated)])
+def test_the_local_engine_is_exact_in_fp32(precision, correction):
+    found = resolved(model={"path": "tiny", "device": "cpu", "precision": precision})
+    assert found.correction is correction
