@@ -11,8 +11,8 @@ from groupwise.learn.microbatches import in_microbatches, microbatch_tokens, out
 from groupwise.learn.update import make_optimizer, update_policy
 from groupwise.model.policy import Policy
 from tests.close import close
-from tests.learn.test_update import EVERYTHING, GRPO, SAMPLING, UPDATE
 from tests.learn import test_update as updates
+from tests.learn.test_update import EVERYTHING, GRPO, SAMPLING, UPDATE
 
 NO_MEMORY = [
     MemoryError(),
