@@ -17,9 +17,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.machine import machine
-from groupwise.compare.figures import Mean, mean_over_seeds
 from groupwise.markdown import table
 from groupwise.record import open_record
+from groupwise.statistics.seeds import Mean, mean_over_seeds
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "reasoner.json"

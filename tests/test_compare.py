@@ -14,20 +14,14 @@ import pytest
 import torch
 
 from groupwise.compare.comparison import check_folder, compare
-from groupwise.compare.figures import (
-    RunFigures,
-    difference,
-    mean_over_seeds,
-    run_curves,
-    run_figures,
-    student_t,
-)
+from groupwise.compare.figures import RunFigures, difference, run_curves, run_figures
 from groupwise.compare.plan import make_plan
-from groupwise.compare.plot import draw
 from groupwise.compare.table import content, markdown
 from groupwise.config import RolloutConfig, dump_recipe
 from groupwise.errors import DataError
 from groupwise.record import Recorder, list_runs, open_record
+from groupwise.statistics.plot import draw
+from groupwise.statistics.seeds import mean_over_seeds, student_t
 from groupwise.train_process import Signals, holding, run_process
 from tests.close import close
 from tests.command import RECIPE, SMALL, groupwise

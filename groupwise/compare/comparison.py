@@ -8,9 +8,9 @@ from typing import Any
 
 from groupwise.compare.figures import RunFigures, run_curves, run_figures
 from groupwise.compare.plan import FILE, Plan
-from groupwise.compare.plot import draw
 from groupwise.compare.table import content, markdown
 from groupwise.errors import RunError
+from groupwise.statistics.plot import draw
 from groupwise.strict_json import write_json
 from groupwise.terminal import quoted
 from groupwise.train_process import Signals, check_holder, check_place, holding, is_finished, make_holder, train_process

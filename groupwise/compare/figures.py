@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate
-from math import atan, ceil, cos, inf, isfinite, pi, sin, sqrt
+from math import ceil, inf, isfinite
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import NamedTuple
+from statistics import fmean
 
 from groupwise.config import RolloutConfig
 from groupwise.record.read import Evaluation, Record, open_record
+from groupwise.statistics.curves import Curves, Point
+from groupwise.statistics.seeds import Mean, excludes_zero, mean_over_seeds
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,6 @@ class RunFigures:
     tokens: int
     seconds_per_step: float
     peak_memory: float
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over n seeds with the ends of its 95 % interval; None for both with fewer than 2."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -67,22 +58,6 @@ class Difference:
     accuracy_excludes_zero: bool | None
     reward_end: Mean
     reward_excludes_zero: bool | None
-
-
-class Point(NamedTuple):
-    """A value after so many steps, and the outputs sampled until then."""
-
-    steps: int
-    outputs: int
-    value: float
-
-
-@dataclass(frozen=True)
-class Curves:
-    """One run as it went on: the mean reward of each step, and held-out accuracy where it was measured."""
-
-    rewards: list[Point]
-    accuracies: list[Point]
 
 
 def run_figures(folder: Path, rollout: RolloutConfig) -> RunFigures:
@@ -142,48 +117,7 @@ def difference(
         return mean_over_seeds([None if None in (ours, theirs) else ours - theirs for ours, theirs in pairs])
 
     accuracy, reward = paired("accuracy_after"), paired("reward_end")
-    return Difference(variant, to, seeds, accuracy, _excludes_zero(accuracy), reward, _excludes_zero(reward))
-
-
-def mean_over_seeds(values: Sequence[float | None], *, lowest: float = -inf, highest: float = inf) -> Mean:
-    """Mean of one value a seed, with Student's t interval: mean -+ t s / sqrt(n), s with n-1; None is left out.
-
-    lowest, highest: what the true value cannot pass, where the interval is cut; that leaves out nothing it can be.
-    """
-    present = [value for value in values if value is not None]
-    if len(present) < 2:
-        return Mean(_mean(present), None, None, len(present))
-    value = fmean(present)
-    half = student_t(len(present) - 1) * stdev(present) / sqrt(len(present))
-    return Mean(value, max(lowest, value - half), min(highest, value + half), len(present))
-
-
-def student_t(freedom: int, coverage: float = 0.95) -> float:
-    """t with P(|T| < t) = coverage for so many degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-    low, high = 0.0, 1e4  # 1 degree of freedom: 12.7
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < coverage else (low, middle)
-    return high
-
-
-def _within(t: float, freedom: int) -> float:
-    """P(|T| < t): a finite sum of powers of cos^2 of atan(t / sqrt(freedom))."""
-    angle = atan(t / sqrt(freedom))
-    odd = freedom % 2
-    term = total = cos(angle) if odd else 1.0
-    for power in range(2 + odd, freedom - 1, 2):
-        term *= cos(angle) ** 2 * (power - 1) / power
-        total += term
-    if not odd:
-        return sin(angle) * total
-    return 2 / pi * (angle + (sin(angle) * total if freedom > 1 else 0.0))
-
-
-def _excludes_zero(mean: Mean) -> bool | None:
-    if mean.low is None or mean.high is None or mean.low == mean.high:
-        return None
-    return mean.low > 0 or mean.high < 0
+    return Difference(variant, to, seeds, accuracy, excludes_zero(accuracy), reward, excludes_zero(reward))
 
 
 def _outputs_by_step(record: Record, rollout: RolloutConfig) -> list[int]:

@@ -7,13 +7,14 @@ from importlib.util import find_spec
 from os.path import normpath
 from pathlib import Path
 
-from groupwise.compare.figures import Curves, run_curves
-from groupwise.compare.plot import draw
+from groupwise.compare.figures import run_curves
 from groupwise.config import recipe_from
 from groupwise.errors import ConfigError, DataError
 from groupwise.recipe_file import tree_of
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
+from groupwise.statistics.curves import Curves
+from groupwise.statistics.plot import draw
 
 
 def draw_runs(folders: Sequence[Path], file: Path) -> None:

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from groupwise.compare.figures import Difference, Mean, RunFigures, VariantFigures, difference, variant_figures
+from groupwise.compare.figures import Difference, RunFigures, VariantFigures, difference, variant_figures
 from groupwise.compare.plan import Plan
 from groupwise.markdown import table
+from groupwise.statistics.seeds import Mean
 
 Runs = Mapping[tuple[str, int], RunFigures]
 """The finished runs by variant and seed."""

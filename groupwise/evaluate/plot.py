@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from groupwise.compare.plot import COLOURS, MARKS
+from groupwise.statistics.plot import COLOURS, MARKS
 
 
 def draw(points: Sequence[Mapping[str, Any]], file: Path, *, title: str) -> bool:

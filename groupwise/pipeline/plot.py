@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groupwise.compare.plot import COLOURS, MARKS
 from groupwise.pipeline.plan import Plan
 from groupwise.pipeline.table import Column, Row, columns
 from groupwise.statistics.intervals import figure_in
+from groupwise.statistics.plot import COLOURS, MARKS
 
 
 def draw(plan: Plan, rows: Sequence[Row], file: Path) -> bool:

@@ -1,11 +1,11 @@
-"""The picture of a comparison: reward and held-out accuracy against outputs sampled. Knows curves only."""
+"""The picture of runs side by side: reward and held-out accuracy against outputs sampled. Knows curves only."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from groupwise.compare.figures import Curves, Point
+from groupwise.statistics.curves import Curves, Point
 
 # Okabe and Ito's palette, which the common forms of colour blindness tell apart; its yellow is too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
