@@ -5,6 +5,7 @@ Loads nothing but text.
 
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,19 @@ def recipe_file(word: str) -> str:
     if path.is_dir():
         raise ConfigError(f"recipe {word!r}: a folder without {OWN}", hint="groupwise init makes one")
     raise ConfigError(f"recipe {word!r}: no such file, and no shipped recipe has that name", hint=_hint(path, known))
+
+
+def name_of(recipe: str | Path) -> str:
+    """What a run is called after its recipe: the file's name, or that of its folder if it is called as all are."""
+    path = Path(recipe)
+    return path.resolve().parent.name if path.name == OWN else path.stem
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """root/<recipe>-<date>-<time>, with a number behind it if two runs begin in one second."""
+    base = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    candidates = (root / (base if not n else f"{base}-{n}") for n in range(1000))
+    return next(folder for folder in candidates if not folder.exists())
 
 
 def asked_file(word: str) -> str:

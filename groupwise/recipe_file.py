@@ -72,10 +72,15 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
         raise ConfigError(
             f"recipe {path} holds {type(tree).__name__}, not sections", hint="`groupwise init` writes one"
         )
-    tree = beside(_unshared(tree), path.parent)
+    return with_overrides(beside(_unshared(tree), path.parent), overrides)
+
+
+def with_overrides(tree: Tree, overrides: Sequence[str]) -> Tree:
+    """The tree with `a.b=c` overrides applied in their order. Raises ConfigError for one that cannot be read."""
+    changed: Tree = _unshared(tree)
     for override in overrides:
-        _override(tree, override)
-    return tree
+        _override(changed, override)
+    return changed
 
 
 def _unshared(node: Any) -> Any:

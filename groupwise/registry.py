@@ -120,7 +120,7 @@ PREFERENCES = {
 
 ENGINES = {"local": "groupwise.engines.local:LocalEngine"}
 
-SEARCHES = {"mcts": "groupwise.evaluate.guided:mcts"}
+SEARCHES = {"mcts": "groupwise.evaluation.guided:mcts"}
 
 REWARDS = {
     "math": "groupwise.rewards.answer:math",

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
@@ -18,8 +19,12 @@ class Interrupted(KeyboardInterrupt):
 def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Inside the block the signals that ask to stop call the handler; after it what they called before.
 
-    SIGHUP stays ignored where it was ignored (nohup).
+    SIGHUP stays ignored where it was ignored (nohup). In another thread than the main one, where Python lets nobody
+    handle signals, nothing changes.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     wanted = [number for number in ASKING if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in wanted}
     try:

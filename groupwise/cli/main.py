@@ -8,16 +8,17 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from groupwise import __version__, registry
+from groupwise import __version__
 from groupwise.cli.tables import TITLES, listed, table_text
 from groupwise.cli.usage import UsageError, told
-from groupwise.cli.words import make_ready, name_of, new_folder, source_of
+from groupwise.cli.words import make_ready, source_of
 from groupwise.errors import ConfigError, GroupwiseError
-from groupwise.places import OWN, asked_file, recipe_file, write_start
+from groupwise.openmp import let_threads_wait
+from groupwise.places import OWN, asked_file, name_of, new_folder, recipe_file, write_start
 from groupwise.terminal import safe_streams
 
 app = typer.Typer(
@@ -47,12 +48,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run direc
 
 def main() -> None:
     """The console command: our errors as one line on stderr; exit 0 ok, 1 the run failed, 2 your input, 130 stopped."""
-    # Threads that wait at a barrier spin for some microseconds and then sleep: sleeping at once halves the speed of
-    # sampling, and long spinning makes two busy processes on two cores several times slower (docs/performance.md).
-    # Read once, when torch loads the OpenMP library.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    let_threads_wait()
     with safe_streams():
         _verb()
 
@@ -140,16 +136,15 @@ def train(
     source, words = source_of("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
     settings = read_recipe(source, words)
     folder = run or new_folder(Path(settings.run.root), name_of(source))
-    stage = registry.load(registry.STAGES, settings.stage, "stage")
+    from groupwise import api
     from groupwise.cli.bar import bar
-    from groupwise.run.progress import event, shown_as
-    from groupwise.run.report import print_report
 
-    with shown_as("json" if as_json else "nothing" if quiet else "table"):
-        with nullcontext() if quiet or as_json else bar():
-            summary = stage(settings, folder, resume=resume)
-        event("end", **{key: str(v) if isinstance(v, Path) else v for key, v in asdict(summary).items()})
+    show: Literal["table", "nothing", "json"] = "json" if as_json else "nothing" if quiet else "table"
+    with bar() if show == "table" else nullcontext():
+        summary = api.train(settings, run=folder, resume=resume, show=show)
     if not as_json:
+        from groupwise.run.report import print_report
+
         print_report(summary)
 
 
@@ -232,8 +227,8 @@ def evaluate(
     """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
     asked_file(source)  # before torch is loaded
     from groupwise.cli.bar import bar
-    from groupwise.evaluate.measure import Wanted, evaluate_source
-    from groupwise.evaluate.search import settings_of
+    from groupwise.evaluation.measure import Wanted, evaluate_source
+    from groupwise.evaluation.search import settings_of
     from groupwise.strict_json import json_text
 
     given = {"guide": guide, "simulations": simulations, "width": width, "max_steps": max_steps, "c_puct": c_puct}
@@ -256,7 +251,7 @@ def sample(
 ) -> None:
     """Ask a model one question."""
     from groupwise.cli.bar import bar
-    from groupwise.evaluate.ask import answers_to
+    from groupwise.evaluation.ask import answers_to
     from groupwise.strict_json import json_text
 
     text = sys.stdin.read() if question == "-" else question
@@ -287,7 +282,6 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs under a folder, with their state and results."""
-    from dataclasses import asdict
 
     from groupwise.record.listing import list_runs
 

@@ -1,7 +1,6 @@
 """What the words of a command stand for: a recipe, a run's folder, a run that is to be resumed. Loads no torch."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
 
 from groupwise.errors import ConfigError
@@ -53,16 +52,3 @@ def source_of(
     if not (run / own).is_file():
         raise ConfigError(f"--run {run}: no {what} there to resume", hint=hint)
     return str(run / own), words
-
-
-def name_of(recipe: str) -> str:
-    """What a run is called after its recipe: the file's name, or that of its folder if it is called as all are."""
-    path = Path(recipe)
-    return path.resolve().parent.name if path.name == OWN else path.stem
-
-
-def new_folder(root: Path, name: str) -> Path:
-    """root/<recipe>-<date>-<time>, with a number behind it if two runs begin in one second."""
-    base = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    candidates = (root / (base if not n else f"{base}-{n}") for n in range(1000))
-    return next(folder for folder in candidates if not folder.exists())

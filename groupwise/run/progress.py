@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -41,17 +41,24 @@ OF_UPDATE: Columns = (
 
 
 View = Literal["table", "nothing", "json"]
+OnStep = Callable[[int, Mapping[str, float]], None]
+"""(steps done, the step's metrics)."""
 _view: list[View] = ["table"]
+_on_step: list[OnStep | None] = [None]
 
 
 @contextmanager
-def shown_as(view: View) -> Iterator[None]:
-    """How runs are shown inside the block: a table on stderr; nothing; or events, a JSON object a line, on stdout."""
-    before, _view[0] = _view[0], view
+def shown_as(view: View, *, on_step: OnStep | None = None) -> Iterator[None]:
+    """How runs are shown inside the block: a table on stderr; nothing; or events, a JSON object a line, on stdout.
+
+    on_step: called once a step is on record.
+    """
+    before = _view[0], _on_step[0]
+    _view[0], _on_step[0] = view, on_step
     try:
         yield
     finally:
-        _view[0] = before
+        _view[0], _on_step[0] = before
 
 
 def event(kind: str, /, **values: Any) -> None:
@@ -98,6 +105,8 @@ class Progress:
         shown = (form.format(metrics[name]) if name in metrics else "-" for _, name, _, form in self.columns)
         cells = [f"{text:>{width}}" for text, (_, _, width, _) in zip(shown, self.columns, strict=True)]
         self._line(f"{f'{step}/{self.recipe.update.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
+        if _on_step[0] is not None:
+            _on_step[0](step, metrics)
 
     @contextmanager
     def evaluating(self, name: str) -> Iterator[None]:

@@ -8,14 +8,14 @@ from graphlib import CycleError, TopologicalSorter
 LAYERS = {
     0: (
         *("errors", "activity", "stop", "names", "data", "config", "recipe_file", "places", "atomic", "registry"),
-        *("hub", "metrics", "markdown", "terminal", "statistics", "strict_json"),
+        *("hub", "metrics", "markdown", "terminal", "statistics", "strict_json", "openmp"),
     ),
     1: ("objective", "rewards", "datasets", "sandbox", "record"),
     2: ("model", "engines", "selection"),
     3: ("rollout", "learn"),
     4: ("run",),
     5: ("stages",),
-    6: ("pipeline", "evaluate", "compare", "train_process", "insight", "dashboard", "cli"),
+    6: ("pipeline", "evaluation", "compare", "train_process", "insight", "dashboard", "api", "cli"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch

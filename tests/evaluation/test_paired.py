@@ -1,6 +1,6 @@
 """Two models on the same questions, by hand."""
 
-from groupwise.evaluate.paired import changes, differences
+from groupwise.evaluation.paired import changes, differences
 from tests.close import close
 
 OURS = {"accuracy": [1.0, 1.0, 0.0, 1.0, None], "mean@4": [0.5, 0.25, 0.0, 1.0, 1.0], "only/ours": [1.0] * 5}

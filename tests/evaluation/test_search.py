@@ -3,7 +3,7 @@
 import pytest
 
 from groupwise.errors import ConfigError
-from groupwise.evaluate.search import Settings, Step, Tree, puct, settings_of
+from groupwise.evaluation.search import Settings, Step, Tree, puct, settings_of
 from tests.close import close
 
 

@@ -2,7 +2,7 @@
 
 from groupwise.config import ModelConfig
 from groupwise.data import Message, Question
-from groupwise.evaluate.subject import Subject, seen_in_training
+from groupwise.evaluation.subject import Subject, seen_in_training
 from tests.command import RECIPE, SMALL, groupwise
 from tests.project.sources import ROOT
 

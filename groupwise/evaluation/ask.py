@@ -9,7 +9,7 @@ from groupwise.data import Message, Sampling
 from groupwise.engines.base import Task, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import DataError
-from groupwise.evaluate.subject import trained
+from groupwise.evaluation.subject import trained
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import load_tokenizer
 

@@ -11,7 +11,7 @@ import numpy as np
 from groupwise.config import Recipe
 from groupwise.data import Output, Question, Reward
 from groupwise.engines.base import Engine, Task, stream
-from groupwise.evaluate.search import Node, Settings, Step, Tree
+from groupwise.evaluation.search import Node, Settings, Step, Tree
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import RewardSet, check_failures
 from groupwise.rollout.evaluate import STREAMS_STEP, part_value, powers_up_to

@@ -5,7 +5,7 @@ import pytest
 
 from groupwise.config import recipe_from
 from groupwise.data import Output, Part, Reward, Sample
-from groupwise.evaluate.curve import best_of, curve, in_blocks, vote
+from groupwise.evaluation.curve import best_of, curve, in_blocks, vote
 from groupwise.rollout.evaluate import Evaluation
 from tests.close import close
 

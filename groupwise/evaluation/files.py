@@ -9,7 +9,7 @@ from typing import Any
 from groupwise.atomic import write_whole
 from groupwise.data import Question, Sample
 from groupwise.errors import DataError, RunError
-from groupwise.evaluate.plot import draw
+from groupwise.evaluation.plot import draw
 from groupwise.rollout.evaluate import Evaluation
 from groupwise.strict_json import json_line, write_json
 

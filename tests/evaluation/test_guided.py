@@ -7,8 +7,8 @@ from groupwise.config import ModelConfig, RewardConfig, recipe_from
 from groupwise.data import Message, Output, Question
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import RewardLimitError
-from groupwise.evaluate.guided import mcts
-from groupwise.evaluate.search import Settings
+from groupwise.evaluation.guided import mcts
+from groupwise.evaluation.search import Settings
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rewards.base import RewardSet

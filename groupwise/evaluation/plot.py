@@ -8,7 +8,7 @@ from groupwise.statistics.plot import COLOURS, MARKS
 
 
 def draw(points: Sequence[Mapping[str, Any]], file: Path, *, title: str) -> bool:
-    """Draws the points of `groupwise.evaluate.curve.curve`. False, and no picture, without matplotlib."""
+    """Draws the points of `groupwise.evaluation.curve.curve`. False, and no picture, without matplotlib."""
     try:
         import matplotlib
     except ImportError:

@@ -17,12 +17,20 @@ from groupwise import __version__, registry
 from groupwise.config import Recipe
 from groupwise.data import Sample
 from groupwise.errors import ConfigError
-from groupwise.evaluate.curve import best_of, curve
-from groupwise.evaluate.files import Answered, check_folder, write_files
-from groupwise.evaluate.paired import changes, differences
-from groupwise.evaluate.search import Settings
-from groupwise.evaluate.subject import Asked, Subject, model_of, named_model, questions_of, recipe_of, seen_in_training
-from groupwise.evaluate.table import markdown
+from groupwise.evaluation.curve import best_of, curve
+from groupwise.evaluation.files import Answered, check_folder, write_files
+from groupwise.evaluation.paired import changes, differences
+from groupwise.evaluation.search import Settings
+from groupwise.evaluation.subject import (
+    Asked,
+    Subject,
+    model_of,
+    named_model,
+    questions_of,
+    recipe_of,
+    seen_in_training,
+)
+from groupwise.evaluation.table import markdown
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
