@@ -166,6 +166,8 @@ class RewardConfig(Section):
     """Parts of a mixture whose questions it scores, it abstains from the others; (): all questions."""
     timeout_seconds: float = Field(default=30.0, ge=1e-3, le=86_400)
     """Limit of one call; past it the child process is killed and the outputs of that call are marked failed."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that the function runs in, side by side; calls of different questions are shared among them."""
 
     @property
     def label(self) -> str:

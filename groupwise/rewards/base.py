@@ -1,6 +1,8 @@
 """Rewards of outputs: a weighted sum of reward functions, each in a killable process. A failure is never a 0."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,9 @@ from groupwise.data import Output, Part, Question, Reward
 from groupwise.errors import ConfigError, DataError, RewardError, RewardLimitError
 from groupwise.registry import nearest
 from groupwise.rewards.adapters import Scored, Verdict
-from groupwise.rewards.child import Child
 from groupwise.rewards.forms import columns_of
 from groupwise.rewards.opening import as_asked
+from groupwise.rewards.pool import Pool
 from groupwise.rewards.steps import Decode, on_tokens, weighted
 from groupwise.rewards.verdicts import LARGEST
 
@@ -31,15 +33,12 @@ class RewardSet:
             raise RewardError(f"reward names {', '.join(labels)} are not distinct", hint="give each its own `name`")
         self._weights = {config.label: config.weight for config in configs}
         self._parts = {config.label: config.parts for config in configs}
-        self._children = {
-            config.label: Child(config.function, config.params, timeout_seconds=config.timeout_seconds)
-            for config in configs
-        }
+        self._pools = {config.label: Pool(config) for config in configs}
         try:
-            for child in self._children.values():  # all import at the same time
-                child.start()
-            for child in self._children.values():
-                child.ready()
+            for pool in self._pools.values():  # all import at the same time
+                pool.start()
+            for pool in self._pools.values():
+                pool.ready()
         except BaseException:
             self.close()
             raise
@@ -52,7 +51,20 @@ class RewardSet:
         step: int = 0,
         decode: Decode | None = None,
     ) -> list[Reward]:
-        """The reward of each output to its question: questions[i] belongs to outputs[i], any number of groups.
+        """The rewards of `submit`, waited for."""
+        return self.submit(questions, outputs, step=step, decode=decode).result()
+
+    def submit(
+        self,
+        questions: Sequence[Question],
+        outputs: Sequence[Output],
+        *,
+        step: int = 0,
+        decode: Decode | None = None,
+    ) -> "Pending":
+        """Asks every function, side by side, for the reward of each output to its question.
+
+        questions[i] belongs to outputs[i], any number of groups.
 
         Functions see the whole answer: the beginning that the question gives, if it does, and what was sampled.
         step: optimizer steps so far, for functions that want to know. decode: of the tokenizer that made the texts from
@@ -60,35 +72,26 @@ class RewardSet:
         assert len(questions) == len(outputs)
         asked = as_asked(questions, outputs)
         samples = [(q, q.prefill + output.text, output.tokens) for q, output in zip(asked, outputs, strict=True)]
-        verdicts = {label: self._verdicts(label, samples, step) for label in self._children}
-        return [
-            _reward(
-                {label: said[i] for label, said in verdicts.items()},
-                self._weights,
-                question=question,
-                output=output,
-                decode=decode,
-            )
-            for i, (question, output) in enumerate(zip(questions, outputs, strict=True))
-        ]
+        asking = {label: self._ask(label, samples, step) for label in self._pools}
+        return Pending(self._weights, questions, outputs, decode, asking)
 
-    def _verdicts(self, label: str, samples: Sequence[Scored], step: int) -> list[Verdict]:
-        """What a function says of each sample; it is asked about its own parts alone and abstains from the others."""
+    def _ask(self, label: str, samples: Sequence[Scored], step: int) -> "_Asked":
+        """A function is asked about its own parts alone and abstains from the others."""
         own = [i for i, (question, _, _) in enumerate(samples) if scores(self._parts[label], question)]
-        said = dict(zip(own, self._children[label].verdicts([samples[i] for i in own], step=step), strict=True))
-        return [said.get(i, Verdict(Part("abstained"))) for i in range(len(samples))]
+        return _Asked(own, self._pools[label].submit([samples[i] for i in own], step=step))
 
     def failed_on(self, label: str, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Questions on which a function fails if nothing was said, with its error's last line."""
         nothing = np.zeros(0, np.int32)
-        said = self._children[label].verdicts([(question, "", nothing) for question in questions], step=0)
-        for question, verdict in zip(questions, said, strict=True):
+        asked = self._pools[label].submit([(question, "", nothing) for question in questions], step=0)
+        verdicts = [verdict for part in asked for verdict in part.result()]
+        for question, verdict in zip(questions, verdicts, strict=True):
             if verdict.part.state == "failed":
                 yield question, verdict.part.detail.rpartition("\n")[2]
 
     def require_columns(self, questions: Iterable[Question]) -> None:
         """Raises DataError if a function wants a column that none of the questions which it scores has."""
-        missing = {label: set(child.columns) - {"answer"} for label, child in self._children.items()}
+        missing = {label: set(pool.columns) - {"answer"} for label, pool in self._pools.items()}
         there: dict[str, set[str]] = {label: {"answer"} for label in missing}
         for question in questions if any(missing.values()) else ():
             for label in (label for label in missing if scores(self._parts[label], question)):
@@ -106,14 +109,16 @@ class RewardSet:
                 )
 
     def halt(self) -> None:
-        """For another thread: a `score` that is under way there gives up and raises RewardError; then call `close`."""
-        for child in self._children.values():
-            child.halt()
+        """For any thread: what is under way gives up, and its `result` raises RewardError; then call `close`."""
+        for pool in self._pools.values():
+            pool.halt()
 
     def close(self) -> None:
         """Ends the processes; `score` may still be called, and starts them again."""
-        for child in self._children.values():
-            child.close()
+        for pool in self._pools.values():
+            pool.halt()  # all at once: each takes a moment to end
+        for pool in self._pools.values():
+            pool.close()
 
     def __enter__(self) -> "RewardSet":
         return self
@@ -122,6 +127,44 @@ class RewardSet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Places of the samples that a function was asked about, and its answers to come, in the same order."""
+
+    places: Sequence[int]
+    verdicts: Sequence[Future[list[Verdict]]]
+
+    def result(self, count: int) -> list[Verdict]:
+        """A verdict for each of so many samples."""
+        found = dict(zip(self.places, (verdict for part in self.verdicts for verdict in part.result()), strict=True))
+        return [found.get(i, Verdict(Part("abstained"))) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Rewards that functions are working on: `RewardSet.submit`."""
+
+    weights: Mapping[str, float]
+    questions: Sequence[Question]
+    outputs: Sequence[Output]
+    decode: Decode | None
+    asked: Mapping[str, _Asked]
+
+    def result(self) -> list[Reward]:
+        """The reward of each output, in order, once every function has spoken. Raises RewardError if it was halted."""
+        verdicts = {label: asked.result(len(self.outputs)) for label, asked in self.asked.items()}
+        return [
+            _reward(
+                {label: found[i] for label, found in verdicts.items()},
+                self.weights,
+                question=question,
+                output=output,
+                decode=self.decode,
+            )
+            for i, (question, output) in enumerate(zip(self.questions, self.outputs, strict=True))
+        ]
 
 
 def scores(parts: Sequence[str], question: Question) -> bool:

@@ -110,7 +110,7 @@ class Child:
         A call that is late or kills the process fails its own samples; the rest go on in a new process."""
         together = TOGETHER.get(self._job[0], 1) if self._per_batch else len(samples)
         found: list[Verdict] = []
-        for piece in _pieces(samples, together):
+        for piece in by_questions(samples, together):
             found += self._of_call(piece, step)
         return found
 
@@ -205,7 +205,7 @@ class Child:
         return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def _pieces(samples: Sequence[Scored], questions: int) -> Iterator[Sequence[Scored]]:
+def by_questions(samples: Sequence[Scored], questions: int) -> Iterator[Sequence[Scored]]:
     """The samples in runs of at most so many questions, whose outputs stand side by side."""
     start, seen = 0, 0
     for at in range(1, len(samples) + 1):

@@ -3,7 +3,6 @@
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 
@@ -12,7 +11,7 @@ from groupwise.data import Group, Output, Question, Sample, Sampling
 from groupwise.engines.base import Engine, Task, stream
 from groupwise.errors import DataError
 from groupwise.model.tokenizer import ChatTokenizer
-from groupwise.rewards.base import RewardSet
+from groupwise.rewards.base import Pending, RewardSet
 from groupwise.rewards.steps import Decode
 
 
@@ -56,13 +55,12 @@ def sample_groups(
         Task(tuple(tokenizer.encode(q.messages)), tuple(stream(seed, step, q.id, i) for i in range(group_size)))
         for q in questions
     ]
-    scored: dict[int, Future[tuple[Sample, ...]]] = {}
-    scorer = ThreadPoolExecutor(1)  # rewards a question's outputs while others are still being sampled
+    scored: dict[int, Pending] = {}
 
     def finished(task: int, outputs: list[Output]) -> None:
-        scored[task] = scorer.submit(
-            lambda: score(rewards, [questions[task]], [outputs], step=step, decode=tokenizer.decode)[0]
-        )
+        """A question's outputs are rewarded while others are still being sampled."""
+        asked = [questions[task]] * len(outputs)
+        scored[task] = rewards.submit(asked, outputs, step=step, decode=tokenizer.decode)
 
     try:
         with doing("sampling", sum(len(task.streams) for task in tasks), "outputs"):
@@ -71,13 +69,13 @@ def sample_groups(
         groups = []
         with doing("rewards", len(questions), "questions"):
             for task, question in enumerate(questions):
-                groups.append(Group(question, scored[task].result()))
+                pending = scored[task]
+                samples = zip(pending.outputs, pending.result(), strict=True)
+                groups.append(Group(question, tuple(Sample(output, reward) for output, reward in samples)))
                 advance(1)
     except BaseException:
         rewards.halt()  # nobody waits for what they would say
         raise
-    finally:
-        scorer.shutdown(cancel_futures=True)
     return Rollout(
         groups=groups,
         sample_seconds=sampled - started,

@@ -56,7 +56,7 @@ def test_an_error_inside_closes_everything(tmp_path, recipe):
         use()
     with closing(open_record(tmp_path / "run")) as record:
         assert record.info()["state"] == "stopped"
-    assert all(child._process is None for child in seen[0]._children.values())
+    assert all(child._process is None for pool in seen[0]._pools.values() for child in pool._children)
 
 
 def test_a_run_is_taken_up_where_its_checkpoint_is(tmp_path, recipe):
