@@ -1,23 +1,25 @@
 """Runs the objective's tests against each mutant in one process: `python -m tests.objective.mutants.run`.
 
-torch and pytest are imported once; each mutant is a fork that imports the package from a copy with one change in it
-and calls the test functions one by one until one fails. Prints one JSON object: name of the mutant (or "unchanged")
+Everything but the package and its tests is imported once; each mutant is a fork that imports the package from a copy
+with one change in it and calls the test functions one by one until one fails. A fork compiles the changed file alone:
+the bytecode of every file lies beside it and counts as long as it has the hash of its source. Prints one JSON object: name of the mutant (or "unchanged")
 -> how it ended.
 """
 
+import compileall
 import functools
 import gc
 import importlib
 import itertools
 import json
 import os
+import py_compile
 import shutil
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 # Imported here, lazy parts of torch among them, so that no fork pays for it.
 import hypothesis.strategies  # noqa: F401
@@ -57,12 +59,16 @@ PASSED, KILLED, BROKEN = "passed", "killed", "broken"
 
 
 def main() -> None:
-    sys.dont_write_bytecode = True  # a change within a second that keeps the size would be hidden by a .pyc
+    sys.dont_write_bytecode = True  # that of a mutant is not to lie there when the next one comes
     torch.set_num_threads(1)
-    gc.freeze()  # else a collection in a fork copies every page of what was imported
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "groupwise")
-        shutil.copytree(REPOSITORY / "groupwise", package, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("groupwise", "tests"):
+            shutil.copytree(REPOSITORY / name, Path(folder, name), ignore=shutil.ignore_patterns("__pycache__"))
+        compileall.compile_dir(folder, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+        sys.path.insert(0, folder)
+        import_and_forget(MODULES)
+        gc.freeze()  # else a collection in a fork copies every page of what was imported
         results = {"unchanged": outcome(package, MODULES)}
         for mutant in MUTANTS:
             file = package / mutant.file
@@ -74,6 +80,16 @@ def main() -> None:
     print(json.dumps(results))
 
 
+def import_and_forget(names: list[str]) -> None:
+    """Leaves in sys.modules what these import of other packages, and nothing of this repository but this program."""
+    for name in names:
+        importlib.import_module(name)
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("groupwise", "tests"):
+            del sys.modules[name]
+    gc.collect()
+
+
 def outcome(package: Path, names: list[str]) -> str:
     """passed, killed by a test, or broken (it cannot be imported), in a fork that imports this copy of the package."""
     child = os.fork()
@@ -82,26 +98,24 @@ def outcome(package: Path, names: list[str]) -> str:
         return (PASSED, KILLED)[status] if status in (0, 1) else BROKEN
     status = 2
     try:
-        sys.path.insert(0, str(package.parent))
-        modules = [importlib.import_module(name) for name in names]
-        assert Path(sys.modules["groupwise"].__file__ or "").parent == package
-        status = first_failure(modules)
+        status = first_failure(package, names)
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def first_failure(modules: list[ModuleType]) -> int:
-    """1 as soon as a test raises, 0 if none does."""
-    for module in modules:
-        for name, function in list(vars(module).items()):
-            if name.startswith("test_"):
-                for call in calls(function):
-                    try:
-                        call()
-                    except (Exception, pytest.fail.Exception):
-                        return 1
+def first_failure(package: Path, names: list[str]) -> int:
+    """1 as soon as a test raises, 0 if none does; a test module is imported when its turn has come."""
+    for module in map(importlib.import_module, names):
+        assert Path(sys.modules["groupwise"].__file__ or "").parent == package
+        tests = [test for name, test in vars(module).items() if name.startswith("test_")]
+        for test in sorted(tests, key=lambda test: "finite_differences" in test.__name__):  # by far the slowest
+            for call in calls(test):
+                try:
+                    call()
+                except (Exception, pytest.fail.Exception):
+                    return 1
     return 0
 
 
