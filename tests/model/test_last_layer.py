@@ -14,9 +14,9 @@ def test_a_logit_is_not_rounded_to_bf16():
     nn.init.ones_(layer.weight)
     states = torch.tensor([[16.0, 0.0625]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert float(layer(states)) == 16.0
-        assert float(wide_logits(layer, states, torch.bfloat16)) == 16.0625
-        assert float(WideProduct.apply(states, layer.weight, layer.weight.bfloat16())) == 16.0625
+        assert layer(states).item() == 16.0
+        assert wide_logits(layer, states, torch.bfloat16).item() == 16.0625
+        assert WideProduct.apply(states, layer.weight, layer.weight.bfloat16()).item() == 16.0625
 
 
 def test_in_fp32_the_layer_itself_is_asked():

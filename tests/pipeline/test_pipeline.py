@@ -18,6 +18,7 @@ from groupwise.pipeline.plan import make_plan
 from groupwise.pipeline.run import run_pipeline
 from groupwise.train_process import is_finished
 from tests.command import groupwise
+from tests.forked import runs_are_forks
 from tests.project.sources import ROOT
 
 RECIPE = str(ROOT / "recipes" / "pipeline.yaml")
@@ -32,7 +33,9 @@ SHORT = (
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline") / "whole"
-    done = groupwise("pipeline", RECIPE, *SHORT, "--run", folder, "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        runs_are_forks(patch)
+        done = groupwise("pipeline", RECIPE, *SHORT, "--run", folder, "--json")
     assert done.code == 0, done.err
     return folder, json.loads(done.out)
 

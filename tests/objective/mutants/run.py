@@ -2,8 +2,8 @@
 
 Everything but the package and its tests is imported once; each mutant is a fork that imports the package from a copy
 with one change in it and calls the test functions one by one until one fails. A fork compiles the changed file alone:
-the bytecode of every file lies beside it and counts as long as it has the hash of its source. Prints one JSON object: name of the mutant (or "unchanged")
--> how it ended.
+the bytecode of every file lies beside it and counts as long as it has the hash of its source. Prints one JSON object:
+name of the mutant (or "unchanged") -> how it ended.
 """
 
 import compileall
