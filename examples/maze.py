@@ -18,10 +18,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
+from groupwise.compare.plot import COLOURS
 from torch import Tensor, nn
 
 from groupwise.compare.figures import mean_over_seeds
-from groupwise.compare.plot import COLOURS
 from groupwise.objective.advantage import group_relative
 from groupwise.objective.logprobs import entropy, k3, token_logprobs
 from groupwise.objective.losses import Denominators, clip, per_output, per_token, reinforce
