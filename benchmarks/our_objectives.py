@@ -51,7 +51,8 @@ class Row:
     def told(self) -> dict[str, Any]:
         """The row as a peer is told of it: the preset's columns and its own, side by side."""
         own = asdict(self)
-        return own.pop("preset") | own | {"batches": self.batches()}
+        preset = own.pop("preset")
+        return preset | preset.pop("parameters") | own | {"batches": self.batches()}
 
 
 def rows() -> dict[str, Row]:
@@ -76,18 +77,14 @@ def rows() -> dict[str, Row]:
 
 
 def objective_of_row(row: Row) -> Objective:
-    return replace(
-        objective_of(row.preset),
-        correction=registry.load(registry.CORRECTIONS, row.correction),
-        correction_low=row.low,
-        correction_high=row.high,
-    )
+    bounds = {"correction_low": row.low, "correction_high": row.high}
+    return objective_of(replace(row.preset, correction=row.correction, parameters={**row.preset.parameters, **bounds}))
 
 
 def loss_and_gradient(row: Row, batch: Batch) -> tuple[Tensor, Tensor]:
     """The loss, and its derivatives by log-probabilities and entropies, [2, B, T]."""
     logprobs, entropies = (batch[name].clone().requires_grad_() for name in ("logprobs", "entropies"))
-    terms = policy_loss(
+    loss = policy_loss(
         objective_of_row(row),
         logprobs,
         old_logprobs=batch["old_logprobs"],
@@ -98,7 +95,7 @@ def loss_and_gradient(row: Row, batch: Batch) -> tuple[Tensor, Tensor]:
         denominators=Denominators.of(batch["mask"], MAX_TOKENS),
         sampled_logprobs=batch["sampled_logprobs"],
     )
-    return terms.loss.detach(), gradients(terms.loss, logprobs, entropies)
+    return loss.detach(), gradients(loss, logprobs, entropies)
 
 
 def gradients(loss: Tensor, *by: Tensor) -> Tensor:
@@ -149,7 +146,9 @@ def functions(given: dict[str, Batch], made: dict[str, Batch]) -> dict[str, dict
 
 def weights(name: str, batch: Batch) -> Tensor:
     correction: Callable[..., Tensor] = registry.load(registry.CORRECTIONS, name)
-    return correction(batch["old_logprobs"] - batch["sampled_logprobs"], batch["mask"], *CORRECTIONS[name])
+    low, high = CORRECTIONS[name]
+    gap = batch["old_logprobs"] - batch["sampled_logprobs"]
+    return correction(gap, batch["mask"], correction_low=low, correction_high=high)
 
 
 def lambda_returns(outcome: Batch) -> Tensor:

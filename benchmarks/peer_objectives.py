@@ -108,8 +108,9 @@ def trl_rloo(row: Row, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def trl_sapo(row: Row, batch: Batch) -> tuple[Tensor, Tensor]:
-    low = torch.tensor(row.preset.clip_low, dtype=torch.float32).item()
-    return loss_and_gradient(replace(row, preset=replace(row.preset, clip_low=low)), batch)
+    low = torch.tensor(row.preset.parameters["tau_neg"], dtype=torch.float32).item()
+    parameters = {**row.preset.parameters, "tau_neg": low}
+    return loss_and_gradient(replace(row, preset=replace(row.preset, parameters=parameters)), batch)
 
 
 def trl_entropy(row: Row, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -193,9 +193,9 @@ def loss_and_gradient(row: dict, batch: dict, max_tokens: int) -> dict | None:
     corrected = row["correction"] != "uncorrected"
     stand_in = trainer(
         beta=beta,
-        epsilon_low=row["clip_low"],
+        epsilon_low=row.get("clip_low", row.get("tau_neg", 0.0)),
         # TRL's bound of CISPO is the ratio itself
-        epsilon_high=row["clip_high"] + (settings.get("loss_type") == "cispo"),
+        epsilon_high=row.get("clip_high", row.get("tau_pos", 0.0)) + (settings.get("loss_type") == "cispo"),
         max_completion_length=max_tokens,
         ratio_times_kl=row["kl_estimator"] == "k3_weighted",
         use_vllm=corrected,

@@ -174,11 +174,11 @@ def loss_and_gradient(row: dict, batch: dict, max_tokens: int) -> dict:
         strategy="fsdp",
         rollout_n=1,
         ppo_micro_batch_size_per_gpu=1,
-        clip_ratio_low=row["clip_low"],
-        clip_ratio_high=row["clip_high"],
+        clip_ratio_low=row.get("clip_low", 0.0),
+        clip_ratio_high=row.get("clip_high", 0.0),
         clip_ratio_c=3.0 if row["loss"] == "dual_clip" else FAR,  # its "vanilla" is always clipped twice
-        tau_pos=row["clip_high"],
-        tau_neg=row["clip_low"],
+        tau_pos=row.get("tau_pos", 1.0),
+        tau_neg=row.get("tau_neg", 1.05),
         global_batch_info=scale,
     )
     loss, _ = core_algos.get_policy_loss_fn(LOSSES[row["loss"]])(

@@ -152,7 +152,7 @@ class Method:
 
 def _objective(advantage: Callable[..., Tensor], loss: Any, aggregate: Any, entropy_coef: float = 0.0) -> Objective:
     """Without a KL: the policy that training begins with knows nothing to hold on to."""
-    return Objective(advantage, loss, aggregate, k3, 0.2, 0.2, kl_coef=0.0, entropy_coef=entropy_coef)
+    return Objective(advantage, loss, aggregate, k3, entropy_coef=entropy_coef)
 
 
 METHODS = {
@@ -231,7 +231,7 @@ def loss(method: Method, maze: Maze, policy: nn.Module, critic: nn.Module, batch
     """The method's loss of a (mini-)batch, and the critic's, which share no weight."""
     logits = policy(batch.cells)
     size = Denominators.of(batch.mask, maze.step_limit)
-    terms = policy_loss(
+    policy_term = policy_loss(
         method.objective,
         token_logprobs(logits, batch.actions),
         old_logprobs=batch.old_logprobs,
@@ -242,7 +242,7 @@ def loss(method: Method, maze: Maze, policy: nn.Module, critic: nn.Module, batch
         denominators=size,
     )
     errors = value_loss(critic(batch.cells).squeeze(-1), batch.values, batch.returns, batch.mask, method.clip_value)
-    return terms.loss + method.objective.aggregate(errors, batch.mask, size)
+    return policy_term + method.objective.aggregate(errors, batch.mask, size)
 
 
 def values(maze: Maze, choose: Callable[[Tensor], Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ it started from, so that it prefers C and goes on trying A and B.
 
 import argparse
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from groupwise.objective.advantage import group_relative
 from groupwise.objective.logprobs import k3, token_logprobs
 from groupwise.objective.losses import Denominators, clip, per_output
-from groupwise.objective.surrogate import Objective, Terms, policy_loss
+from groupwise.objective.surrogate import Objective, diagnostics, policy_loss
 
 PATHS = "ABC"
 ARRIVES = torch.tensor([2 / 3, 1 / 3, 1.0], dtype=torch.float64)
@@ -27,7 +28,7 @@ TRIES_PER_STEP, STEPS, UPDATES, LEARNING_RATE = 30, 12, 40, 0.05
 
 # kl_coef is large beside a language model's 0.04: here the policy can reach the optimum of the objective, and the KL
 # alone decides how much of A and B is left there.
-OBJECTIVE = Objective(group_relative, clip, per_output, k3, clip_low=0.2, clip_high=0.2, kl_coef=1.0, entropy_coef=0.0)
+OBJECTIVE = Objective(group_relative, clip, per_output, k3, kl_coef=1.0, parameters={"clip_low": 0.2, "clip_high": 0.2})
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,26 @@ def main() -> None:
     print(f"plot: {out}")
 
 
-def surrogate(logits: Tensor, old_logits: Tensor, start_logits: Tensor, paths: Tensor, rewards: Tensor) -> Terms:
-    """The objective for one group of tries: an output is one token, the path. logits: [3]; paths, rewards: [G]."""
-    tokens = paths[:, None]
-    mask = torch.ones_like(tokens, dtype=torch.bool)
+def logprobs(logits: Tensor, paths: Tensor) -> Tensor:
+    """log pi of each try, [G, 1]: an output is one token, the path. logits: [3]; paths: [G]."""
+    return token_logprobs(logits.expand(len(paths), 1, 3), paths[:, None])
 
-    def logprobs(of: Tensor) -> Tensor:
-        return token_logprobs(of.expand(len(paths), 1, 3), tokens)
 
-    return policy_loss(
-        OBJECTIVE,
-        logprobs(logits),
-        old_logprobs=logprobs(old_logits),
-        ref_logprobs=logprobs(start_logits),
-        entropies=None,
-        advantages=group_relative(rewards, torch.zeros_like(paths), mask),
-        mask=mask,
-        denominators=Denominators.of(mask, max_tokens=1),
-    )
+def given(old_logits: Tensor, start_logits: Tensor, paths: Tensor, rewards: Tensor) -> dict[str, Any]:
+    """What the objective is given for one group of tries, beside the policy's own log-probabilities. rewards: [G]."""
+    mask = torch.ones_like(paths[:, None], dtype=torch.bool)
+    return {
+        "old_logprobs": logprobs(old_logits, paths),
+        "ref_logprobs": logprobs(start_logits, paths),
+        "advantages": group_relative(rewards, torch.zeros_like(paths), mask),
+        "mask": mask,
+    }
+
+
+def surrogate(logits: Tensor, tries: dict[str, Any], paths: Tensor) -> Tensor:
+    """The objective's loss for one group of tries. logits: [3]."""
+    size = Denominators.of(tries["mask"], max_tokens=1)
+    return policy_loss(OBJECTIVE, logprobs(logits, paths), entropies=None, denominators=size, **tries)
 
 
 def replay() -> None:
@@ -86,8 +89,8 @@ def replay() -> None:
     print(f"  advantage of an arrival {advantages[0]:+.4f}, of a failure {advantages[2]:+.4f}")
     start = torch.zeros(3, dtype=torch.float64)
     logits = start.clone().requires_grad_()
-    terms = surrogate(logits, start, start, TRIED, ARRIVED)
-    (gradient,) = torch.autograd.grad(terms.loss, logits)
+    loss = surrogate(logits, given(start, start, TRIED, ARRIVED), TRIED)
+    (gradient,) = torch.autograd.grad(loss, logits)
     before, after = start.softmax(0), (start - gradient).softmax(0)
     print("  path  sum of advantages  gradient  before    after     ratio")
     for index, path in enumerate(PATHS):
@@ -107,10 +110,12 @@ def train(seed: int = 0) -> list[Step]:
         paths = torch.bucketize(torch.rand(TRIES_PER_STEP, generator=generator, dtype=torch.float64), edges)
         chance = torch.rand(TRIES_PER_STEP, generator=generator, dtype=torch.float64)
         rewards = (chance < ARRIVES[paths]).double()
+        tries = given(old, start, paths, rewards)
         for _ in range(UPDATES):
-            logits = logits.detach().requires_grad_()
-            terms = surrogate(logits, old, start, paths, rewards)
-            logits = (logits - LEARNING_RATE * torch.autograd.grad(terms.loss, logits)[0]).detach()
+            last = logits = logits.detach().requires_grad_()
+            loss = surrogate(logits, tries, paths)
+            logits = (logits - LEARNING_RATE * torch.autograd.grad(loss, logits)[0]).detach()
+        found = diagnostics(OBJECTIVE, logprobs(last, paths), **tries)
         after = logits.softmax(0)
         steps.append(
             Step(
@@ -118,7 +123,7 @@ def train(seed: int = 0) -> list[Step]:
                 arrivals=torch.bincount(paths, weights=rewards, minlength=3),
                 before=old.softmax(0),
                 after=after,
-                clipped=(terms.clipped_low | terms.clipped_high).double().mean().item(),
+                clipped=(found.clipped_low | found.clipped_high).double().mean().item(),
                 kl=(after * (after.log() - start.log_softmax(0))).sum().item(),
             )
         )

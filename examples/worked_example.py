@@ -10,6 +10,7 @@ own functions, rounded only where it is printed.
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from groupwise.model.tokenizer import load_tokenizer
 from groupwise.objective.advantage import group_relative
 from groupwise.objective.logprobs import sampling_logits, token_logprobs
 from groupwise.objective.losses import Denominators
-from groupwise.objective.surrogate import Objective, Terms, policy_loss
+from groupwise.objective.surrogate import Objective, diagnostics, policy_loss
 from groupwise.rewards.answer import exact
 from groupwise.run.resolve import resolve
 
@@ -56,8 +57,8 @@ def main(words: Sequence[str] | None = None) -> None:
     optimizer = make_optimizer(policy, UpdateConfig(steps=1, learning_rate=LEARNING_RATE))
 
     old = logprobs_of(policy, rollouts)
-    terms = surrogate(objective, logprobs_of(policy, rollouts), rollouts, advantages, old)
-    print_terms("4. On policy: nothing has changed since the draws", objective, terms, rollouts, advantages)
+    batch = given(rollouts, advantages, old)
+    print_terms("4. On policy: nothing has changed since the draws", objective, logprobs_of(policy, rollouts), batch)
     gap = (old - rollouts.sampled_logprobs).abs().max()
     print(f"  the sampler's log-probabilities and the trainer's differ by {gap:.0e} at most\n")
 
@@ -65,13 +66,12 @@ def main(words: Sequence[str] | None = None) -> None:
         rollouts,
         rollouts.output_mask,
         sampling=SAMPLING,
-        loss=lambda logprobs, _: surrogate(objective, logprobs, rollouts, advantages, old).loss,
+        loss=lambda logprobs, _: surrogate(objective, logprobs, batch),
     )
     norm = torch.nn.utils.get_total_norm([p.grad for p in policy.model.parameters() if p.grad is not None])
     optimizer.step()
-    terms = surrogate(objective, logprobs_of(policy, rollouts), rollouts, advantages, old)
     title = f"5. After one AdamW step, learning rate {LEARNING_RATE:g}, gradient norm {norm:.3f}"
-    print_terms(title, objective, terms, rollouts, advantages)
+    print_terms(title, objective, logprobs_of(policy, rollouts), batch)
     print_change(policy, question_tokens, logits)
 
 
@@ -158,34 +158,31 @@ def logprobs_of(policy: Policy, rollouts: Rollouts) -> Tensor:
     return policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs
 
 
-def surrogate(objective: Objective, logprobs: Tensor, rollouts: Rollouts, advantages: Tensor, old: Tensor) -> Terms:
-    """The loss with its terms. logprobs, old: [B, T] nats, of the policy as it is and of the one that drew the answers.
+def given(rollouts: Rollouts, advantages: Tensor, old: Tensor) -> dict[str, Any]:
+    """What the objective is given beside the policy's own log-probabilities. old: [B, T] nats, of the policy that drew.
 
     It stands for the reference too: at the first step of a run the two are the same policy.
     """
-    mask = rollouts.output_mask
-    return policy_loss(
-        objective,
-        logprobs,
-        old_logprobs=old,
-        ref_logprobs=old,
-        entropies=None,
-        advantages=advantages,
-        mask=mask,
-        denominators=Denominators.of(mask, SAMPLING.max_new_tokens),
-    )
+    return {"old_logprobs": old, "ref_logprobs": old, "advantages": advantages, "mask": rollouts.output_mask}
 
 
-def print_terms(title: str, objective: Objective, terms: Terms, rollouts: Rollouts, advantages: Tensor) -> None:
+def surrogate(objective: Objective, logprobs: Tensor, batch: dict[str, Any]) -> Tensor:
+    """The loss. logprobs: [B, T] nats, of the policy as it is."""
+    size = Denominators.of(batch["mask"], SAMPLING.max_new_tokens)
+    return policy_loss(objective, logprobs, entropies=None, denominators=size, **batch)
+
+
+def print_terms(title: str, objective: Objective, logprobs: Tensor, batch: dict[str, Any]) -> None:
     """Each answer's ratio, clip and KL, and the loss that is their mean."""
-    mask = rollouts.output_mask
-    low, high, beta = 1 - objective.clip_low, 1 + objective.clip_high, objective.kl_coef
+    mask, found = batch["mask"], diagnostics(objective, logprobs, **batch)
+    low, high = 1 - objective.parameters["clip_low"], 1 + objective.parameters["clip_high"]
+    loss, beta = surrogate(objective, logprobs, batch), objective.kl_coef
     print(title)
     print(f"  loss of an answer = -min(ratio A, clip(ratio) A) + {beta:g} KL, clip to [{low:g}, {high:g}], KL by k3")
     print("  answer         A   ratio  clip(ratio)  ratio A  clip(ratio) A  bound holds         KL     loss")
     each = []
     for number, (advantage, ratio, kl) in enumerate(
-        zip(advantages[mask].tolist(), terms.ratio[mask].tolist(), terms.kl[mask].tolist(), strict=True), 1
+        zip(batch["advantages"][mask].tolist(), found.ratio[mask].tolist(), found.kl[mask].tolist(), strict=True), 1
     ):
         clipped = min(max(ratio, low), high)
         binds = "yes" if clipped * advantage < ratio * advantage else "no"
@@ -194,7 +191,7 @@ def print_terms(title: str, objective: Objective, terms: Terms, rollouts: Rollou
             f"  {number:6d}  {advantage:+8.4f}  {ratio:6.4f}  {clipped:11.4f}  {ratio * advantage:+7.4f}  "
             f"{clipped * advantage:+13.4f}  {binds:>11}  {kl:9.6f}  {each[-1]:+7.4f}"
         )
-    print(f"  loss {_zero(terms.loss.item()):+.6f}, the mean of the last column {_zero(sum(each) / len(each)):+.6f}")
+    print(f"  loss {_zero(loss.item()):+.6f}, the mean of the last column {_zero(sum(each) / len(each)):+.6f}")
 
 
 @torch.no_grad()

@@ -16,7 +16,10 @@ OWN = "recipe.yaml"
 """The recipe of a folder that `groupwise init` made; of a run too, beside its record."""
 START = "start"
 """The folder among the shipped recipes that `groupwise init` copies."""
-NAMING = ("source", "heldout", "against", "path", "chat_template", "function")
+NAMING = (
+    *("source", "heldout", "against", "path", "chat_template", "function"),
+    *("advantage", "loss", "aggregate", "kl_estimator", "correction"),
+)
 """Keys of a recipe whose value may be a file."""
 
 

@@ -222,9 +222,13 @@ def closest(name: str, names: Iterable[str], *, cutoff: float) -> str | None:
 def check(table: Mapping[str, str], name: str, where: str) -> None:
     """Raises ConfigError naming the place, the value and the nearest name if the table has no such name."""
     if name not in table:
-        hint = _elsewhere(table, name, where) or nearest(name, table)
-        known = f"; known: {', '.join(sorted(table))}" if hint.startswith("did") else ""
-        raise ConfigError(f"{where} = {name!r}: no such name", hint=hint + known)
+        raise ConfigError(f"{where} = {name!r}: no such name", hint=instead(table, name, where))
+
+
+def instead(table: Mapping[str, str], name: str, where: str) -> str:
+    """What to write in place of a name that the table lacks: the nearest, or what it is here, and what is known."""
+    hint = _elsewhere(table, name, where) or nearest(name, table)
+    return hint + (f"; known: {', '.join(sorted(table))}" if hint.startswith("did") else "")
 
 
 def _elsewhere(table: Mapping[str, str], name: str, where: str) -> str:

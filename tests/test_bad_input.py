@@ -61,7 +61,13 @@ def not_trained(*overrides):
         ("update.steps", r"override 'update\.steps' is not of the form a\.b=c; for example update\.steps=100$"),
         ("stage=grop", r"stage = 'grop': no such name; did you mean 'grpo'\?; known: (.*, )?grpo"),
         ("rollout.engine=locl", r"rollout\.engine = 'locl': .*did you mean 'local'\?; known: (.*, )?local"),
-        ("objective={preset: sapo, clip_low: 0}", r"objective\.clip_low = 0, .* soft_gate; set both above 0"),
+        ("objective={preset: sapo, clip_low: 0}", r"objective\.clip_low = 0: the loss 'soft_gate' does not read"),
+        ("objective={preset: sapo, tau_neg: 0}", r"objective\.tau_neg = 0: input should be greater than 0$"),
+        (
+            "objective.loss=mine.py",
+            r"objective\.loss = 'mine\.py': a file, .*; name the function too: mine\.py:function$",
+        ),
+        ("objective.loss=mine.py:f", r"objective\.loss = 'mine\.py:f': no file 'mine\.py'; a path is relative to "),
         ("objective.preset=grop", r"objective\.preset = 'grop': .*'grpo'\?; known: .*dr_grpo"),
         (
             "rewards.0.function=nmber",

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from groupwise import registry
 from groupwise.errors import ConfigError
+from groupwise.functions import check_function
 from groupwise.names import folded, other_name
 
 MOST_LEAVES = 8
@@ -117,10 +118,10 @@ def check_names(recipe: Any) -> None:
     ):
         name = getattr(recipe.objective, field)
         if name is not None:
-            registry.check(table, name, f"objective.{field}")
+            check_function(table, name, f"objective.{field} = {name!r}", ConfigError)
     for index, reward in enumerate(recipe.rewards):
-        if ":" not in reward.function:
-            registry.check(registry.REWARDS, reward.function, f"rewards[{index}].function")
+        where = f"rewards[{index}].function = {reward.function!r}"
+        check_function(registry.REWARDS, reward.function, where, ConfigError)
     if recipe.rejection is not None:
         _check_rejection(recipe)
     if recipe.preference is not None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from groupwise.config.sections import Section
+from groupwise.parameters import parameter
 
 
 class ExamplesConfig(Section):
@@ -51,10 +52,13 @@ class ObjectiveConfig(Section):
     """The loss of a token (`groupwise list losses`); None: the preset's."""
     aggregate: str | None = None
     """The mean over tokens and outputs (`groupwise list aggregates`); None: the preset's."""
-    clip_low: float | None = Field(default=None, ge=0, le=1e9)
-    """The loss's `low`: for `clip`, epsilon below (the ratio's lower bound is 1 - clip_low)."""
-    clip_high: float | None = Field(default=None, ge=0, le=1e9)
-    """The loss's `high`: for `clip`, epsilon above (the ratio's upper bound is 1 + clip_high)."""
+    clip_low: float | None = parameter("clip_low")
+    clip_high: float | None = parameter("clip_high")
+    dual_clip: float | None = parameter("dual_clip")
+    tau_pos: float | None = parameter("tau_pos")
+    tau_neg: float | None = parameter("tau_neg")
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Further parameters, of functions of your own: name: value."""
     kl_coef: float | None = Field(default=None, ge=0, le=1e38)
     """beta, weight of the KL to the reference; 0: no reference model is loaded."""
     kl_estimator: str | None = None
@@ -74,10 +78,8 @@ class ObjectiveConfig(Section):
     correction: str | None = None
     """Weights for a sampler that is not quite the policy; None: uncorrected for an exact engine, else
     token_truncated."""
-    correction_low: float = Field(default=0.0, ge=0, le=1e9)
-    """The correction's lower bound, of a weight pi / sampler."""
-    correction_high: float = Field(default=2.0, gt=0, le=1e9)
-    """The correction's upper bound."""
+    correction_low: float | None = parameter("correction_low")
+    correction_high: float | None = parameter("correction_high")
     reference_every: int = Field(default=0, ge=0, le=1_000_000_000)
     """Iterative GRPO: steps after which the reference becomes the policy as it is; 0: it stays the starting model."""
     reference_mix: float = Field(default=1.0, gt=0, le=1)

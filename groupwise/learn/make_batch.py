@@ -14,7 +14,7 @@ from groupwise.model.batch import Batch, Rollouts, microbatches
 from groupwise.model.critic import Critic
 from groupwise.model.policy import Policy
 from groupwise.objective.correction import uncorrected
-from groupwise.objective.surrogate import Objective, called, reads, reads_rewards
+from groupwise.objective.surrogate import Objective, called, kl_of, reads, reads_rewards
 from groupwise.objective.token_advantage import gae, token_rewards
 
 ALONE = AuxiliaryModels()
@@ -69,7 +69,7 @@ def make_batch(
     return Batch(
         rollouts=rollouts,
         mask=mask,
-        advantages=torch.where(mask, called(objective.advantage, inputs), 0.0),
+        advantages=torch.where(mask, called(objective.advantage, {**objective.parameters, **inputs}), 0.0),
         old_logprobs=None if on_policy else old,
         ref_logprobs=of_reference,
         values=inputs.get("values"),
@@ -100,8 +100,7 @@ def _less_the_kl(
         return {"rewards": rewards, "token_rewards": token_rewards(rewards, mask)}
     assert old is not None
     assert of_reference is not None
-    inside = {"logprobs": old, "ref_logprobs": of_reference, "old_logprobs": old}
-    penalty = objective.kl_coef * called(objective.kl, {k: torch.where(mask, v, 0.0) for k, v in inside.items()})
+    penalty = objective.kl_coef * kl_of(objective, old, of_reference, old, mask)
     return {"rewards": rewards - penalty.sum(dim=1), "token_rewards": token_rewards(rewards, mask, penalty)}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from groupwise.objective.surrogate import Terms
+from groupwise.objective.surrogate import Diagnostics
 
 
 @dataclass
@@ -38,19 +38,19 @@ class Tally:
     halvings: int = 0
     cut_short: BaseException | None = None
 
-    def add(self, terms: Terms, *, entropies: Tensor, gap: Tensor, mask: Tensor) -> None:
+    def add(self, of_tokens: Diagnostics, *, loss: float, entropies: Tensor, gap: Tensor, mask: Tensor) -> None:
         """gap: log pi of the policy - log pi of the sampler, [B, T] nats; counted in the step's first update alone.
 
         After it the policy has moved, and that is no fault of the sampler's.
         """
         self.tokens += int(mask.sum())
-        self.objective -= float(terms.loss.detach())
+        self.objective -= loss
         self.entropy += float(torch.where(mask, entropies, 0.0).sum())
-        self.kl += float(terms.kl.sum())
-        self.ratio += float(torch.where(mask, terms.ratio, 0.0).sum())
-        self.ratio_max = max(self.ratio_max, float(torch.where(mask, terms.ratio, 0.0).max()))
-        self.clipped_low += float(terms.clipped_low.sum())
-        self.clipped_high += float(terms.clipped_high.sum())
+        self.kl += float(of_tokens.kl.sum())
+        self.ratio += float(torch.where(mask, of_tokens.ratio, 0.0).sum())
+        self.ratio_max = max(self.ratio_max, float(torch.where(mask, of_tokens.ratio, 0.0).max()))
+        self.clipped_low += float(of_tokens.clipped_low.sum())
+        self.clipped_high += float(of_tokens.clipped_high.sum())
         if self.updates == 0:
             gap = gap[mask].cpu().double()  # Apple's GPU has no float64
             self.gap_tokens += len(gap)
@@ -58,8 +58,8 @@ class Tally:
             self.gap_max = max(self.gap_max, float(gap.abs().max()))
             self.importance += float(gap.exp().sum())
             self.importance_squares += float((2 * gap).exp().sum())
-        self.weight += float(terms.weights.sum())
-        self.dropped += float((mask & (terms.weights == 0)).sum())
+        self.weight += float(of_tokens.weights.sum())
+        self.dropped += float((mask & (of_tokens.weights == 0)).sum())
 
     def metrics(self, *, with_kl: bool, corrected: bool, with_critic: bool) -> dict[str, float]:
         """Means over tokens; nothing of what was not computed, since a 0 would be read as measured."""

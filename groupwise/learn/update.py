@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import cos, pi
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from groupwise.model.batch import Batch, microbatches
 from groupwise.model.critic import Critic, gradients_in
 from groupwise.model.policy import Policy
 from groupwise.objective.losses import Denominators
-from groupwise.objective.surrogate import Objective, Terms, policy_loss
+from groupwise.objective.surrogate import Objective, diagnostics, policy_loss
 from groupwise.objective.value import value_loss
 from groupwise.stop import Stop
 
@@ -251,29 +252,37 @@ class _Learner:
 
     def _of_policy(self, piece: Batch, denominators: Denominators) -> None:
         mask = piece.mask
+        given: dict[str, Any] = {
+            "ref_logprobs": piece.ref_logprobs,
+            "advantages": piece.advantages,
+            "mask": mask,
+            "sampled_logprobs": piece.rollouts.sampled_logprobs,
+        }
 
-        def terms(logprobs: Tensor, entropies: Tensor) -> Terms:
+        def old(logprobs: Tensor) -> Tensor:
+            return logprobs.detach() if piece.old_logprobs is None else piece.old_logprobs
+
+        def loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
             return policy_loss(
                 self.objective,
                 logprobs,
-                old_logprobs=logprobs.detach() if piece.old_logprobs is None else piece.old_logprobs,
-                ref_logprobs=piece.ref_logprobs,
+                old_logprobs=old(logprobs),
                 entropies=entropies,
-                advantages=piece.advantages,
-                mask=mask,
                 denominators=denominators,
-                sampled_logprobs=piece.rollouts.sampled_logprobs,
+                **given,
             )
 
         scored = self.policy.backward(
             piece.rollouts,
             mask,
             sampling=self.sampling,
-            loss=lambda logprobs, entropies: terms(logprobs, entropies).loss,
+            loss=loss,
             per_token=self.objective.per_token,
             entropy_gradient=self.objective.entropy_coef != 0,
         )
-        found = terms(*scored)
+        with torch.no_grad():
+            total = float(loss(*scored))
+        found = diagnostics(self.objective, scored.logprobs, old_logprobs=old(scored.logprobs), **given)
         parts = {
             "log-probabilities of the policy": scored.logprobs,
             "of the reference": piece.ref_logprobs,
@@ -282,9 +291,9 @@ class _Learner:
             "ratio to the policy that sampled": found.ratio,
             "KL to the reference": found.kl,
         }
-        check_loss(float(found.loss.detach()), step=self.step, of=parts)
+        check_loss(total, step=self.step, of=parts)
         gap = scored.logprobs - piece.rollouts.sampled_logprobs
-        self.tally.add(found, entropies=scored.entropies, gap=gap, mask=mask)
+        self.tally.add(found, loss=total, entropies=scored.entropies, gap=gap, mask=mask)
         if self.agreement is not None and self.tally.updates == 0:
             self.agreement.add(piece.rollouts, scored.logprobs, mask)
 

@@ -4,7 +4,8 @@ The names are those of the tables ADVANTAGES, LOSSES, AGGREGATES and KL_ESTIMATO
 paper adds that is no part of a row (how outputs are sampled or rewarded) is said behind its row.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -15,10 +16,8 @@ class Preset:
     advantage: str
     loss: str
     aggregate: str
-    clip_low: float
-    """The loss's `low`. Of a ratio epsilon below, so that its lower bound is 1 - clip_low; 0 where it is not read."""
-    clip_high: float
-    """The loss's `high`. Of a ratio epsilon above, so that its upper bound is 1 + clip_high; 0 where it is not read."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """Of the loss, by name (groupwise/parameters.py)."""
     kl_coef: float = 0.0
     """beta, weight of the KL to the reference."""
     kl_estimator: str = "k3"
@@ -26,6 +25,7 @@ class Preset:
     """Where the KL counts: added to each token's loss, or taken off each token's reward."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus, subtracted from the loss."""
+    correction: str = "uncorrected"
     source: str
     equation: str
     """What is minimised, in one line."""
@@ -35,8 +35,7 @@ GRPO = Preset(
     advantage="group_relative",
     loss="clip",
     aggregate="per_output",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     kl_coef=0.04,
     kl_estimator="k3",
     source="DeepSeekMath, arXiv:2402.03300, equation 3",
@@ -47,8 +46,7 @@ DR_GRPO = Preset(
     advantage="group_centred",
     loss="clip",
     aggregate="fixed_length",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     source="Understanding R1-Zero-Like Training (Dr. GRPO), arXiv:2503.20783",
     equation="mean_i (1/max_tokens) sum_t -min(ratio A, clamp(ratio, 1-eps, 1+eps) A), A = r - mean r",
 )
@@ -57,8 +55,6 @@ REINFORCE = Preset(
     advantage="reward",
     loss="reinforce",
     aggregate="fixed_length",
-    clip_low=0.0,
-    clip_high=0.0,
     source="Williams 1992, Machine Learning 8; for language models Back to Basics, arXiv:2402.14740",
     equation="mean_i (1/max_tokens) sum_t -r log pi: the gradient of the expected reward, without a baseline",
 )
@@ -67,8 +63,6 @@ RLOO = Preset(
     advantage="leave_one_out",
     loss="reinforce",
     aggregate="fixed_length",
-    clip_low=0.0,
-    clip_high=0.0,
     source="Back to Basics (RLOO), arXiv:2402.14740",
     equation="mean_i (1/max_tokens) sum_t -A log pi, A = r - mean r of the others",
 )
@@ -78,8 +72,7 @@ REINFORCE_PP = Preset(
     advantage="return_normalised",
     loss="clip",
     aggregate="per_output",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     kl_coef=0.001,
     kl_estimator="k1",
     kl_in="reward",
@@ -94,8 +87,7 @@ REINFORCE_PP_BASELINE = Preset(
     advantage="group_centred_batch_scaled",
     loss="clip",
     aggregate="per_output",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     kl_coef=0.001,
     kl_estimator="k2",
     source="REINFORCE++ with baseline, arXiv:2501.03262, equations 6 to 8",
@@ -108,8 +100,7 @@ DAPO = Preset(
     advantage="group_relative",
     loss="clip",
     aggregate="per_token",
-    clip_low=0.2,
-    clip_high=0.28,
+    parameters={"clip_low": 0.2, "clip_high": 0.28},
     source="DAPO, arXiv:2503.14476, equation 8",
     equation="mean over tokens of -min(ratio A, clamp(ratio, 1-0.2, 1+0.28) A), A = (r - mean r) / std r",
 )
@@ -120,8 +111,7 @@ GSPO = Preset(
     advantage="group_relative",
     loss="sequence_clip",
     aggregate="per_output",
-    clip_low=3e-4,
-    clip_high=4e-4,
+    parameters={"clip_low": 3e-4, "clip_high": 4e-4},
     source="GSPO, arXiv:2507.18071, equations 5 to 7; bounds of section 5.1",
     equation="mean_i -min(s A, clamp(s, 1-eps, 1+eps) A), s = exp(mean_t log ratio), A = (r - mean r) / std r",
 )
@@ -130,8 +120,7 @@ GSPO_TOKEN = Preset(
     advantage="group_relative",
     loss="sequence_token_clip",
     aggregate="per_output",
-    clip_low=3e-4,
-    clip_high=4e-4,
+    parameters={"clip_low": 3e-4, "clip_high": 4e-4},
     source="GSPO-token, arXiv:2507.18071, equations 13 and 14; bounds of section 5.1",
     equation="mean_i mean_t -min(s_t A_t, clamp(s_t, 1-eps, 1+eps) A_t), s_t = sg[s] pi / sg[pi], s as in gspo",
 )
@@ -140,8 +129,7 @@ CISPO = Preset(
     advantage="group_relative",
     loss="cispo",
     aggregate="per_token",
-    clip_low=1.0,
-    clip_high=4.0,
+    parameters={"clip_low": 1.0, "clip_high": 4.0},
     source="MiniMax-M1 (CISPO), arXiv:2506.13585, equations 4 and 5; upper bound of ScaleRL, arXiv:2510.13786",
     equation="mean over tokens of -sg[clamp(ratio, 0, 5)] A log pi, A = (r - mean r) / std r",
 )
@@ -150,8 +138,7 @@ GMPO = Preset(
     advantage="group_relative",
     loss="geometric_clip",
     aggregate="per_output",
-    clip_low=0.4,
-    clip_high=0.4,
+    parameters={"clip_low": 0.4, "clip_high": 0.4},
     source="GMPO, arXiv:2507.20673, section 3",
     equation="mean_i -exp(mean_t clipped log ratio) A, to [-0.4, 0.4] on the side of A; A = (r - mean r) / std r",
 )
@@ -161,19 +148,16 @@ SAPO = Preset(
     advantage="group_relative",
     loss="soft_gate",
     aggregate="per_output",
-    clip_low=1.05,
-    clip_high=1.0,
+    parameters={"tau_pos": 1.0, "tau_neg": 1.05},
     source="SAPO, arXiv:2511.20347, equations 5 and 6",
     equation="mean_i mean_t -(4/tau) sigmoid(tau (ratio - 1)) A, tau 1 where A > 0, else 1.05; A as in grpo",
 )
-"""clip_low and clip_high are the two temperatures, for A < 0 and A > 0."""
 
 MAXRL = Preset(
     advantage="over_mean",
     loss="clip",
     aggregate="fixed_length",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     source="MaxRL, arXiv:2602.02710, Algorithm 1, with the clip of PPO for updates after the first",
     equation="mean_i (1/max_tokens) sum_t -min(ratio A, clamp(ratio, 1-eps, 1+eps) A), A = (r - mean r) / mean r",
 )
@@ -182,8 +166,6 @@ ONLINE_RFT = Preset(
     advantage="only_right",
     loss="nll",
     aggregate="per_output",
-    clip_low=0.0,
-    clip_high=0.0,
     source="DeepSeekMath (Online RFT), arXiv:2402.03300, appendix A.1.3",
     equation="mean_i mean_t -log pi of the outputs with a reward above 0",
 )
@@ -192,8 +174,7 @@ R1 = Preset(
     advantage="group_relative",
     loss="clip",
     aggregate="per_output",
-    clip_low=10.0,
-    clip_high=10.0,
+    parameters={"clip_low": 10.0, "clip_high": 10.0},
     kl_coef=0.001,
     kl_estimator="k3",
     source="DeepSeek-R1, Nature 645 (2025), methods: beta 0.001, clip 10",
@@ -206,8 +187,7 @@ GRPO_PROCESS = Preset(
     advantage="process_supervision",
     loss="clip",
     aggregate="per_output",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     kl_coef=0.04,
     kl_estimator="k3",
     source="DeepSeekMath, arXiv:2402.03300, equation 3 and section 4.1.3",
@@ -219,8 +199,7 @@ GDPO = Preset(
     advantage="per_reward",
     loss="clip",
     aggregate="per_output",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     source="GDPO, arXiv:2601.05242",
     equation="as grpo without KL, A = S / std S, S = sum_k w_k (r_k - mean r_k) / std r_k",
 )
@@ -229,8 +208,6 @@ DISTILL = Preset(
     advantage="teacher_gap",
     loss="reinforce",
     aggregate="per_token",
-    clip_low=0.0,
-    clip_high=0.0,
     source="on-policy distillation: GKD, arXiv:2306.13649; MiniLLM, arXiv:2306.08543",
     equation="mean over tokens of -(log pi_teacher - log pi_old) log pi: reverse KL to the teacher, token by token",
 )
@@ -240,8 +217,7 @@ PPO = Preset(
     advantage="gae_whitened",
     loss="clip",
     aggregate="per_token",
-    clip_low=0.2,
-    clip_high=0.2,
+    parameters={"clip_low": 0.2, "clip_high": 0.2},
     kl_coef=0.02,
     kl_estimator="k1",
     kl_in="reward",
@@ -254,8 +230,6 @@ A2C = Preset(
     advantage="gae",
     loss="reinforce",
     aggregate="per_token",
-    clip_low=0.0,
-    clip_high=0.0,
     source="A3C, arXiv:1602.01783, in its synchronous form, with the advantage of arXiv:1506.02438",
     equation="mean over tokens of -A log pi + c1 (V - G)^2 - c2 H, A by gae",
 )

@@ -1,20 +1,20 @@
-"""A user's reward function: found, its form told by its parameters, called, its answers checked. Runs in the child.
+"""A user's reward function: its form told by its parameters, called, its answers checked. Runs in the child.
 
 Every form (groupwise/rewards/forms.py) gives one: a scorer takes samples and a step, and yields verdicts as it goes.
 """
 
 import asyncio
 import importlib
-import importlib.util
 import inspect
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from groupwise import functions
 from groupwise.data import Part
 from groupwise.errors import GroupwiseError, RewardError
+from groupwise.functions import last_line
 from groupwise.registry import REWARDS, nearest
 from groupwise.rewards.forms import TOLD, TRL, Asked, Scored, asked, form_of
 from groupwise.rewards.verdicts import Verdict, verdict_of, with_logged
@@ -35,21 +35,7 @@ class Adapted(NamedTuple):
 
 def find(spec: str) -> Callable[..., Any]:
     """The function named by a built-in's name, "module:function" or "path/to/file.py:function". Raises RewardError."""
-    if ":" not in spec and spec not in REWARDS:
-        hint = f"{nearest(spec, REWARDS)}; a function of your own is named module:function or path/to/file.py:function"
-        raise RewardError(f"reward {spec!r}: no such built-in", hint=hint)
-    place, _, name = REWARDS.get(spec, spec).rpartition(":")
-    module = _import_file(place, spec) if place.endswith(".py") or os.sep in place else _import_module(place, spec)
-    found = getattr(module, name, None)
-    if found is None:
-        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise RewardError(
-            f"reward {spec!r}: {place} has no {name!r}",
-            hint=nearest(name, names) if names else "it defines no function",
-        )
-    if not callable(found):
-        raise RewardError(f"reward {spec!r} is {type(found).__name__}, not a function", hint=f"accepted forms: {TOLD}")
-    return found
+    return functions.find(REWARDS, spec, f"reward {spec!r}", RewardError)
 
 
 def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) -> Adapted:
@@ -85,15 +71,7 @@ def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) ->
 def failure(error: BaseException) -> Part:
     """A failed part: the frames of the user's own code, and last, on one line, the error and where it was raised."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
-    return Part("failed", None, "".join(traceback.format_list(frames[-FRAMES:])) + _last_line(error, frames))
-
-
-def _last_line(error: BaseException, frames: Sequence[traceback.FrameSummary]) -> str:
-    lines = traceback.format_exception_only(error)
-    told = " ".join(lines[-1 if isinstance(error, SyntaxError) else 0].split())[:400]
-    if isinstance(error, SyntaxError):
-        return f"{told} ({error.filename}:{error.lineno})"
-    return f"{told} ({frames[-1].filename}:{frames[-1].lineno})" if frames else told
+    return Part("failed", None, "".join(traceback.format_list(frames[-FRAMES:])) + last_line(error, frames))
 
 
 def _is_ours(filename: str) -> bool:
@@ -102,44 +80,6 @@ def _is_ours(filename: str) -> bool:
     return filename in machinery or filename.startswith(
         ("<frozen importlib", os.path.dirname(importlib.__file__), os.path.dirname(asyncio.__file__))
     )
-
-
-def _import_file(place: str, spec: str) -> Any:
-    path = os.path.abspath(place)
-    if not os.path.isfile(path):
-        raise RewardError(f"reward {spec!r}: no file {place!r}", hint=f"a path is relative to {os.getcwd()}")
-    name = "reward_file_" + os.path.basename(path).removesuffix(".py")
-    source = importlib.util.spec_from_file_location(name, path)
-    if source is None or source.loader is None:
-        raise RewardError(f"reward {spec!r}: {place!r} is not a Python file", hint="its name must end in .py")
-    module = sys.modules[name] = importlib.util.module_from_spec(source)
-    sys.path.insert(0, os.path.dirname(path))  # for its sibling files, as if it were run as a script
-    try:
-        source.loader.exec_module(module)
-    except BaseException as error:
-        raise _not_imported(spec, error) from None
-    return module
-
-
-def _import_module(place: str, spec: str) -> Any:
-    if not place.startswith("groupwise."):
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-            raise _not_imported(spec, error) from None
-        raise RewardError(
-            f"reward {spec!r}: no module named {error.name!r}",
-            hint="modules are looked for here and among the installed; a file is named as path/to/file.py:function",
-        ) from None
-    except BaseException as error:
-        raise _not_imported(spec, error) from None
-
-
-def _not_imported(spec: str, error: BaseException) -> RewardError:
-    last_line = failure(error).detail.rpartition("\n")[2]
-    return RewardError(f"reward {spec!r} cannot be imported: {last_line}", hint="fix it there and run again")
 
 
 def _made(kind: type, params: Mapping[str, Any], spec: str) -> Any:
@@ -158,8 +98,8 @@ def _made(kind: type, params: Mapping[str, Any], spec: str) -> Any:
     except GroupwiseError as error:
         raise RewardError(f"reward {spec!r}: {error.message}", hint=error.hint) from None
     except BaseException as error:
-        last_line = failure(error).detail.rpartition("\n")[2]
-        raise RewardError(f"reward {spec!r} cannot be made: {last_line}", hint="fix it there and run again") from None
+        what = failure(error).detail.rpartition("\n")[2]
+        raise RewardError(f"reward {spec!r} cannot be made: {what}", hint="fix it there and run again") from None
 
 
 def _check_known(params: Mapping[str, Any], names: Iterable[str], spec: str) -> None:

@@ -1,5 +1,6 @@
 """From a recipe to its objective, and what cannot work together is refused, before a model is loaded."""
 
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -9,43 +10,40 @@ from groupwise import registry
 from groupwise.config import ObjectiveConfig, Recipe
 from groupwise.errors import ConfigError
 from groupwise.model.device import pick_device, pick_precision
-from groupwise.objective.correction import uncorrected
 from groupwise.objective.presets import Preset
-from groupwise.objective.surrogate import Objective, reads
+from groupwise.objective.surrogate import Objective, reads, settings_of
+from groupwise.run.chosen import TABLES, check_own, functions_of, parameters_of
 
 INEXACT = "token_truncated"
 """The correction of an engine whose log-probabilities are not the policy's own, unless the recipe names another."""
 
 
 def resolve(config: ObjectiveConfig, *, exact_engine: bool = True) -> Objective:
-    """The functions and coefficients behind a recipe's objective: the preset's row with what the recipe replaces.
+    """The functions, parameters and coefficients behind a recipe's objective: the preset's row with what it replaces.
 
-    Raises ConfigError for an unknown name, or bounds that the loss cannot use.
+    Raises ConfigError for an unknown name, a parameter that nothing reads or that is missing, or a function of the
+    user's that does not keep to its contracts.
     """
     row = registry.load(registry.PRESETS, config.preset, "objective.preset")
     own = {column.name: value for column in fields(row) if (value := getattr(config, column.name, None)) is not None}
-    correction = config.correction or ("uncorrected" if exact_engine else INEXACT)
+    correction = {} if exact_engine else {"correction": INEXACT}
+    row = replace(row, **correction | own)
+    objective = objective_of(row)
     objective = replace(
-        objective_of(replace(row, **own)),
-        correction=registry.load(registry.CORRECTIONS, correction, "objective.correction"),
-        correction_low=config.correction_low,
-        correction_high=config.correction_high,
+        objective,
+        parameters=parameters_of(config, row, {kind: getattr(objective, kind) for kind in TABLES}),
         measures_all=config.kl_target is not None or config.entropy_target is not None,
     )
-    nothing = torch.zeros(1, 1)  # a loss refuses bounds that it cannot use here, before the model is loaded
-    objective.loss(nothing, nothing, nothing, nothing == 0, objective.clip_low, objective.clip_high)
+    check_own(row, objective)
     return objective
 
 
 def objective_of(row: Preset) -> Objective:
-    """The functions that a row names, with its coefficients. Raises ConfigError for an unknown name."""
+    """The functions that a row names, with its parameters and coefficients. Raises ConfigError for an unknown name."""
+    functions: dict[str, Any] = {**functions_of(row)}
     return Objective(
-        advantage=registry.load(registry.ADVANTAGES, row.advantage, "objective.advantage"),
-        loss=registry.load(registry.LOSSES, row.loss, "objective.loss"),
-        aggregate=registry.load(registry.AGGREGATES, row.aggregate, "objective.aggregate"),
-        kl=registry.load(registry.KL_ESTIMATORS, row.kl_estimator, "objective.kl_estimator"),
-        clip_low=row.clip_low,
-        clip_high=row.clip_high,
+        **functions,
+        parameters=row.parameters,
         kl_coef=row.kl_coef,
         entropy_coef=row.entropy_coef,
         kl_in=row.kl_in,
@@ -165,10 +163,11 @@ def _check_coefficients(recipe: Recipe, objective: Objective) -> None:
             "off, so it would count nowhere",
             hint="set objective.kl_in to loss",
         )
-    if objective.correction_low > objective.correction_high:
+    bounds = settings_of("correction", objective.correction, objective.parameters)
+    if bounds.get("correction_low", 0.0) > bounds.get("correction_high", math.inf):
         raise ConfigError(
-            f"objective.correction_low = {objective.correction_low:g} is above correction_high = "
-            f"{objective.correction_high:g}",
+            f"objective.correction_low = {bounds['correction_low']:g} is above correction_high = "
+            f"{bounds['correction_high']:g}",
             hint="the weight 1 lies between them as a rule: 0 and 2",
         )
     if "rewards" not in wanted and getattr(objective.loss, "one_advantage", False):
@@ -181,13 +180,10 @@ def _check_coefficients(recipe: Recipe, objective: Objective) -> None:
 
 def _check_read(recipe: Recipe, objective: Objective) -> None:
     """Raises ConfigError for a setting that nothing would read."""
-    corrected = objective.correction is not uncorrected
     readers = {
         "reference_mix": ("reference_every = 0", bool(recipe.objective.reference_every)),
         "kl_horizon": ("no kl_target", recipe.objective.kl_target is not None),
         "entropy_step": ("no entropy_target", recipe.objective.entropy_target is not None),
-        "correction_low": ("no correction", corrected),
-        "correction_high": ("no correction", corrected),
     }
     for name, (missing, read) in readers.items():
         value = getattr(recipe.objective, name)

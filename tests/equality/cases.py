@@ -58,7 +58,7 @@ def clipped(old: Tensor, mask: Tensor) -> Loss:
     advantages, denominators = _advantages(mask), Denominators.of(mask, PLAIN.max_new_tokens)
 
     def loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
-        values = clip(logprobs, old.to(logprobs), advantages.to(logprobs), mask, 0.2, 0.2)
+        values = clip(logprobs, old.to(logprobs), advantages.to(logprobs), mask)
         return per_output(values, mask, denominators)
 
     return loss

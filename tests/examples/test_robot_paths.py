@@ -44,11 +44,12 @@ def test_the_script_prints_its_numbers_and_saves_a_plot(robot, tmp_path, monkeyp
 def test_the_gradient_of_the_nine_tries_by_hand(robot):
     start = torch.zeros(3, dtype=torch.float64)
     logits = start.clone().requires_grad_()
-    terms = robot.surrogate(logits, start, start, robot.TRIED, robot.ARRIVED)
+    tries = robot.given(start, start, robot.TRIED, robot.ARRIVED)
+    loss = robot.surrogate(logits, tries, robot.TRIED)
     # -(1/9) sum_i A_i (1[path] - 1/3), with sums 0, -2, 2 over (1/2 + 1e-6) / (1/2)
     scale = 1 + 2e-6
-    close(torch.autograd.grad(terms.loss, logits)[0] * scale, [0, 2 / 9, -2 / 9])
-    close(terms.loss, 0.0)
+    close(torch.autograd.grad(loss, logits)[0] * scale, [0, 2 / 9, -2 / 9])
+    close(loss, 0.0)
 
 
 def test_c_rises_at_first_with_every_step(steps):
@@ -67,7 +68,9 @@ def test_no_step_goes_further_than_the_clip_allows(robot, steps):
 
 
 def test_without_the_clip_a_step_goes_further(robot, monkeypatch):
-    monkeypatch.setattr(robot, "OBJECTIVE", dataclasses.replace(robot.OBJECTIVE, clip_low=0.99, clip_high=99.0))
+    monkeypatch.setattr(
+        robot, "OBJECTIVE", dataclasses.replace(robot.OBJECTIVE, parameters={"clip_low": 0.99, "clip_high": 99.0})
+    )
     first = robot.train()[0]
     assert (first.after / first.before).max() > 1.23
 

@@ -16,7 +16,7 @@ from groupwise import registry
 from groupwise.objective.logprobs import entropy, predictors, token_logprobs
 from groupwise.objective.losses import Denominators
 from groupwise.objective.presets import Preset
-from groupwise.objective.surrogate import Objective, called, policy_loss
+from groupwise.objective.surrogate import Objective, called, kl_of, policy_loss
 from groupwise.objective.token_advantage import token_rewards
 from groupwise.run.resolve import objective_of
 
@@ -51,7 +51,7 @@ def ten_losses(preset: Preset) -> list[float]:
         advantages = called(objective.advantage, inputs)
         for _ in range(UPDATES):
             logits = logits_of(weights, tokens)
-            terms = policy_loss(
+            loss = policy_loss(
                 objective,
                 token_logprobs(logits, tokens),
                 old_logprobs=old_logprobs,
@@ -61,10 +61,10 @@ def ten_losses(preset: Preset) -> list[float]:
                 mask=mask,
                 denominators=Denominators.of(mask, MAX_TOKENS),
             )
-            gradients = torch.autograd.grad(terms.loss, list(weights.values()))
+            gradients = torch.autograd.grad(loss, list(weights.values()))
             for weight, gradient in zip(weights.values(), gradients, strict=True):
                 weight.data -= 2.0 * gradient
-            losses.append(terms.loss.item())
+            losses.append(loss.item())
     return losses
 
 
@@ -100,8 +100,7 @@ def rewards_told(objective: Objective, tokens: Tensor, mask: Tensor, old: Tensor
     """Every form of the rewards that an advantage may name, less the KL if it is in the reward."""
     hits = torch.where(mask, (tokens == 3).double(), 0.0)
     rewards, in_reward = hits.sum(1), objective.kl_coef > 0 and objective.kl_in == "reward"
-    inside = {name: torch.where(mask, part, 0.0) for name, part in (("logprobs", old), ("ref_logprobs", ref))}
-    penalty = objective.kl_coef * called(objective.kl, inside) if in_reward else torch.zeros_like(hits)
+    penalty = objective.kl_coef * kl_of(objective, old, ref, old, mask) if in_reward else torch.zeros_like(hits)
     return {
         "rewards": rewards - penalty.sum(1),
         "token_rewards": token_rewards(rewards, mask, penalty),

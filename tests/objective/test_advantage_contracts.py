@@ -1,6 +1,6 @@
-"""What every advantage of the table must do: a new row is tested by being there, an exception is named and tested too.
+"""What advantages do beyond their contracts (test_contracts.py): a row is tested by being in the table.
 
-A row is called by what it names, so the tests give it everything that there is to name (`made.advantage_inputs`).
+An exception is named and tested too. A row is called by what it names, so the tests give it everything that there is.
 """
 
 import math
@@ -10,9 +10,9 @@ import torch
 
 from groupwise import registry
 from groupwise.errors import DataError
-from groupwise.objective.surrogate import INPUTS, called, reads
-from tests.close import close
-from tests.objective.made import SPOILS, advantage_inputs, batch
+from groupwise.objective.small_batch import advantage_inputs
+from groupwise.objective.surrogate import called, reads
+from tests.objective.made import batch
 
 REWARDS = torch.tensor([1.0, 0.0, 0.5, 3.0, -1.0, 0.25], dtype=torch.float64)
 NOT_OF_REWARDS = {"teacher_gap"}
@@ -39,23 +39,13 @@ every_row = pytest.mark.parametrize("name", list(registry.ADVANTAGES))
 def advantages(name, rewards=REWARDS, group=None, mask=None, **changes):
     """[B, T] of the row with this name, for the made batch's groups and mask unless others are given."""
     made = batch()
-    inputs = advantage_inputs(rewards, made.group if group is None else group, made.mask if mask is None else mask)
+    outputs = {"group": made.group if group is None else group, "mask": made.mask if mask is None else mask}
+    inputs = advantage_inputs(rewards, outputs)
     return called(registry.load(registry.ADVANTAGES, name), inputs | changes)
 
 
 @every_row
-def test_an_advantage_names_nothing_but_what_there_is(name):
-    named = reads(registry.load(registry.ADVANTAGES, name))
-    assert set(named) <= set(INPUTS)
-    assert "mask" in named
-    assert set(INPUTS) == set(advantage_inputs(REWARDS, batch().group, batch().mask))
-
-
-@every_row
-def test_an_advantage_is_zero_outside_the_mask_and_where_rewards_are_equal(name):
-    values, mask = advantages(name), batch().mask
-    assert values.shape == mask.shape
-    assert not values[~mask].any()
+def test_equal_rewards_teach_nothing_unless_the_row_has_no_baseline_or_a_learned_one(name):
     equal = advantages(name, torch.full((6,), 0.1, dtype=torch.float64))
     assert bool(equal.any()) == (name in WITHOUT_A_BASELINE | BASELINE_LEARNED | NOT_OF_REWARDS)
 
@@ -78,18 +68,6 @@ def test_an_advantage_raises_the_better_and_lowers_the_worse_unless_it_knows_no_
     assert values[0] > values[2] > values[1]
     assert values[3] > 0 >= values[4]
     assert bool((values < 0).any()) == (name not in NEVER_LOWERING)
-
-
-@every_row
-def test_an_advantage_knows_no_order_of_outputs_and_no_names_of_groups(name):
-    made, order = batch(), torch.tensor([4, 1, 5, 0, 3, 2])
-    inputs = advantage_inputs(REWARDS, made.group, made.mask)
-    shuffled = {
-        key: part[order] if isinstance(part, torch.Tensor) and len(part) == 6 else part for key, part in inputs.items()
-    }
-    row = registry.load(registry.ADVANTAGES, name)
-    close(called(row, shuffled), called(row, inputs)[order])
-    close(called(row, inputs | {"group": 9 - 4 * made.group}), called(row, inputs))
 
 
 @every_row
@@ -116,43 +94,6 @@ def test_a_group_of_one_output_is_an_error_unless_no_sibling_is_needed(name):
             advantages(name, group=alone)
     else:
         assert advantages(name, group=alone).isfinite().all()
-
-
-@every_row
-def test_what_is_outside_the_mask_reaches_no_advantage(name):
-    made = batch()
-    inputs = advantage_inputs(REWARDS, made.group, made.mask)
-    row = registry.load(registry.ADVANTAGES, name)
-    for value in SPOILS:
-        spoiled = {
-            key: torch.where(made.mask, part, value)
-            for key, part in inputs.items()
-            if isinstance(part, torch.Tensor) and part.shape == made.mask.shape and key != "mask"
-        }
-        if "step_rewards" in reads(row) and math.isinf(value):
-            with pytest.raises(DataError, match="infinite"):
-                called(row, inputs | spoiled)
-        else:
-            assert torch.equal(called(row, inputs | spoiled), called(row, inputs)), value
-
-
-@every_row
-def test_an_advantage_has_the_precision_of_what_it_is_made_of(name):
-    inputs = advantage_inputs(REWARDS, batch().group, batch().mask)
-    for dtype in (torch.float32, torch.float64):
-        of_dtype = {
-            key: part.to(dtype) if isinstance(part, torch.Tensor) and part.is_floating_point() else part
-            for key, part in inputs.items()
-        }
-        assert called(registry.load(registry.ADVANTAGES, name), of_dtype).dtype == dtype
-
-
-@every_row
-def test_the_inputs_are_left_as_they_were(name):
-    inputs = advantage_inputs(REWARDS.clone(), batch().group, batch().mask)
-    before = {key: part.clone() for key, part in inputs.items() if isinstance(part, torch.Tensor)}
-    called(registry.load(registry.ADVANTAGES, name), inputs)
-    assert all(torch.equal(inputs[key].nan_to_num(7), part.nan_to_num(7)) for key, part in before.items())
 
 
 def test_what_is_named_and_not_there_is_our_own_bug():

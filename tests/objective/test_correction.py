@@ -15,10 +15,11 @@ from groupwise.objective.correction import (
 )
 from groupwise.objective.losses import Denominators, per_token, reinforce
 from groupwise.objective.presets import GRPO
-from groupwise.objective.surrogate import policy_loss
+from groupwise.objective.surrogate import called
 from groupwise.run.resolve import objective_of
 from tests.close import close
 from tests.objective.made import batch, loss_and_gradient, terms_of
+from tests.objective.made import terms as both
 
 RATIOS = [[0.25, 0.5, 1.0, 2.0, 4.0]]
 
@@ -27,7 +28,11 @@ def weights(correction, ratios, low, high):
     """The weights of tokens with these ratios pi_old / pi_sampler; None: a token that the policy did not draw."""
     mask = torch.tensor([[ratio is not None for ratio in row] for row in ratios])
     gaps = [[math.nan if ratio is None else math.log(ratio) for ratio in row] for row in ratios]
-    return correction(torch.tensor(gaps, dtype=torch.float64), mask, low, high)
+    return within(correction, torch.tensor(gaps, dtype=torch.float64), mask, low, high)
+
+
+def within(correction, gap, mask, low, high):
+    return called(correction, {"log_weight": gap, "mask": mask, "correction_low": low, "correction_high": high})
 
 
 def test_the_bounds_of_a_tokens_weight_by_hand():
@@ -65,18 +70,18 @@ def test_a_token_that_was_not_drawn_is_not_in_the_product():
 def test_without_bounds_an_outputs_weight_is_the_product_of_its_tokens():
     made = batch()
     gap = made.old_logprobs - made.sampled_logprobs
-    own = token_truncated(gap, made.mask, 0.0, math.inf)
+    own = within(token_truncated, gap, made.mask, 0.0, math.inf)
     product = torch.where(made.mask, own, 1.0).prod(1, keepdim=True)
-    close(sequence_truncated(gap, made.mask, 0.0, math.inf), torch.where(made.mask, product, 0.0))
+    close(within(sequence_truncated, gap, made.mask, 0.0, math.inf), torch.where(made.mask, product, 0.0))
 
 
 def test_a_token_that_the_sampler_held_impossible_is_at_the_upper_bound_or_left_out():
     gap = torch.tensor([[math.inf, 0.0]])
     mask = torch.ones(1, 2, dtype=torch.bool)
-    assert token_truncated(gap, mask, 0.0, 2.0).tolist() == [[2, 1]]
-    assert token_masked(gap, mask, 0.0, 2.0).tolist() == [[0, 1]]
-    assert sequence_truncated(gap, mask, 0.0, 2.0).tolist() == [[2, 2]]
-    assert sequence_masked(gap, mask, 0.0, 2.0).tolist() == [[0, 0]]
+    assert within(token_truncated, gap, mask, 0.0, 2.0).tolist() == [[2, 1]]
+    assert within(token_masked, gap, mask, 0.0, 2.0).tolist() == [[0, 1]]
+    assert within(sequence_truncated, gap, mask, 0.0, 2.0).tolist() == [[2, 2]]
+    assert within(sequence_masked, gap, mask, 0.0, 2.0).tolist() == [[0, 0]]
 
 
 PLAIN = replace(objective_of(GRPO), loss=reinforce, aggregate=per_token, kl_coef=0.0)
@@ -86,7 +91,7 @@ def terms(objective, ratios, sampled=True):
     """One output of two tokens with pi = pi_old = 1/2, A = 1, H = 0.7 and pi_ref = 1/4."""
     logprobs = torch.full((1, 2), math.log(1 / 2), dtype=torch.float64, requires_grad=True)
     mask = torch.ones(1, 2, dtype=torch.bool)
-    return logprobs, policy_loss(
+    return logprobs, both(
         objective,
         logprobs,
         old_logprobs=logprobs.detach(),
@@ -101,19 +106,19 @@ def terms(objective, ratios, sampled=True):
 
 def test_the_weight_multiplies_a_tokens_loss_and_its_gradient():
     # -w log pi with w = 3 and 1.5 of the ratios 4 and 1.5; the weight is pi_old's over the sampler's
-    logprobs, found = terms(replace(PLAIN, correction=token_truncated, correction_high=3.0), (4.0, 1.5))
+    logprobs, found = terms(replace(PLAIN, correction=token_truncated, parameters={"correction_high": 3.0}), (4.0, 1.5))
     close(found.weights, [[3, 1.5]])
     close(found.loss, (3 + 1.5) / 2 * math.log(2))
     close(torch.autograd.grad(found.loss, logprobs)[0], [[-1.5, -0.75]])
     # a dropped token keeps its place in the denominator
-    logprobs, found = terms(replace(PLAIN, correction=token_masked, correction_high=3.0), (4.0, 1.5))
+    logprobs, found = terms(replace(PLAIN, correction=token_masked, parameters={"correction_high": 3.0}), (4.0, 1.5))
     close(found.weights, [[0, 1.5]])
     close(found.loss, 1.5 / 2 * math.log(2))
     close(torch.autograd.grad(found.loss, logprobs)[0], [[0, -0.75]])
 
 
 def test_the_lower_bound_is_the_objectives():
-    _, found = terms(replace(PLAIN, correction=token_truncated, correction_low=0.8), (0.5, 0.9))
+    _, found = terms(replace(PLAIN, correction=token_truncated, parameters={"correction_low": 0.8}), (0.5, 0.9))
     close(found.weights, [[0.8, 0.9]])
 
 
@@ -126,7 +131,7 @@ def test_the_weight_multiplies_neither_the_kl_nor_the_entropy():
 
 
 def test_without_a_samplers_log_probabilities_every_weight_is_one():
-    objective = replace(PLAIN, correction=token_masked, correction_low=0.5)
+    objective = replace(PLAIN, correction=token_masked, parameters={"correction_low": 0.5})
     _, found = terms(objective, (9.0, 9.0), sampled=False)
     assert found.weights.tolist() == [[1, 1]]
     close(found.loss, math.log(2))
@@ -144,7 +149,7 @@ def test_uncorrected_the_samplers_log_probabilities_reach_nothing():
 
 def test_the_whole_gradient_is_each_tokens_times_its_weight():
     made, plain = batch(), replace(objective_of(GRPO), kl_coef=0.0)
-    corrected = replace(plain, correction=token_truncated, correction_low=0.9, correction_high=1.2)
+    corrected = replace(plain, correction=token_truncated, parameters={"correction_low": 0.9, "correction_high": 1.2})
     # by the policy that was given as pi_old, not by the one of now
     weights = torch.where(made.mask, (made.old_logprobs - made.sampled_logprobs).exp().clamp(0.9, 1.2), 0.0)
     close(terms_of(corrected, made).weights, weights)

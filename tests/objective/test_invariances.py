@@ -8,9 +8,10 @@ import torch
 from groupwise.objective.correction import sequence_masked, token_truncated
 from groupwise.objective.losses import Denominators
 from groupwise.objective.presets import DR_GRPO, GRPO
+from groupwise.objective.small_batch import MAX_TOKENS, SPOILS
 from groupwise.run.resolve import objective_of
 from tests.close import close
-from tests.objective.made import MAX_TOKENS, SPOILS, batch, loss_and_gradient, terms_of
+from tests.objective.made import batch, loss_and_gradient, terms_of
 
 ALL_TERMS = {
     "per_output": objective_of(replace(GRPO, entropy_coef=0.01)),
@@ -19,10 +20,9 @@ ALL_TERMS = {
     "corrected": replace(
         objective_of(replace(GRPO, kl_estimator="k3_weighted")),
         correction=token_truncated,
-        correction_low=0.9,
-        correction_high=1.2,
+        parameters={**GRPO.parameters, "correction_low": 0.9, "correction_high": 1.2},
     ),
-    "corrected_whole": replace(objective_of(DR_GRPO), correction=sequence_masked, correction_high=1.1),
+    "corrected_whole": replace(objective_of(DR_GRPO), correction=sequence_masked, parameters={"correction_high": 1.1}),
 }
 each = pytest.mark.parametrize("objective", list(ALL_TERMS.values()), ids=list(ALL_TERMS))
 

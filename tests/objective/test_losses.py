@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from groupwise.objective.losses import (
-    DUAL_CLIP,
     Denominators,
     cispo,
     clip,
@@ -19,6 +18,7 @@ from groupwise.objective.losses import (
     reinforce,
     soft_gate,
 )
+from groupwise.objective.surrogate import reads
 from tests.close import close
 
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [False, False, False, False]])
@@ -28,12 +28,14 @@ PI = 0.3
 LOG_PI = math.log(PI)
 
 
-def at(loss, ratio, advantage, low=0.2, high=0.2):
+def at(loss, ratio, advantage, low=0.2, high=0.2, **parameters):
     """Loss and its derivative by log pi of one token of probability PI with this ratio."""
+    bounds = {"clip_low": low, "clip_high": high}
+    parameters = parameters or {name: value for name, value in bounds.items() if name in reads(loss)}
     logprobs = torch.tensor([[LOG_PI]], dtype=torch.float64, requires_grad=True)
     old = torch.tensor([[LOG_PI - math.log(ratio)]], dtype=torch.float64)
     advantages = torch.tensor([[advantage]], dtype=torch.float64)
-    value = loss(logprobs, old, advantages, torch.ones(1, 1, dtype=torch.bool), low, high)
+    value = loss(logprobs, old, advantages, torch.ones(1, 1, dtype=torch.bool), **parameters)
     (gradient,) = torch.autograd.grad(value.sum(), logprobs)
     return value.item(), gradient.item()
 
@@ -63,10 +65,10 @@ def test_the_two_bounds_are_separate():
 
 
 def test_dual_clip_bounds_a_bad_token_made_likelier_and_is_clip_elsewhere():
-    assert DUAL_CLIP == 3.0
     close(at(dual_clip, 2.5, -2.0), (5.0, 5.0))  # under c: -ratio A
     close(at(dual_clip, 5.0, -2.0), (6.0, 0.0))  # c |A|, and no gradient
     close(at(dual_clip, 5.0, 2.0), (-2.4, 0.0))
+    close(at(dual_clip, 2.5, -2.0, dual_clip=2.0), (4.0, 0.0))
     for ratio in (0.5, 0.9, 1.0, 1.3, 2.9):
         for advantage in (2.0, -2.0, 0.0):
             assert at(dual_clip, ratio, advantage, 0.1, 0.3) == at(clip, ratio, advantage, 0.1, 0.3)
@@ -104,23 +106,23 @@ def test_the_bounds_of_cispo_as_they_are_published():
 def test_soft_gate_by_hand():
     # tau 1: at ratio 1 + ln 3 the sigmoid is 3/4 and its slope 3/16; value -4 (3/4) A, gradient -4 (3/16) ratio A
     far = 1 + math.log(3)
-    close(at(soft_gate, far, 2.0, low=1.05, high=1.0), (-6.0, -1.5 * far))
+    close(at(soft_gate, far, 2.0, tau_neg=1.05, tau_pos=1.0), (-6.0, -1.5 * far))
     # tau 2 where A < 0: at ratio 1 - ln(3)/2 the sigmoid is 1/4; value -(4/2)(1/4) A = 1, gradient 4 (3/16) ratio 2
     near = 1 - math.log(3) / 2
-    close(at(soft_gate, near, -2.0, low=2.0, high=1.0), (1.0, 1.5 * near))
+    close(at(soft_gate, near, -2.0, tau_neg=2.0, tau_pos=1.0), (1.0, 1.5 * near))
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 1.05, 3.0])
 def test_soft_gate_at_ratio_one_has_the_policy_gradient_whatever_the_temperature(tau):
-    close(at(soft_gate, 1.0, 2.0, low=9.0, high=tau), (-2 * 2.0 / tau, -2.0))
-    close(at(soft_gate, 1.0, -2.0, low=tau, high=9.0), (2 * 2.0 / tau, 2.0))
+    close(at(soft_gate, 1.0, 2.0, tau_neg=9.0, tau_pos=tau), (-2 * 2.0 / tau, -2.0))
+    close(at(soft_gate, 1.0, -2.0, tau_neg=tau, tau_pos=9.0), (2 * 2.0 / tau, 2.0))
 
 
 def test_soft_gate_never_loses_the_gradient_and_weakens_it_with_the_distance():
-    slopes = [-at(soft_gate, ratio, 1.0, 1.05, 1.0)[1] / ratio for ratio in (1.0, 1.5, 2.5, 4.0)]
+    slopes = [-at(soft_gate, ratio, 1.0)[1] / ratio for ratio in (1.0, 1.5, 2.5, 4.0)]
     assert slopes == sorted(slopes, reverse=True)
     assert slopes[-1] > 0
-    close(slopes[1], -at(soft_gate, 0.5, 1.0, 1.05, 1.0)[1] / 0.5)  # by the distance from 1, on both sides alike
+    close(slopes[1], -at(soft_gate, 0.5, 1.0)[1] / 0.5)  # by the distance from 1, on both sides alike
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 4.0])

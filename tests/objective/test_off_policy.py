@@ -43,7 +43,7 @@ def test_importance_sampling_has_no_bias():
 
 @pytest.mark.parametrize(("preset", "size"), [(REINFORCE, 1), (RLOO, 2), (DR_GRPO, 2)])
 def test_an_outputs_unbounded_weight_makes_the_step_of_another_samplers_outputs_the_policys_own(preset, size):
-    objective = replace(objective_of(preset), correction=sequence_truncated, **FREE)
+    objective = replace(objective_of(preset), correction=sequence_truncated, parameters=FREE)
     found = expected_step(objective, size, sampler=SAMPLER)
     assert (found - expected_step(objective, size)).abs().max() < 1e-10
 
@@ -52,15 +52,19 @@ def test_uncorrected_and_by_token_the_step_of_another_samplers_outputs_is_biased
     true = true_gradient() / MAX_TOKENS
     plain = objective_of(REINFORCE)
     uncorrected = expected_step(plain, 1, sampler=SAMPLER)
-    by_token = expected_step(replace(plain, correction=token_truncated, **FREE), 1, sampler=SAMPLER)
-    bounded = expected_step(replace(plain, correction=sequence_truncated, correction_high=1.2), 1, sampler=SAMPLER)
+    by_token = expected_step(replace(plain, correction=token_truncated, parameters=FREE), 1, sampler=SAMPLER)
+    bounded = expected_step(
+        replace(plain, correction=sequence_truncated, parameters={"correction_high": 1.2}), 1, sampler=SAMPLER
+    )
     for found in (uncorrected, by_token, bounded):
         assert (found - true).abs().max() > 0.005
 
 
 def test_a_tokens_weight_corrects_the_token_and_not_how_likely_the_state_is():
     # E over the sampler's states of the policy's own step in each: outputs by sampler(first token) pi(second | first)
-    found = expected_step(replace(objective_of(REINFORCE), correction=token_truncated, **FREE), 1, sampler=SAMPLER)
+    found = expected_step(
+        replace(objective_of(REINFORCE), correction=token_truncated, parameters=FREE), 1, sampler=SAMPLER
+    )
     policy, sampler = (torch.where(MASK, logprobs_of(theta), 0.0) for theta in (THETA, SAMPLER))
     first = policy[:, 1] + sampler[:, 2]  # the weight of the first token, which draws the second from the sampler
     second = sampler[:, 1] + policy[:, 2]
@@ -82,7 +86,7 @@ def test_updates_on_one_batch_move_the_ratio_off_one_until_the_clip_holds_it():
     for _ in range(8):
         at = logits.clone().requires_grad_()
         logprobs = at.log_softmax(-1)[tokens][:, None]
-        loss = per_output(clip(logprobs, old, advantages, mask, 0.2, 0.2), mask, Denominators.of(mask, 1))
+        loss = per_output(clip(logprobs, old, advantages, mask), mask, Denominators.of(mask, 1))
         (gradient,) = torch.autograd.grad(loss, at)
         ratios.append((logprobs - old).exp()[:, 0].tolist())
         gradients.append(gradient.abs().max().item())
@@ -96,5 +100,5 @@ def test_updates_on_one_batch_move_the_ratio_off_one_until_the_clip_holds_it():
 
 
 def test_at_the_first_update_the_clip_does_not_bind_and_grpos_step_is_the_unclipped_one():
-    wide = replace(objective_of(GRPO), kl_coef=0.0, clip_low=1e6, clip_high=1e6)
+    wide = replace(objective_of(GRPO), kl_coef=0.0, parameters={"clip_low": 1e6, "clip_high": 1e6})
     close(expected_step(replace(objective_of(GRPO), kl_coef=0.0), 2), expected_step(wide, 2))

@@ -45,7 +45,7 @@ def gradient_of(function):
 
 def expected_gradient(advantage, aggregate, size, rewards=REWARDS):
     """`expected_step` of the unclipped policy gradient with this advantage and this aggregate."""
-    return expected_step(Objective(advantage, clip, aggregate, k3, 0.2, 0.2, 0.0, 0.0), size, rewards)
+    return expected_step(Objective(advantage, clip, aggregate, k3), size, rewards)
 
 
 def expected_step(objective, size, rewards=REWARDS, *, sampler=THETA, told=None):
@@ -64,7 +64,7 @@ def expected_step(objective, size, rewards=REWARDS, *, sampler=THETA, told=None)
             rows = torch.tensor(chosen)
             logprobs, mask = everything[rows], MASK[rows]
             inputs = {name: part[rows] if isinstance(part, torch.Tensor) else part for name, part in told.items()}
-            terms = policy_loss(
+            loss = policy_loss(
                 objective,
                 logprobs,
                 old_logprobs=logprobs.detach(),
@@ -75,7 +75,7 @@ def expected_step(objective, size, rewards=REWARDS, *, sampler=THETA, told=None)
                 denominators=Denominators.of(mask, MAX_TOKENS),
                 sampled_logprobs=sampled[rows],
             )
-            total = total + weights[rows].prod() * terms.loss
+            total = total + weights[rows].prod() * loss
         return total
 
     return -gradient_of(expected_loss)
@@ -155,7 +155,7 @@ def bandit_gradient(advantage, logit, size=4):
         tokens = torch.tensor(chosen)
         advantages = advantage((tokens == 0).double(), torch.zeros(size, dtype=torch.long), mask)
         logprobs = log_p[tokens][:, None]
-        loss = clip(logprobs, logprobs.detach(), advantages, mask, 0.2, 0.2)
+        loss = clip(logprobs, logprobs.detach(), advantages, mask)
         total = total + log_p.detach()[tokens].sum().exp() * per_output(loss, mask, Denominators.of(mask, 1))
     return -torch.autograd.grad(total, logits)[0][0].item()
 
@@ -177,6 +177,6 @@ def test_a_clipped_token_pulls_the_expected_gradient_no_further():
     logprobs = torch.tensor([[0.7], [0.3]], dtype=torch.float64).log().requires_grad_()
     old = torch.tensor([[0.5], [0.5]], dtype=torch.float64).log()
     mask = torch.ones(2, 1, dtype=torch.bool)
-    loss = clip(logprobs, old, torch.tensor([[1.0], [-1.0]], dtype=torch.float64), mask, 0.2, 0.2)
+    loss = clip(logprobs, old, torch.tensor([[1.0], [-1.0]], dtype=torch.float64), mask)
     (gradient,) = torch.autograd.grad(per_output(loss, mask, Denominators.of(mask, 1)), logprobs)
     assert gradient.tolist() == [[0.0], [0.0]]

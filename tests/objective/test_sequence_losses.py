@@ -23,7 +23,7 @@ def at(loss, ratios, advantages, low=0.2, high=0.2):
     change = torch.tensor([[math.nan if ratio is None else math.log(ratio) for ratio in ratios]], dtype=torch.float64)
     logprobs = torch.full_like(change, math.log(0.3)).requires_grad_()
     each = torch.as_tensor(advantages, dtype=torch.float64).expand(change.shape)
-    values = loss(logprobs, logprobs.detach() - change, each, mask, low, high)
+    values = loss(logprobs, logprobs.detach() - change, each, mask, clip_low=low, clip_high=high)
     (gradient,) = torch.autograd.grad(values.sum(), logprobs)
     return values.detach(), gradient
 
@@ -117,8 +117,9 @@ def test_an_output_of_one_token_has_the_clip_of_its_own_ratio(loss, ratio, advan
 
 def test_without_bounds_gmpo_is_gspo():
     made = batch()
-    arguments = (made.logprobs, made.old_logprobs, made.advantages, made.mask, WIDE, WIDE)
-    close(geometric_clip(*arguments), sequence_clip(*arguments))
+    arguments = (made.logprobs, made.old_logprobs, made.advantages, made.mask)
+    wide = {"clip_low": WIDE, "clip_high": WIDE}
+    close(geometric_clip(*arguments, **wide), sequence_clip(*arguments, **wide))
 
 
 def test_the_mean_per_output_is_the_papers_mean_over_outputs():
@@ -130,7 +131,7 @@ def test_the_mean_per_output_is_the_papers_mean_over_outputs():
         s = (made.logprobs - made.old_logprobs)[row][drawn].mean().exp().item()
         advantage = made.advantages[row, 0].item()
         total -= min(s * advantage, min(max(s, 0.9), 1.1) * advantage) / 6
-    values = sequence_clip(made.logprobs, made.old_logprobs, made.advantages, made.mask, 0.1, 0.1)
+    values = sequence_clip(made.logprobs, made.old_logprobs, made.advantages, made.mask, clip_low=0.1, clip_high=0.1)
     close(per_output(values, made.mask, Denominators.of(made.mask, MAX_TOKENS)), total)
 
 
@@ -138,4 +139,4 @@ def test_the_mean_per_output_is_the_papers_mean_over_outputs():
 def test_an_output_without_tokens_has_loss_zero(loss):
     nothing = torch.zeros(2, 3, dtype=torch.bool)
     spoiled = torch.full((2, 3), math.nan, dtype=torch.float64)
-    assert loss(spoiled, spoiled, spoiled, nothing, 0.2, 0.2).tolist() == [[0.0] * 3] * 2
+    assert loss(spoiled, spoiled, spoiled, nothing).tolist() == [[0.0] * 3] * 2

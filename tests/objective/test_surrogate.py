@@ -10,18 +10,16 @@ from groupwise.errors import ConfigError
 from groupwise.objective.advantage import group_relative
 from groupwise.objective.logprobs import k3, k3_weighted
 from groupwise.objective.losses import Denominators, clip, per_token
-from groupwise.objective.surrogate import Objective, policy_loss
+from groupwise.objective.surrogate import Objective
 from tests.close import close
+from tests.objective.made import terms as both
 
 PLAIN = Objective(
     advantage=group_relative,
     loss=clip,
     aggregate=per_token,
-    kl=k3,
-    clip_low=0.2,
-    clip_high=0.3,
-    kl_coef=0.0,
-    entropy_coef=0.0,
+    kl_estimator=k3,
+    parameters={"clip_low": 0.2, "clip_high": 0.3},
 )
 RATIOS = [1.25, 1.35, 0.9, 0.75, 1.35, 0.75]
 ADVANTAGES = torch.tensor([[2.0, 2.0, -2.0, -2.0, -2.0, 2.0]], dtype=torch.float64)
@@ -40,7 +38,7 @@ def terms(objective, mask=None, **changes):
         "mask": mask,
         "denominators": Denominators.of(mask, 8),
     }
-    return policy_loss(objective, logprobs, **(arguments | changes))
+    return both(objective, logprobs, **(arguments | changes))
 
 
 # -min(ratio A, clamp A): -2.5, -2.6 (clipped), 1.8, 1.6 (clipped), 2.7, -1.5; sum -0.5, six tokens
@@ -70,7 +68,9 @@ def test_tokens_told_clipped_are_those_without_a_gradient():
     logprobs = torch.full((1, 6), math.log(1 / 2), dtype=torch.float64, requires_grad=True)
     old = logprobs.detach() - torch.tensor([RATIOS], dtype=torch.float64).log()
     mask = torch.ones(1, 6, dtype=torch.bool)
-    (gradient,) = torch.autograd.grad(clip(logprobs, old, ADVANTAGES, mask, 0.2, 0.3).sum(), logprobs)
+    (gradient,) = torch.autograd.grad(
+        clip(logprobs, old, ADVANTAGES, mask, clip_low=0.2, clip_high=0.3).sum(), logprobs
+    )
     found = terms(PLAIN)
     assert torch.equal(gradient == 0, found.clipped_low | found.clipped_high)
 
@@ -109,7 +109,7 @@ def test_kl_in_the_reward_is_reported_and_not_in_the_loss():
 
 def test_an_estimator_is_given_the_old_policy_if_it_names_it():
     # the first token: ratio 1.25; its k3 weighs as much, the others' by their own ratios
-    found = terms(replace(PLAIN, kl=k3_weighted))
+    found = terms(replace(PLAIN, kl_estimator=k3_weighted))
     close(found.kl, torch.tensor([RATIOS], dtype=torch.float64) * K3)
 
 

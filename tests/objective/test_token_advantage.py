@@ -173,7 +173,7 @@ def test_the_gap_moves_a_student_down_its_kl_to_the_teacher_in_expectation():
     everything = torch.ones(1, 3, dtype=torch.bool)
     logits = student.log().requires_grad_()
     advantages = teacher_gap(teacher.log()[None], student.log()[None], everything)
-    losses = reinforce(logits.log_softmax(-1)[None], student.log()[None], advantages, everything, 0.0, 0.0)
+    losses = reinforce(logits.log_softmax(-1)[None], student.log()[None], advantages, everything)
     (found,) = torch.autograd.grad((student * losses[0]).sum(), logits)
     log_p = logits.log_softmax(-1)
     (expected,) = torch.autograd.grad((log_p.exp() * (log_p - teacher.log())).sum(), logits)

@@ -6,9 +6,9 @@ import warnings
 import pytest
 import torch
 
+from groupwise.objective.small_batch import SPOILS
 from groupwise.objective.value import explained_variance, value_loss
 from tests.close import close
-from tests.objective.made import SPOILS
 
 
 def at(value, old_value, outcome, clip):

@@ -57,7 +57,10 @@ def resolved(stage="grpo", **sections):
             {"objective": {"correction": "token_masked", "correction_low": 3}},
             r"correction_low = 3 is above correction_high = 2",
         ),
-        ({"objective": {"correction_high": 5}}, r"correction_high = 5 with no correction: nothing reads it"),
+        (
+            {"objective": {"correction_high": 5}},
+            r"correction_high = 5: the correction 'uncorrected' does not read it; it has no parameters; .*token_masked",
+        ),
         ({"objective": {"kl_horizon": 500}}, r"kl_horizon = 500 with no kl_target: nothing reads it"),
         ({"objective": {"entropy_step": 0.1}}, r"entropy_step = 0\.1 with no entropy_target: nothing reads it"),
         (
@@ -72,7 +75,16 @@ def resolved(stage="grpo", **sections):
             {"objective": {"preset": "gspo", "advantage": "process_supervision"}},
             r"objective\.loss = 'sequence_clip' \(preset 'gspo'\) has one ratio .*gives each token its own",
         ),
-        ({"objective": {"preset": "sapo", "clip_low": 0}}, r"clip_low = 0, .*soft_gate; set both above 0"),
+        (
+            {"objective": {"preset": "sapo", "clip_low": 0}},
+            r"clip_low = 0: the loss 'soft_gate' does not read it; it reads tau_pos, tau_neg; drop it, or .*clip",
+        ),
+        (
+            {"objective": {"dual_clip": 3}},
+            r"dual_clip = 3: the loss 'clip' .*reads clip_low, clip_high; .*: dual_clip$",
+        ),
+        ({"objective": {"params": {"gamma": 1}}}, r"objective\.params\.gamma: no function .*; drop it"),
+        ({"objective": {"params": {"clip_low": 1}}}, r"objective\.params\.clip_low: .*; set objective\.clip_low$"),
     ],
 )
 def test_an_impossible_combination_is_refused(sections, said):
