@@ -18,7 +18,6 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
-from groupwise.compare.plot import COLOURS
 from torch import Tensor, nn
 
 from groupwise.compare.figures import mean_over_seeds
@@ -28,6 +27,7 @@ from groupwise.objective.losses import Denominators, clip, per_output, per_token
 from groupwise.objective.surrogate import Objective, called, policy_loss
 from groupwise.objective.token_advantage import gae, gae_whitened
 from groupwise.objective.value import value_loss
+from groupwise.statistics.plot import COLOURS
 
 # . free, # wall, X trap, G goal; the edge is a wall too.
 PLAN = (

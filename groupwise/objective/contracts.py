@@ -86,7 +86,7 @@ def _shaped(case: Case) -> str:
     if tuple(values.shape) != shape:
         return f"the shape is {list(values.shape)}, not {list(shape)}"
     given = inputs["rewards" if case.kind == "advantage" else case.by].dtype
-    narrow = case({k: v.float() if _is_real(v) else v for k, v in inputs.items()})
+    narrow = case({k: v.float() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in inputs.items()})
     if (values.dtype, narrow.dtype) != (given, torch.float32):
         return f"of float64 and float32 it makes {values.dtype} and {narrow.dtype}"
     return "" if bool(values.isfinite().all()) else _first(~values.isfinite(), values, "a finite number")
@@ -326,10 +326,6 @@ def _within(case: Case) -> dict[str, float]:
 
 def _rows(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
     return {k: v[rows] if isinstance(v, Tensor) and v.dim() and len(v) == 6 else v for k, v in inputs.items()}
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _is_per_token(value: Any) -> bool:

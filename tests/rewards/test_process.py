@@ -166,7 +166,7 @@ def test_files_named_as_the_standard_library_do_no_harm(tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ("numbr", "no such built-in.*did you mean 'number'"),
+    ("numbr", "no such name; did you mean 'number'"),
     ("no_such_module_here:f", "no module named 'no_such_module_here'"),
     ("no_such_file.py:f", "no file 'no_such_file.py'"),
     (f"{FUNCTIONS}:misbehavin", "did you mean 'misbehaving'"),

@@ -275,12 +275,6 @@ MUTANTS = (
         "called(objective.loss, given)",
     ),
     Mutant(
-        "parameters in place of inputs",
-        SURROGATE,
-        "called(objective.aggregate, {**objective.parameters, **reduced})",
-        "called(objective.aggregate, {**reduced, **objective.parameters})",
-    ),
-    Mutant(
         "defaults before what is given",
         SURROGATE,
         "if p.default is p.empty or p.name in inputs",
