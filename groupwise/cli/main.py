@@ -270,10 +270,27 @@ def list_names(
     title: Annotated[
         str, typer.Argument(metavar="TABLE", autocompletion=lambda: TITLES, help=f"One of: {', '.join(TITLES)}.")
     ] = "",
+    parameters: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE ...]", help="The function's parameters, for --check.")
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(metavar="FUNCTION", help="Try the contracts on it: a name, or file.py:function.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what a recipe may name or set: presets, rewards, recipes, settings, ..."""
-    print(listed(title, as_json=as_json))
+    """List what a recipe may name or set: presets, rewards, recipes, settings, ...; or check a function of your own."""
+    if check is None:
+        if parameters:
+            raise ConfigError(f"list: {parameters[0]!r} is read with --check alone", hint="drop it")
+        print(listed(title, as_json=as_json))
+        return
+    from groupwise.cli.check import contracts
+
+    found = contracts(title, check, parameters or [])
+    lines = [f"{'fails' if what else 'ok   '}  {claim}{what and f': {what}'}" for claim, what in found.items()]
+    print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: groupwise runs")

@@ -22,6 +22,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "correction": registry.CORRECTIONS,
 }
 """By the recipe's key below `objective`, which is the preset's column and the field of `Objective` too."""
+TITLES = {kind: next(title for title, own in registry.TABLES.items() if own is table) for kind, table in TABLES.items()}
 
 
 def functions_of(row: Preset) -> dict[str, Callable[..., Tensor]]:
@@ -79,13 +80,8 @@ def check_own(row: Preset, objective: Objective) -> None:
         if name in table:
             continue
         for contract, what in broken(case_of(kind, function, objective.parameters)):
-            hint = f"`groupwise list {_TITLES[kind]} --check {name}` shows each contract"
+            hint = f"`groupwise list {TITLES[kind]} --check {name}` shows each contract"
             raise ConfigError(f"{_told(row, kind)}: {contract}: {what}", hint=hint)
-
-
-_TITLES = {
-    kind: next(title for title, own in registry.TABLES.items() if own is table) for kind, table in TABLES.items()
-}
 
 
 def _named(kind: str, function: Callable[..., Tensor]) -> Iterator[str]:
