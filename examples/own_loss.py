@@ -38,7 +38,7 @@ def leaky_clip(
 
 
 def main() -> None:
-    from groupwise.cli.check import contracts
+    from groupwise.cli.main.check import contracts
 
     name = f"{Path(__file__).resolve()}:leaky_clip"
     for contract, what in contracts("losses", name, []).items():
