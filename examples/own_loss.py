@@ -38,7 +38,7 @@ def leaky_clip(
 
 
 def main() -> None:
-    from groupwise.cli.main.check import contracts
+    from groupwise.run.check import contracts
 
     name = f"{Path(__file__).resolve()}:leaky_clip"
     for contract, what in contracts("losses", name, []).items():

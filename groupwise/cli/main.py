@@ -284,7 +284,7 @@ def list_names(
             raise ConfigError(f"list: {parameters[0]!r} is read with --check alone", hint="drop it")
         print(listed(title, as_json=as_json))
         return
-    from groupwise.cli.main.check import contracts
+    from groupwise.run.check import contracts
 
     found = contracts(title, check, parameters or [])
     lines = [f"{'fails' if what else 'ok   '}  {claim}{what and f': {what}'}" for claim, what in found.items()]
