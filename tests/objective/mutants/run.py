@@ -26,6 +26,7 @@ import hypothesis.strategies  # noqa: F401
 import pytest
 import torch
 import torch.autograd.gradcheck
+import torch.fx.experimental.symbolic_shapes
 import torch.testing
 
 from tests.objective.mutants.table import MUTANTS
@@ -55,6 +56,7 @@ MODULES = [
         "off_policy",
     )
 ]
+MODULES.append("tests.model.test_linear_logprobs")
 PASSED, KILLED, BROKEN = "passed", "killed", "broken"
 
 

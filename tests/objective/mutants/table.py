@@ -1,10 +1,12 @@
 """Wrong versions of the objective, one change each, that its tests must notice.
 
-Those of single tokens' advantages are in token_table.py, those of corrections and the critic in weight_table.py.
+Those of single tokens' advantages are in token_table.py, those of corrections and the critic in weight_table.py,
+those of what training computes chunk by chunk in training_table.py.
 """
 
 from tests.objective.mutants.mutant import Mutant
 from tests.objective.mutants.token_table import OF_TOKENS
+from tests.objective.mutants.training_table import OF_TRAINING
 from tests.objective.mutants.weight_table import OF_WEIGHTS_AND_VALUES
 
 LOGPROBS, ADVANTAGE, LOSSES, SEQUENCE, SURROGATE, PRESETS = (
@@ -363,4 +365,5 @@ MUTANTS = (
     Mutant("ppo with its kl in the loss", PRESETS, 'kl_in="reward",\n    source="PPO', 'source="PPO'),
     *OF_TOKENS,
     *OF_WEIGHTS_AND_VALUES,
+    *OF_TRAINING,
 )
