@@ -26,12 +26,13 @@ demo: $(STAMP)  ## train a small real model on this machine (SEED=1 another seed
 tiny: $(STAMP)  ## train a two-layer model made on the spot, in seconds
 	$(BIN)/groupwise train recipes/tiny.yaml $(TRAIN_ARGUMENTS)
 
+# Both let Python keep bytecode, whatever the shell says: else each process, and the tests start many, compiles anew.
 test: lint  ## format, lint and type checks, then the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-long: $(STAMP)  ## the tests that train or kill for long: two minutes beside `make test`
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m long $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal -m long $(ARGS)
 
 kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted one: ten minutes (ARGS="--kills 1000")
 	@$(BIN)/python -m tests.kills $(ARGS)

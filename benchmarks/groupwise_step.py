@@ -1,4 +1,4 @@
-"""GRPO steps by groupwise, as groupwise/stages/grpo.py takes them, on the cases that every system is given."""
+"""GRPO steps by groupwise, as groupwise/stages/rl.py takes them, on the cases that every system is given."""
 
 import os
 

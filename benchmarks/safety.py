@@ -14,7 +14,7 @@ from typing import Any
 import groupwise.run.open as runs
 from groupwise.config import read_recipe
 from groupwise.record.write import Recorder
-from groupwise.stages import grpo
+from groupwise.stages import rl
 
 Spent = dict[str, list[tuple[float, float]]]
 
@@ -37,10 +37,10 @@ def measured(steps: int) -> dict[str, Any]:
     spent: Spent = {}
     recipe = read_recipe("recipes/demo.yaml", [f"update.steps={steps}", "questions.heldout_size=0"])
     Recorder.write_step = timed(spent, "record", Recorder.write_step)  # type: ignore[method-assign]
-    grpo.grpo_step = timed(spent, "step", grpo.grpo_step)
+    rl.rl_step = timed(spent, "step", rl.rl_step)
     runs.checkpoints.save_checkpoint = timed(spent, "checkpoint", runs.checkpoints.save_checkpoint)
     with tempfile.TemporaryDirectory() as folder:
-        grpo.train(recipe, Path(folder) / "run")
+        rl.train(recipe, Path(folder) / "run")
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     mean = {name: [sum(values) / len(values) for values in zip(*calls, strict=True)] for name, calls in spent.items()}
     share = [

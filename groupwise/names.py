@@ -166,8 +166,8 @@ _ELSEWHERE = {
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "stage": {
-        "reward": "reward_model", "rm": "reward_model", "rlhf": "ppo", "best_of_n": "rejection", "rft": "rejection",
-        "fine_tuning": "sft", "finetune": "sft", "rl": "grpo", "rlvr": "grpo",
+        "reward": "reward_model", "rm": "reward_model", "rlhf": "rl", "best_of_n": "rejection", "rft": "rejection",
+        "fine_tuning": "sft", "finetune": "sft", "rlvr": "rl", "rloo": "rl", "gspo": "rl",
     },
     "objective.preset": {
         "reinforce++": "reinforce_pp", "reinforce_plus_plus": "reinforce_pp", "bnpo": "dapo", "drgrpo": "dr_grpo",

@@ -16,6 +16,8 @@ OWN = "recipe.yaml"
 """The recipe of a folder that `groupwise init` made; of a run too, beside its record."""
 START = "start"
 """The folder among the shipped recipes that `groupwise init` copies."""
+MODELINE = "# yaml-language-server:"
+"""How a line begins that tells an editor the schema of a recipe."""
 NAMING = (
     *("source", "heldout", "against", "path", "chat_template", "function"),
     *("advantage", "loss", "aggregate", "kl_estimator", "correction"),
@@ -39,6 +41,7 @@ def shipped() -> dict[str, Path]:
 def first_comment(path: Path) -> str:
     """What the comment at a recipe's head says first, up to a full stop."""
     lines = path.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith(MODELINE)]
     head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.lstrip("# ") for line in lines[:head]).partition(". ")[0].rstrip(".")
 

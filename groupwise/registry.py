@@ -10,33 +10,12 @@ from groupwise.errors import ConfigError
 from groupwise.names import VALUES, folded
 
 STAGES = {
-    "grpo": "groupwise.stages.grpo:train",
-    "ppo": "groupwise.stages.ppo:train",
+    "rl": "groupwise.stages.rl:train",
     "sft": "groupwise.stages.sft:train",
     "reward_model": "groupwise.stages.reward_model:train",
     "preference": "groupwise.stages.preference:train",
     "rejection": "groupwise.stages.rejection:train",
 }
-
-SECTIONS = {
-    "critic": ("ppo",),
-    "reward_model": ("reward_model",),
-    "preference": ("preference",),
-    "rejection": ("rejection",),
-}
-"""Sections of a recipe that belong to some stages alone; these have them with their defaults if they are left out."""
-
-FROM_EXAMPLES = ("sft", "reward_model", "preference")
-"""Stages that learn from examples; theirs is the section `examples`, and questions are for measuring alone."""
-
-WITH_LORA = ("grpo", "ppo", "sft", "preference")
-"""Stages that can train adapters in place of all weights."""
-
-PRESET_OF = {"ppo": "ppo"}
-"""The preset of a stage whose recipe names none, where it is not the usual one."""
-
-WITHOUT_UPDATE = ("rejection",)
-"""Stages that change no weights."""
 
 PRESETS = {
     "grpo": "groupwise.objective.presets:GRPO",
@@ -77,6 +56,9 @@ ADVANTAGES = {
     "gae_whitened": "groupwise.objective.token_advantage:gae_whitened",
     "teacher_gap": "groupwise.objective.token_advantage:teacher_gap",
 }
+
+READ_VALUES = ("gae", "gae_whitened")
+"""Advantages that read a critic's values: a recipe with one of them has a critic."""
 
 LOSSES = {
     "clip": "groupwise.objective.losses:clip",

@@ -59,7 +59,7 @@ def not_trained(*overrides):
         ),
         ("update.steps=0", r"update\.steps = 0: .*; to measure a model use `groupwise eval`$"),
         ("update.steps", r"override 'update\.steps' is not of the form a\.b=c; for example update\.steps=100$"),
-        ("stage=grop", r"stage = 'grop': no such name; did you mean 'grpo'\?; known: (.*, )?grpo"),
+        ("stage=grop", r"stage = 'grop': no such name; choose from: preference, "),
         ("rollout.engine=locl", r"rollout\.engine = 'locl': .*did you mean 'local'\?; known: (.*, )?local"),
         ("objective={preset: sapo, clip_low: 0}", r"objective\.clip_low = 0: the loss 'soft_gate' does not read"),
         ("objective={preset: sapo, tau_neg: 0}", r"objective\.tau_neg = 0: input should be greater than 0$"),
@@ -114,17 +114,17 @@ def test_a_device_that_is_not_there(here, no_weights):
         ),
         (("objective.preset=distill", "teacher.path=other"), r"teacher\.path = 'other': its tokenizer is not the pol"),
         (
-            ("stage=ppo", "objective.preset=grpo"),
-            r"stage = 'ppo': .*'group_relative' .*reads no values, .*; set objective\.preset to ppo or a2c",
+            ("critic.trunk=own", "objective.preset=grpo"),
+            r"critic: .*'group_relative' .*reads no values, .*; set objective\.preset to ppo or a2c",
         ),
-        (("stage=ppo", "objective.preset=ppo", "critic.path=other"), r"critic\.path = 'other': its tokenizer is not"),
+        (("objective.preset=ppo", "critic.path=other"), r"critic\.path = 'other': its tokenizer is not"),
         (
             ("examples.source=rows.jsonl",),
-            r"examples: stage 'grpo' learns from none; set stage to sft, or drop the sect",
+            r"examples: stage 'rl' does not read it, sft, reward_model and preference do; drop it$",
         ),
         (
             ("critic.discount=0.9",),
-            r"critic: stage 'grpo' has none; set stage to ppo, or drop the section$",
+            r"critic: .*'group_relative' .*reads no values, .*to ppo or a2c, or drop the section$",
         ),
         (("critic.lambda=0.9",), r"critic\.lambda: unknown key; did you mean 'gae_lambda'\?$"),
         (

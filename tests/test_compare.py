@@ -50,7 +50,7 @@ def made_plan(folder, *, presets="grpo,rloo", seeds="0,1,2", variants=(), overri
 
 def record_run(pair, *, rewards, accuracies, seconds=2.0, peak=2**30, groups=None, state="finished"):
     """A run as `train` would have recorded it, with these rewards, and accuracies by the evaluations' names."""
-    info = {"recipe": dump_recipe(pair.recipe), "stage": "grpo", "model": "tiny", "steps": str(STEPS)}
+    info = {"recipe": dump_recipe(pair.recipe), "stage": "rl", "model": "tiny", "steps": str(STEPS)}
     with closing(Recorder.create(pair.folder, info)) as recorder:
         for step, reward in enumerate(rewards):
             metrics = {"reward/mean": reward, "length/mean": step, "tokens/sampled": 40, "time/step": seconds}

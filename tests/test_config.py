@@ -32,7 +32,7 @@ def test_every_shipped_recipe_is_valid(path, monkeypatch):
 
 def test_the_least_recipe_gets_the_defaults():
     recipe = recipe_from(LEAST)
-    assert (recipe.stage, recipe.seed, recipe.rollout.group_size, recipe.objective.preset) == ("grpo", 0, 8, "grpo")
+    assert (recipe.stage, recipe.seed, recipe.rollout.group_size, recipe.objective.preset) == ("rl", 0, 8, "grpo")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_wrong_override(override, said):
         ({"rewards": [{"function": "number", "name": "mean"}]}, "the name 'mean' is taken by the metric reward/mean"),
         ({"rewards": [{"function": "number", "weight": 0}]}, "rewards: every weight is 0"),
         ({"evaluate": {"correct": "nmber"}}, "evaluate.correct = 'nmber': no reward of that name; did you mean"),
-        ({"stage": "grop"}, "stage = 'grop': no such name; did you mean 'grpo'?"),
+        ({"stage": "grop"}, "stage = 'grop': no such name; choose from: "),
         ({"objective": {"loss": "clp"}}, "objective.loss = 'clp': no such name; did you mean 'clip'?"),
         ({"objective": {"kl_estimator": "k4"}}, "objective.kl_estimator = 'k4': no such name"),
         ({"rollout": {"engine": "locl"}}, "rollout.engine = 'locl': no such name; did you mean 'local'?"),
@@ -196,7 +196,66 @@ def test_changes_between_two_recipes():
     assert changes(before, before) == []
 
 
-def test_the_stage_ppo_has_the_preset_ppo_unless_another_is_named():
-    assert read_recipe(RECIPE, ["stage=ppo", "objective.preset=null"]).objective.preset == "ppo"
-    assert read_recipe(RECIPE, ["stage=ppo", "objective={clip_low: 0.1}"]).objective.preset == "ppo"
-    assert read_recipe(RECIPE, ["stage=ppo", "objective.preset=a2c"]).objective.preset == "a2c"
+def test_a_recipe_of_the_stages_grpo_and_ppo_is_told_what_to_write():
+    with pytest.raises(ConfigError, match=r"stage = 'ppo': .*rl; stage: rl, objective.preset: ppo$"):
+        recipe_from({**LEAST, "stage": "ppo"})
+    with pytest.raises(ConfigError, match=r"stage = 'grpo': .*rl; stage: rl$"):
+        recipe_from({**LEAST, "stage": "grpo"})
+
+
+EXAMPLES = {"model": {"path": "tiny"}, "examples": {"source": "x.jsonl"}, "update": {"steps": 1}}
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({**EXAMPLES, "stage": "sft", "objective": {}}, "objective: stage 'sft' does not read it, rl does; drop it"),
+        (
+            {**EXAMPLES, "stage": "sft", "rollout": {"group_size": 4}},
+            "rollout.group_size: stage 'sft' does not read it, rl and rejection do; drop it",
+        ),
+        ({**EXAMPLES, "stage": "sft", "rollout": {}}, "rollout without questions: nothing is sampled"),
+        ({**EXAMPLES, "stage": "sft", "evaluate": {"samples": 2}}, "evaluate.samples = 2 without questions"),
+        ({**EXAMPLES, "stage": "sft", "rewards": LEAST["rewards"]}, "rewards without questions"),
+        ({**EXAMPLES, "stage": "sft", "update": {"steps": 1, "mask_truncated": True}}, "update.mask_truncated: stage"),
+        ({**EXAMPLES, "stage": "preference", "teacher": {"path": "tiny"}}, "teacher: stage 'preference' does not"),
+        ({**EXAMPLES, "stage": "reward_model", "model": {"path": "tiny", "lora": {}}}, "model.lora: stage 'reward_"),
+        (
+            {**EXAMPLES, "stage": "reward_model", "questions": {"source": "arithmetic"}},
+            "questions: stage 'reward_model'",
+        ),
+        ({**EXAMPLES, "stage": "reward_model", "evaluate": {"samples": 2}}, "evaluate.samples: stage 'reward_model'"),
+        ({**LEAST, "stage": "rejection"}, "update: stage 'rejection' does not read it"),
+        ({**EXAMPLES, "stage": "sft", "rejektion": {}}, "rejektion: unknown key; choose from: "),
+    ],
+)
+def test_what_a_stage_does_not_read_cannot_be_written(tree, said):
+    with pytest.raises(ConfigError) as error:
+        recipe_from(tree)
+    assert said in str(error.value)
+
+
+def test_a_section_that_a_stage_does_not_have_reads_as_none_and_is_not_written():
+    recipe = recipe_from({**EXAMPLES, "stage": "reward_model"})
+    assert (recipe.questions, recipe.rollout, recipe.critic, recipe.rewards) == (None, None, None, ())
+    assert list(recipe.model_dump()) == [
+        "stage",
+        "seed",
+        "model",
+        "examples",
+        "reward_model",
+        "update",
+        "evaluate",
+        "run",
+    ]
+    with pytest.raises(AttributeError):
+        recipe.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(("stage", "rank", "rate"), [("rl", 8, 1e-5), ("sft", 64, 1e-4), ("preference", 16, 1e-5)])
+def test_adapters_have_the_rank_and_the_rate_of_their_stage(stage, rank, rate):
+    tree = {**(LEAST if stage == "rl" else EXAMPLES), "stage": stage, "model": {"path": "tiny", "lora": {}}}
+    recipe = recipe_from(tree)
+    assert (recipe.model.lora.rank, recipe.update.learning_rate) == (rank, rate)
+    plain = recipe_from({**tree, "model": {"path": "tiny"}})
+    assert (plain.model.lora, plain.update.learning_rate) == (None, 1e-6)

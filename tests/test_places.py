@@ -89,7 +89,7 @@ def test_a_recipe_that_is_not_there_is_answered_with_the_nearest(elsewhere, word
 def test_what_init_writes_is_a_run_that_can_be_trained_from_the_folder_and_from_outside(elsewhere, monkeypatch):
     done = groupwise("init", "my run")
     assert done.out.splitlines() == [
-        "wrote questions.jsonl, recipe.yaml, rewards.py in my run",
+        "wrote questions.jsonl, recipe.schema.json, recipe.yaml, rewards.py in my run",
         "train with: groupwise train 'my run'",
     ]
     words = ("update.steps=1", "rollout.questions_per_step=2", "rollout.group_size=2", "questions.heldout_size=2")
@@ -112,7 +112,9 @@ def test_init_overwrites_nothing_and_takes_a_folder_with_other_files(elsewhere):
     (elsewhere / "rewards.py").write_text("my own")
     again = groupwise("init")
     assert again.code == 2
-    assert again.err.startswith("error: .: questions.jsonl, recipe.yaml, rewards.py there already; nothing was written")
+    assert again.err.startswith(
+        "error: .: questions.jsonl, recipe.schema.json, recipe.yaml, rewards.py there already; nothing was written"
+    )
     assert (elsewhere / "rewards.py").read_text() == "my own"
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from groupwise import __version__
-from groupwise.cli.tables import TITLES, listed, table_text
+from groupwise.cli.tables import TITLES, listed, settings_page, table_text
 from groupwise.cli.usage import UsageError, told
 from groupwise.cli.words import make_ready, source_of
 from groupwise.errors import ConfigError, GroupwiseError
@@ -277,12 +277,15 @@ def list_names(
         str | None, typer.Option(metavar="FUNCTION", help="Try the contracts on it: a name, or file.py:function.")
     ] = None,
     as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Of settings: the page docs/settings.md.")] = False,
 ) -> None:
     """List what a recipe may name or set: presets, rewards, recipes, settings, ...; or check a function of your own."""
+    if as_markdown and title != "settings":
+        raise ConfigError("--markdown: for settings alone", hint="groupwise list settings --markdown")
     if check is None:
         if parameters:
             raise ConfigError(f"list: {parameters[0]!r} is read with --check alone", hint="drop it")
-        print(listed(title, as_json=as_json))
+        print(settings_page() if as_markdown else listed(title, as_json=as_json))
         return
     from groupwise.run.check import contracts
 
@@ -291,6 +294,21 @@ def list_names(
     print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
     if any(found.values()):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: groupwise schema > recipe.schema.json")
+def schema(
+    pipeline: Annotated[bool, typer.Option("--pipeline", help="Of pipelines, not of recipes.")] = False,
+) -> None:
+    """Print the JSON Schema of recipes, by which an editor completes and checks them."""
+    if pipeline:
+        from groupwise.pipeline.schema import pipeline_schema
+
+        print(json.dumps(pipeline_schema(), indent=1))
+        return
+    from groupwise.config.schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1))
 
 
 @app.command(epilog="Example: groupwise runs")

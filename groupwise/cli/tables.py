@@ -47,6 +47,29 @@ def _settings(*, as_json: bool) -> str:
     return "\n".join(line for row in rows for line in _lines(row))
 
 
+def settings_page() -> str:
+    """docs/settings.md: every key, described by its field's docstring."""
+    from groupwise.config.recipe import RECIPES
+    from groupwise.config.settings import settings
+
+    head = [
+        "# Settings",
+        "",
+        "Every key of a recipe, as `groupwise list settings --markdown` prints them; `groupwise list settings` adds",
+        "what TRL and verl call each ([names.md](names.md)). A key that a stage does not read is refused there.",
+        "",
+        "| key | default | values | meaning | stages |",
+        "|---|---|---|---|---|",
+    ]
+    rows = []
+    for one in settings():
+        default = "needed" if one.needed else f"`{_yaml(one.default)}`"
+        stages = "all" if len(one.stages) == len(RECIPES) else ", ".join(one.stages)
+        meaning, values = (text.replace("|", "\\|") for text in (one.meaning, one.range))
+        rows.append(f"| `{one.key}` | {default} | {values} | {meaning} | {stages} |")
+    return "\n".join([*head, *rows])
+
+
 def _lines(row: dict[str, Any]) -> Iterator[str]:
     """A setting with its default and range, its meaning below, and what others call it."""
     default = "needed" if row["needed"] else _yaml(row["default"])

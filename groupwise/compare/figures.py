@@ -8,7 +8,7 @@ from math import ceil, inf, isfinite
 from pathlib import Path
 from statistics import fmean
 
-from groupwise.config import RolloutConfig
+from groupwise.config import GroupsConfig
 from groupwise.record.read import Evaluation, Record, open_record
 from groupwise.statistics.curves import Curves, Point
 from groupwise.statistics.seeds import Mean, excludes_zero, mean_over_seeds
@@ -60,7 +60,7 @@ class Difference:
     reward_excludes_zero: bool | None
 
 
-def run_figures(folder: Path, rollout: RolloutConfig) -> RunFigures:
+def run_figures(folder: Path, rollout: GroupsConfig) -> RunFigures:
     """The figures of a finished run, from its record."""
     with closing(open_record(folder)) as record:
         evaluations = {evaluation.name: evaluation for evaluation in record.evaluations()}
@@ -78,7 +78,7 @@ def run_figures(folder: Path, rollout: RolloutConfig) -> RunFigures:
         )
 
 
-def run_curves(folder: Path, rollout: RolloutConfig) -> Curves:
+def run_curves(folder: Path, rollout: GroupsConfig) -> Curves:
     """What a finished run's picture is made of."""
     with closing(open_record(folder)) as record:
         outputs = _outputs_by_step(record, rollout)
@@ -120,7 +120,7 @@ def difference(
     return Difference(variant, to, seeds, accuracy, excludes_zero(accuracy), reward, excludes_zero(reward))
 
 
-def _outputs_by_step(record: Record, rollout: RolloutConfig) -> list[int]:
+def _outputs_by_step(record: Record, rollout: GroupsConfig) -> list[int]:
     """Outputs sampled before each step and, last, in all: more than the recipe's where groups were sampled again."""
     groups = {step: value for step, _, value in record.metrics("groups/sampled") if value is not None}
     counts = [round(groups.get(step, rollout.questions_per_step)) * rollout.group_size for step in record.steps()]

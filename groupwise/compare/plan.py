@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groupwise import registry
-from groupwise.config import Recipe, read_recipe
+from groupwise.config import Recipe, RLRecipe, read_recipe
 from groupwise.datasets.base import batch, load_questions
 from groupwise.errors import ConfigError
 from groupwise.recipe_file import changes
@@ -42,7 +42,7 @@ class Pair:
 
     variant: str
     seed: int
-    recipe: Recipe
+    recipe: RLRecipe
     folder: Path
 
     @property
@@ -97,13 +97,11 @@ def make_plan(
     for key, option, given in (("seed", "--seeds", seeds), ("objective.preset", "--presets", presets)):
         if key in taken and given is not None:
             raise ConfigError(f"{key} is set beside {option}, which says it for each run", hint="leave one of them out")
-    base = read_recipe(source, overrides)
+    base = _trained(read_recipe(source, overrides))
     numbers = (base.seed,) if seeds is None else _seeds(seeds)
     recipes = [_recipe(source, overrides, variant) for variant in chosen]
     for variant, recipe in zip(chosen, recipes, strict=True):
         _check_shared(variant, recipe, base)
-    if base.questions is None:
-        raise ConfigError("compare: a recipe without questions", hint="add questions and rewards to be measured on")
     questions = load_questions(base.questions, numbers[0])  # for its errors, as is the batch
     batch(questions.train, 0, questions_per_step=base.rollout.questions_per_step, seed=numbers[0])
     pairs = tuple(
@@ -176,13 +174,23 @@ def _listed(option: str, text: str, *, example: str) -> list[str]:
     return words
 
 
-def _recipe(source: str, overrides: Sequence[str], variant: Variant) -> Recipe:
+def _recipe(source: str, overrides: Sequence[str], variant: Variant) -> RLRecipe:
     """The variant's recipe, which can be trained as far as its text tells."""
     try:
-        recipe = read_recipe(source, [*overrides, *variant.overrides])
+        recipe = _trained(read_recipe(source, [*overrides, *variant.overrides]))
         resolve_recipe(recipe)
     except ConfigError as error:
         raise ConfigError(f"variant {variant.name}: {error.message}", hint=error.hint) from None
+    return recipe
+
+
+def _trained(recipe: Recipe) -> RLRecipe:
+    """Raises ConfigError for a recipe of another stage: at equal samples only those that learn from them compare."""
+    if not isinstance(recipe, RLRecipe):
+        raise ConfigError(
+            f"compare: stage = {recipe.stage!r} learns from no outputs of its own",
+            hint="give a recipe of stage rl",
+        )
     return recipe
 
 

@@ -8,7 +8,7 @@ from os.path import normpath
 from pathlib import Path
 
 from groupwise.compare.figures import run_curves
-from groupwise.config import recipe_from
+from groupwise.config import GroupsConfig, recipe_from
 from groupwise.errors import ConfigError, DataError
 from groupwise.recipe_file import tree_of
 from groupwise.record.read import open_record
@@ -44,7 +44,7 @@ def _curves(folder: Path) -> Curves:
         steps = record.steps()
     if not steps:
         raise DataError(f"{folder}: the run has no step yet", hint="leave it out, or wait")
-    found = run_curves(folder, recipe.rollout)
-    if not found.rewards:
+    found = run_curves(folder, recipe.rollout) if isinstance(recipe.rollout, GroupsConfig) else None
+    if found is None or not found.rewards:
         raise DataError(f"{folder}: a run of stage {recipe.stage!r} has no rewards to draw", hint="leave it out")
     return found

@@ -1,16 +1,25 @@
 """A recipe and its sections."""
 
-from groupwise.config.recipe import Recipe, dump_recipe, read_recipe, recipe_from
+from groupwise.config.base import Recipe
+from groupwise.config.preference import PreferenceRecipe
+from groupwise.config.recipe import RECIPES, dump_recipe, read_recipe, recipe_from
+from groupwise.config.rejection import RejectionRecipe
+from groupwise.config.reward_model import RewardModelRecipe
+from groupwise.config.rl import RLRecipe
 from groupwise.config.sections import (
     EvaluateConfig,
+    GroupsConfig,
+    LearningConfig,
     LoraConfig,
     ModelConfig,
     QuestionsConfig,
     RewardConfig,
     RolloutConfig,
     RunConfig,
+    SamplingConfig,
     UpdateConfig,
 )
+from groupwise.config.sft import SFTRecipe
 from groupwise.config.stage_sections import (
     CriticConfig,
     ExamplesConfig,
@@ -23,21 +32,30 @@ from groupwise.config.stage_sections import (
 )
 
 __all__ = [
+    "RECIPES",
     "CriticConfig",
     "EvaluateConfig",
     "ExamplesConfig",
+    "GroupsConfig",
+    "LearningConfig",
     "LoraConfig",
     "MixConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "PreferenceConfig",
+    "PreferenceRecipe",
     "QuestionsConfig",
+    "RLRecipe",
     "Recipe",
     "RejectionConfig",
+    "RejectionRecipe",
     "RewardConfig",
     "RewardModelConfig",
+    "RewardModelRecipe",
     "RolloutConfig",
     "RunConfig",
+    "SFTRecipe",
+    "SamplingConfig",
     "TeacherConfig",
     "UpdateConfig",
     "dump_recipe",

@@ -1,5 +1,6 @@
 """What is wrong with a recipe, in one line: what pydantic finds, in our words, and names that no table has."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -12,10 +13,15 @@ from groupwise.names import folded, other_name
 MOST_LEAVES = 8
 
 
-def told(item: Any, recipe: type[BaseModel]) -> str:
-    """One of pydantic's errors on a recipe as `where = value: what; remedy`."""
+def told(item: Any, recipe: type[BaseModel], stages: Mapping[str, type[BaseModel]] = {}) -> str:
+    """One of pydantic's errors on a recipe as `where = value: what; remedy`. stages: the recipe of each stage."""
     where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "none_required":
+        return _not_here(where, recipe, [stage for stage, other in stages.items() if other is not recipe])
     if item["type"] == "extra_forbidden":
+        readers = [stage for stage, other in stages.items() if other is not recipe and where in _keys(other)]
+        if readers:
+            return _not_here(where, recipe, readers)
         known = _fields(recipe, item["loc"][:-1])
         return "; ".join(f"{key}: unknown key; {_instead(key, known, recipe)}" for key in _leaves(where, item["input"]))
     if item["type"] == "missing":
@@ -29,6 +35,18 @@ def told(item: Any, recipe: type[BaseModel]) -> str:
         what = f"{what}: {', '.join(_fields(recipe, item['loc']))}"
     note = _ADVICE.get(where, "") if item["type"] in ("greater_than_equal", "too_short") else ""
     return f"{where} = {value}: {what}" + (f"; {note}" if note else "")
+
+
+def _not_here(where: str, recipe: type[BaseModel], readers: Sequence[str]) -> str:
+    """What is wrong with a key that the recipe's stage does not read, and others do."""
+    stage = get_args(recipe.model_fields["stage"].annotation)[0]
+    does = "does" if len(readers) == 1 else "do"
+    return f"{where}: stage {stage!r} does not read it, {_listed(readers)} {does}; drop it"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 _KINDS = {
@@ -106,19 +124,10 @@ def _section(kind: Any) -> type[BaseModel] | None:
 
 def check_names(recipe: Any) -> None:
     """Raises ConfigError for a name in a recipe that its table lacks."""
-    registry.check(registry.STAGES, recipe.stage, "stage")
-    registry.check(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
-    registry.check(registry.PRESETS, recipe.objective.preset, "objective.preset")
-    for field, table in (
-        ("advantage", registry.ADVANTAGES),
-        ("loss", registry.LOSSES),
-        ("aggregate", registry.AGGREGATES),
-        ("kl_estimator", registry.KL_ESTIMATORS),
-        ("correction", registry.CORRECTIONS),
-    ):
-        name = getattr(recipe.objective, field)
-        if name is not None:
-            check_function(table, name, f"objective.{field} = {name!r}", ConfigError)
+    if recipe.rollout is not None:
+        registry.check(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
+    if recipe.objective is not None:
+        _check_objective(recipe.objective)
     for index, reward in enumerate(recipe.rewards):
         where = f"rewards[{index}].function = {reward.function!r}"
         check_function(registry.REWARDS, reward.function, where, ConfigError)
@@ -126,9 +135,22 @@ def check_names(recipe: Any) -> None:
         _check_rejection(recipe)
     if recipe.preference is not None:
         registry.check(registry.PREFERENCES, recipe.preference.loss, "preference.loss")
-    if recipe.questions is None:
-        return
-    registry.check_source(registry.ENVS, recipe.questions.source, "questions.source")
+    if recipe.questions is not None:
+        registry.check_source(registry.ENVS, recipe.questions.source, "questions.source")
+
+
+def _check_objective(config: Any) -> None:
+    registry.check(registry.PRESETS, config.preset, "objective.preset")
+    for field, table in (
+        ("advantage", registry.ADVANTAGES),
+        ("loss", registry.LOSSES),
+        ("aggregate", registry.AGGREGATES),
+        ("kl_estimator", registry.KL_ESTIMATORS),
+        ("correction", registry.CORRECTIONS),
+    ):
+        name = getattr(config, field)
+        if name is not None:
+            check_function(table, name, f"objective.{field} = {name!r}", ConfigError)
 
 
 def _check_rejection(recipe: Any) -> None:

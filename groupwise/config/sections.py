@@ -1,4 +1,4 @@
-"""The sections that most stages read: model, questions, rewards, rollout, update, evaluation, run directory."""
+"""Sections that several stages read, each as wide as a stage may need; a stage takes the one with what it reads."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ class LoraConfig(Section):
     """Low-rank adaptation (arXiv:2106.09685): W + alpha / rank B A, of which A and B alone are trained."""
 
     rank: int = Field(default=8, ge=1, le=65_536)
-    """Rows of A and columns of B; in a recipe 8 by default, 16 in the stage preference, 64 in the stage sft."""
+    """Rows of A and columns of B; in a recipe 8 by default, 16 in the stage preference, 64 in sft."""
     alpha: float = Field(default=32.0, gt=0, le=1e6)
     """alpha / rank scales what the adapters add."""
     targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
@@ -54,6 +54,13 @@ class ModelConfig(Section):
     """Code in the model's folder (auto_map): True runs it, False takes transformers' own class; None: refuse it."""
     lora: LoraConfig | None = None
     """Train adapters and freeze the model's own weights; None: train all weights."""
+
+
+class WholeModelConfig(ModelConfig):
+    """A model all of whose weights are trained, or none."""
+
+    lora: None = None
+    """Nothing: this stage trains no adapters."""
 
 
 class QuestionsConfig(Section):
@@ -95,15 +102,11 @@ class QuestionsConfig(Section):
 MOST_OUTPUTS = 1_000_000
 
 
-class RolloutConfig(Section):
-    """Sampling: G outputs of each question from the policy as it is now."""
+class SamplingConfig(Section):
+    """How outputs are sampled from the policy as it is now."""
 
     engine: str = "local"
     """What samples (`groupwise list engines`)."""
-    questions_per_step: int = Field(default=8, ge=1, le=1_000_000)
-    """Questions sampled before each update phase."""
-    group_size: int = Field(default=8, ge=1, le=1_000_000)
-    """G, outputs sampled per question; 1 only for an advantage that compares with no sibling."""
     max_new_tokens: int = Field(default=256, ge=1, le=100_000_000)
     """Tokens after which an output is cut (finish: length)."""
     temperature: float = Field(default=1.0, ge=1e-6, le=1e6)
@@ -116,9 +119,6 @@ class RolloutConfig(Section):
     """Keep tokens at least this likely relative to the most likely one; 0: all."""
     stop: tuple[str, ...] = ()
     """Strings that end an output, kept in it."""
-    refill_rounds: int = Field(default=0, ge=0, le=1_000_000)
-    """Dynamic sampling: groups in which the reward `evaluate.correct` is the same throughout are dropped and others
-    sampled in their place, in at most so many further rounds a step; 0: none is dropped."""
     max_rows: int = Field(default=256, ge=1, le=1_000_000)
     """Outputs sampled side by side at most; bounds the memory of the KV cache, changes no output."""
 
@@ -134,8 +134,24 @@ class RolloutConfig(Section):
             greedy=greedy,
         )
 
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_stop(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in stop:
+            raise ValueError("an empty stop string would end every output at once")
+        return stop
+
+
+class GroupsConfig(SamplingConfig):
+    """G outputs of each question."""
+
+    questions_per_step: int = Field(default=8, ge=1, le=1_000_000)
+    """Questions sampled in a step."""
+    group_size: int = Field(default=8, ge=1, le=1_000_000)
+    """G, outputs sampled per question; 1 only for an advantage that compares with no sibling."""
+
     @model_validator(mode="after")
-    def _a_step_can_be_held(self) -> "RolloutConfig":
+    def _a_step_can_be_held(self) -> "GroupsConfig":
         outputs = self.questions_per_step * self.group_size
         if outputs > MOST_OUTPUTS:
             raise ValueError(
@@ -143,12 +159,13 @@ class RolloutConfig(Section):
             )
         return self
 
-    @field_validator("stop")
-    @classmethod
-    def _no_empty_stop(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
-        if "" in stop:
-            raise ValueError("an empty stop string would end every output at once")
-        return stop
+
+class RolloutConfig(GroupsConfig):
+    """G outputs of each question, from which the policy learns."""
+
+    refill_rounds: int = Field(default=0, ge=0, le=1_000_000)
+    """Dynamic sampling: groups in which the reward `evaluate.correct` is the same throughout are dropped and others
+    sampled in their place, in at most so many further rounds a step; 0: none is dropped."""
 
 
 class RewardConfig(Section):
@@ -174,11 +191,11 @@ class RewardConfig(Section):
         return self.name or self.function.rpartition(":")[2]
 
 
-class UpdateConfig(Section):
-    """The optimizer steps made from each rollout."""
+class LearningConfig(Section):
+    """The optimizer steps."""
 
     steps: int = Field(ge=1, le=1_000_000_000)
-    """Rollouts in the run (each followed by its updates)."""
+    """Steps of the run: of a stage that samples, each a rollout followed by its updates."""
     learning_rate: float = Field(default=1e-6, gt=0, le=10)
     """Of AdamW after the warm-up; with model.lora 1e-5 by default, 1e-4 in the stage sft."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -191,11 +208,6 @@ class UpdateConfig(Section):
     """AdamW's: how much of its two moving averages a step keeps."""
     max_grad_norm: float = Field(default=1.0, gt=0, le=1e18)
     """The gradient is scaled down to this Euclidean norm if it is longer."""
-    updates_per_rollout: int = Field(default=1, ge=1, le=1_000_000)
-    """mu, passes over the outputs of one rollout."""
-    outputs_per_update: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    """Outputs per optimizer step at most; steps of one pass differ by one output at most; None: all of the rollout's in
-    one."""
     tokens_per_microbatch: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
     16384 on a GPU, or as many as fit."""
@@ -203,34 +215,48 @@ class UpdateConfig(Section):
     """What a backward pass computes again instead of having kept it (activation checkpointing): "nothing"; "cheap", all
     but matrix products and attention; "layers", everything between a layer's input and the next one's. None: "cheap" on
     a CPU, "nothing" on a GPU or with adapters. It is read when a run opens (`groupwise.model.policy.Policy`)."""
+
+
+class UpdateConfig(LearningConfig):
+    """The optimizer steps made from each rollout."""
+
+    updates_per_rollout: int = Field(default=1, ge=1, le=1_000_000)
+    """mu, passes over the outputs of one rollout."""
+    outputs_per_update: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    """Outputs per optimizer step at most; steps of one pass differ by one output at most; None: all of the rollout's in
+    one."""
     mask_truncated: bool = False
     """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
 
 
-class EvaluateConfig(Section):
-    """Evaluation on held-out questions before, during and after training."""
+class HeldoutConfig(Section):
+    """When what is held out is measured."""
 
     every: int = Field(default=0, ge=0, le=1_000_000_000)
     """Steps between evaluations; 0: only before and after."""
-    samples: int = Field(default=0, ge=0, le=100_000)
-    """Sampled outputs per question (for mean@k, pass@k, maj@k) beside the greedy one; 0: greedy only."""
+
+
+class RightConfig(Section):
+    """Which reward functions say what is right, and what is well formed."""
+
     correct: str | None = None
     """The reward function whose value says that an answer is right; None: the first one."""
     formed: str | None = None
     """The reward function whose value says that an answer is well formed; None: no figure of that name is shown."""
 
 
-class RunConfig(Section):
-    """Where the run is kept, and how often it is saved."""
+class EvaluateConfig(RightConfig, HeldoutConfig):
+    """Evaluation on held-out questions before, during and after training."""
+
+    samples: int = Field(default=0, ge=0, le=100_000)
+    """Sampled outputs per question (for mean@k, pass@k, maj@k) beside the greedy one; 0: greedy only."""
+
+
+class RecordConfig(Section):
+    """Where the run is kept, and what of it."""
 
     root: str = "runs"
     """Folder under which a run directory is made when --run does not name one."""
-    checkpoint_every: int = Field(default=50, ge=0, le=1_000_000_000)
-    """Steps between checkpoints; 0: only at the end."""
-    keep_checkpoints: int = Field(default=2, ge=1, le=1_000_000_000)
-    """Checkpoints kept, newest first."""
-    keep_best: str | None = None
-    """Figure of the evaluations by which the best checkpoint is kept too, `accuracy` for one; `-loss`: the lowest."""
     record: Literal["full", "texts", "scores"] = "full"
     """What the record keeps of an output: everything; no tokens and log-probabilities; no text either."""
     stall_seconds: int = Field(default=1800, ge=0, le=86_400)
@@ -238,3 +264,14 @@ class RunConfig(Section):
     stacks.txt; the run goes on. 0: never."""
     failed_rewards_limit: float = Field(default=0.05, ge=0, le=1)
     """Share of a step's outputs whose reward may fail; past it the run stops."""
+
+
+class RunConfig(RecordConfig):
+    """Where the run is kept, and how often it is saved."""
+
+    checkpoint_every: int = Field(default=50, ge=0, le=1_000_000_000)
+    """Steps between checkpoints; 0: only at the end."""
+    keep_checkpoints: int = Field(default=2, ge=1, le=1_000_000_000)
+    """Checkpoints kept, newest first."""
+    keep_best: str | None = None
+    """Figure of the evaluations by which the best checkpoint is kept too, `accuracy` for one; `-loss`: the lowest."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from groupwise import names
-from groupwise.config.recipe import Recipe
+from groupwise.config.recipe import RECIPES
 
 LISTED = {
     "stage": "stages",
@@ -29,19 +29,28 @@ LISTED = {
 """Keys whose value is a name, and the table that has them: `groupwise list TABLE`."""
 
 
+SECTIONS = (
+    *("stage", "seed", "model", "examples", "questions", "rewards", "rollout", "objective"),
+    *("critic", "teacher", "reward_model", "preference", "rejection", "update", "evaluate", "run"),
+)
+"""The sections of all stages, in the order in which they are shown."""
 NO_BOUND = 10_000
 """A bound past this keeps slips of the pen out; nobody comes near it, and it is not listed."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a recipe. default: None with `needed` unset is YAML's null. range: in words, "" where any will do."""
+    """One key of a recipe. default: None with `needed` unset is YAML's null. range: in words, "" where any will do.
+
+    stages: those that read it, the first of which has this default.
+    """
 
     key: str
     default: Any
     needed: bool
     range: str
     meaning: str
+    stages: tuple[str, ...]
     trl: tuple[str, ...]
     verl: tuple[str, ...]
     differs: str
@@ -49,29 +58,35 @@ class Setting:
 
 def settings() -> list[Setting]:
     """All of them, in a recipe's order; of a list such as rewards, those of its first item."""
-    return list(_of(Recipe, ""))
+    found: dict[str, list[tuple[str, FieldInfo]]] = {}
+    for stage, recipe in RECIPES.items():
+        for key, field in _of(recipe, ""):
+            found.setdefault(key, []).append((stage, field))
+    order = list(dict.fromkeys(key.partition(".")[0] for key in (*SECTIONS, *found)))
+    keys = sorted(found, key=lambda key: order.index(key.partition(".")[0]))
+    return [_setting(key, found[key][0][1], tuple(stage for stage, _ in found[key])) for key in keys]
 
 
-def _of(section: type[BaseModel], before: str) -> Iterator[Setting]:
+def _of(section: type[BaseModel], before: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in section.model_fields.items():
         key = f"{before}{name}"
         inner = _section(field.annotation)
         if inner is None or key == "rejection.mix":
-            yield _setting(key, field)
+            yield key, field
         elif key == "model.lora":  # null says that there are none
-            yield _setting(key, field)
+            yield key, field
             yield from _of(inner, f"{key}.")
         else:
             yield from _of(inner, f"{key}.0." if name == "rewards" else f"{key}.")
 
 
-def _setting(key: str, field: FieldInfo) -> Setting:
+def _setting(key: str, field: FieldInfo, stages: tuple[str, ...]) -> Setting:
     theirs = names.of(key)
     needed = field.is_required()
     default = None if needed else field.get_default(call_default_factory=True)
     default = list(default) if isinstance(default, tuple) else default
     meaning = " ".join((field.description or "").split()).replace("None:", "null:").replace("False:", "false:")
-    return Setting(key, default, needed, _range(key, field), meaning, theirs.trl, theirs.verl, theirs.differs)
+    return Setting(key, default, needed, _range(key, field), meaning, stages, theirs.trl, theirs.verl, theirs.differs)
 
 
 def _range(key: str, field: FieldInfo) -> str:

@@ -91,6 +91,7 @@ class _Sampler:
 
     def __init__(self, recipe: Recipe, tokenizer: ChatTokenizer, engine: Engine, settings: Settings) -> None:
         self._tokenizer, self._engine, self._settings = tokenizer, engine, settings
+        assert recipe.rollout is not None
         self._sampling = recipe.rollout.sampling()
 
     def continued(self, places: Sequence[_Place], *, to_the_end: bool) -> list[tuple[list[Output], int]]:

@@ -149,6 +149,7 @@ def _guide(recipe: Recipe, search: Settings | None) -> Any:
 
 
 def _tokenizer(recipe: Recipe, subject: Subject, asked: Asked) -> ChatTokenizer:
+    assert recipe.rollout is not None
     tokenizer = load_tokenizer(subject.config, seed=recipe.seed, stop=recipe.rollout.stop)
     check_lengths(tokenizer, asked.questions, max_new_tokens=recipe.rollout.max_new_tokens)
     return tokenizer
@@ -164,6 +165,7 @@ def _measured(
     guide: RewardSet | None,
     wanted: Wanted,
 ) -> _Measured:
+    assert recipe.rollout is not None
     policy = load_policy(subject.config, tokenizer)
     engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
     step = subject.steps or 0
@@ -200,6 +202,7 @@ def _best_figures(recipe: Recipe, evaluation: Evaluation, wanted: Wanted) -> dic
 def _made(recipe: Recipe, measured: _Measured, asked: Asked, wanted: Wanted) -> dict[str, Any]:
     """How the figures were made: everything that it takes to make them again."""
     assert recipe.questions is not None
+    assert recipe.rollout is not None
     return {
         "model": measured.subject.config.path,
         "run": str(measured.subject.run) if measured.subject.run else None,

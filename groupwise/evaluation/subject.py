@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groupwise import places, registry
-from groupwise.config import ModelConfig, Recipe, read_recipe
+from groupwise.config import RECIPES, ModelConfig, Recipe, read_recipe
 from groupwise.data import Question
 from groupwise.datasets.base import load_questions
 from groupwise.errors import ConfigError, DataError
@@ -97,7 +97,8 @@ def seen_in_training(subject: Subject, questions: Sequence[Question]) -> int | N
     if subject.run is None or not (subject.run / FILE).exists():
         return None
     with closing(open_record(subject.run)) as record:
-        if record.info()["stage"] in registry.FROM_EXAMPLES:
+        kind = RECIPES.get(record.info()["stage"])
+        if kind is not None and "examples" in kind.model_fields:
             return None
         prints = {question.fingerprint for question in record.questions("train")}
     return sum(question.fingerprint in prints for question in questions)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from groupwise.data import Group, Sample
+from groupwise.data import Group, Sample, Sampling
 from groupwise.errors import RunError
 from groupwise.model.batch import Rollouts
+from groupwise.model.policy import Policy
+from groupwise.model.traits import routes_tokens
 from groupwise.rewards.steps import Decode
 
 LIMIT = 0.01
@@ -90,6 +92,20 @@ class Agreement:
                     where = f"number {place} of output {number} of question {group.question.id!r}"
                     return f"{told}, {where}, has {numbers}"
         return f"{told} has {numbers}"
+
+
+def expected_agreement(
+    policy: Policy, groups: Sequence[Group], sampling: Sampling, *, exact_engine: bool, step: int, decode: Decode
+) -> Agreement | None:
+    """What a step's first update is held to; None where the engine does not claim to be exact.
+
+    Rounding may tip a scale, and so be made large, at the edge of top-p or min-p, or where a router sends a token to
+    another expert.
+    """
+    if not exact_engine or policy.precision != torch.float32:
+        return None
+    smooth = sampling.top_p >= 1 and not sampling.min_p and not routes_tokens(policy.model.config)
+    return Agreement(groups, step, decode, smooth)
 
 
 def _row(sample: Sample) -> tuple[int, ...]:

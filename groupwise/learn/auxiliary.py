@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from groupwise.config import Recipe
+from groupwise.config import RLRecipe
 from groupwise.model.critic import Critic
 from groupwise.model.lora import merged_weights
 from groupwise.model.policy import Policy
@@ -20,7 +20,7 @@ class AuxiliaryModels:
     critic: Critic | None = None
 
 
-def reference_is_due(recipe: Recipe, *, step: int) -> bool:
+def reference_is_due(recipe: RLRecipe, *, step: int) -> bool:
     """True after so many steps, counted from 0, that the reference is renewed before the next (iterative GRPO)."""
     every = recipe.objective.reference_every
     return every > 0 and step > 0 and step % every == 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from groupwise.activity import advance, counted, doing
-from groupwise.config import UpdateConfig
+from groupwise.config import LearningConfig
 from groupwise.errors import RunError
 from groupwise.model.policy import Policy
 
@@ -21,7 +21,7 @@ def usual_tokens(device: str) -> int:
     return 1536 if device == "cpu" else 16384
 
 
-def microbatch_tokens(policy: Policy, config: UpdateConfig) -> int:
+def microbatch_tokens(policy: Policy, config: LearningConfig) -> int:
     """Tokens of a forward-backward pass: what the recipe says, less where that does not fit into memory."""
     wanted = config.tokens_per_microbatch or usual_tokens(policy.device.type)
     return min(wanted, policy.microbatch_limit or wanted)
@@ -29,7 +29,7 @@ def microbatch_tokens(policy: Policy, config: UpdateConfig) -> int:
 
 def in_microbatches(
     policy: Policy,
-    config: UpdateConfig,
+    config: LearningConfig,
     *,
     cut: Callable[[int], Sequence[Piece]],
     units: Callable[[Piece], int],

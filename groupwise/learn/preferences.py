@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from groupwise import registry
-from groupwise.config import ExamplesConfig, Recipe
+from groupwise.config import ExamplesConfig, PreferenceRecipe
 from groupwise.data import Example, Judged, Message, Pair
 from groupwise.datasets.base import following
 from groupwise.datasets.pairs import read_judged, read_pairs
@@ -55,7 +55,7 @@ class Method:
     settings: Mapping[str, float]
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "Method":
+    def of(cls, recipe: PreferenceRecipe) -> "Method":
         """The one a recipe names. Raises ConfigError for a setting that it does not read."""
         config = recipe.preference
         assert config is not None
@@ -148,7 +148,7 @@ def one_before(compared: Sequence[Compared]) -> list[Compared]:
     return found
 
 
-def chosen_for(recipe: Recipe, step: int, *, count: int) -> list[int]:
+def chosen_for(recipe: PreferenceRecipe, step: int, *, count: int) -> list[int]:
     """Indices of a step's examples among `count`, a function of its arguments alone."""
     config = recipe.examples
     assert config is not None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from groupwise.config import UpdateConfig
+from groupwise.config import LearningConfig, UpdateConfig
 from groupwise.data import Sampling
 from groupwise.learn.agreement import Agreement
 from groupwise.learn.finite import Named, check_gradient, check_loss
@@ -24,7 +24,7 @@ from groupwise.objective.value import value_loss
 from groupwise.stop import Stop
 
 
-def make_optimizer(policy: Policy, config: UpdateConfig, critic: Critic | None = None) -> torch.optim.AdamW:
+def make_optimizer(policy: Policy, config: LearningConfig, critic: Critic | None = None) -> torch.optim.AdamW:
     """AdamW with all its memory taken at once: gradients and moments between activations would tear the heap apart.
 
     Its groups: the policy's parameters, and with a critic those that are the critic's alone.
@@ -50,7 +50,7 @@ def make_optimizer(policy: Policy, config: UpdateConfig, critic: Critic | None =
     return optimizer
 
 
-def learning_rate(config: UpdateConfig, step: int, peak: float | None = None) -> float:
+def learning_rate(config: LearningConfig, step: int, peak: float | None = None) -> float:
     """The rate of a step, from 0: a linear rise over warmup_steps, then constant or down to 0 after the last.
 
     peak: the rate after the rise; None: the policy's.
@@ -103,7 +103,7 @@ def update_policy(
     return tally
 
 
-def set_rates(optimizer: torch.optim.Optimizer, config: UpdateConfig, critic: Critic | None, *, step: int) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, config: LearningConfig, critic: Critic | None, *, step: int) -> None:
     peaks = [config.learning_rate] + ([] if critic is None else [critic.config.learning_rate])
     for group, peak in zip(optimizer.param_groups, peaks, strict=True):
         group["lr"] = learning_rate(config, step, peak)
@@ -111,7 +111,7 @@ def set_rates(optimizer: torch.optim.Optimizer, config: UpdateConfig, critic: Cr
 
 def bounded_step(
     optimizer: torch.optim.Optimizer,
-    config: UpdateConfig,
+    config: LearningConfig,
     tally: Tally,
     *,
     step: int,

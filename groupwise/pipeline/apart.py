@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from groupwise import registry
-from groupwise.config import Recipe
+from groupwise.config import PreferenceRecipe, Recipe, RejectionRecipe, RewardModelRecipe
 from groupwise.data import Example, Question
 from groupwise.datasets.base import load_questions
 from groupwise.datasets.examples import read_examples
@@ -57,7 +57,7 @@ def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
     recipe = stage.recipe
     if recipe.questions is not None and recipe.questions.source not in made:
         train, _ = _questions(recipe)
-        if recipe.stage not in registry.FROM_EXAMPLES:
+        if recipe.examples is None:
             for question in train:
                 place = question.where or f"question {question.id!r} of {recipe.questions.source!r}"
                 yield place, contents(question.messages)
@@ -65,7 +65,7 @@ def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
         kind, read = _reader(recipe)
         for example in load_apart(recipe.examples, seed=recipe.seed, kind=kind, read=read)[0]:
             yield example.where, _said(example)
-    for index, entry in enumerate(recipe.rejection.mix if recipe.rejection is not None else ()):
+    for index, entry in enumerate(recipe.rejection.mix if isinstance(recipe, RejectionRecipe) else ()):
         if entry.source in made:
             continue
         found: list[Example] = of_source(
@@ -91,10 +91,10 @@ def _said(example: Any) -> list[str]:
 
 def _reader(recipe: Recipe) -> tuple[type[Any], Callable[[Source, int | None], list[Any]]]:
     """The kind of example that a stage learns from, and what reads a file of them."""
-    if recipe.preference is not None:
+    if isinstance(recipe, PreferenceRecipe):
         loss = registry.load(registry.PREFERENCES, recipe.preference.loss)
         return object, read_pairs if of_pairs(loss) else read_judged
-    return (object, read_judgements) if recipe.reward_model is not None else (Example, read_examples)
+    return (object, read_judgements) if isinstance(recipe, RewardModelRecipe) else (Example, read_examples)
 
 
 def _questions(recipe: Recipe) -> tuple[Sequence[Question], tuple[Question, ...]]:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from groupwise import registry
-from groupwise.config import ModelConfig, Recipe, RunConfig, recipe_from
+from groupwise.config import ModelConfig, Recipe, RLRecipe, RunConfig, recipe_from
 from groupwise.config.errors import told
+from groupwise.config.recipe import DEFAULT_STAGE, recipe_of_stage
 from groupwise.config.sections import Section
 from groupwise.errors import ConfigError
 from groupwise.model.checkpoint import checkpoint_folder
@@ -21,6 +22,8 @@ from groupwise.stages.rejection import FILE as EXAMPLES_FILE
 Tree = dict[str, Any]
 Left = Literal["policy", "reward_model", "examples"]
 """What a stage leaves for later ones: a policy's checkpoint, a reward model's, or a file of examples."""
+LEAVES: dict[str, Left] = {"rejection": "examples", "reward_model": "reward_model"}
+"""By stage; every other one leaves a policy."""
 BASE = "base"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _POLICY_PLACES = {("model", "path"), ("teacher", "path"), ("critic", "path")}
@@ -91,9 +94,7 @@ class Plan:
 
 def left_by(stage: str) -> Left:
     """What a stage of that kind leaves."""
-    if stage in registry.WITHOUT_UPDATE:
-        return "examples"
-    return "reward_model" if stage in registry.SECTIONS["reward_model"] else "policy"
+    return LEAVES.get(stage, "policy")
 
 
 def make_plan(source: str, overrides: Sequence[str], *, folder: Callable[[PipelineFile], Path]) -> Plan:
@@ -162,7 +163,7 @@ def _stage(
     where = f"{where}: stage {name!r}"
     own = {key: value for key, value in entry.items() if key not in ("name", "from", "measure")}
     origin = _origin(entry, where)
-    kind = str(own.get("stage", Recipe.model_fields["stage"].default))
+    kind = str(own.get("stage", DEFAULT_STAGE))
     tree = {"seed": file.seed, **own, "run": {**_run(file, kind), **_mapping(own, "run", where)}}
     tree["model"] = {**file.model.model_dump(), **_mapping(own, "model", where)}
     if origin is not None:
@@ -170,7 +171,7 @@ def _stage(
     left = {stage.name: stage for stage in before}
     resolved, reads = _resolved(tree, left, where, names=names)
     recipe = recipe_from(resolved, where=where)
-    if left_by(kind) == "policy" and kind not in registry.FROM_EXAMPLES:
+    if isinstance(recipe, RLRecipe):
         try:
             resolve_recipe(recipe)
         except ConfigError as error:
@@ -181,8 +182,8 @@ def _stage(
 
 def _run(file: PipelineFile, kind: str) -> Tree:
     """What the file sets of `run`, as far as a stage of that kind reads it."""
-    unread = {"checkpoint_every", "keep_checkpoints"} if kind in registry.WITHOUT_UPDATE else set()
-    return file.run.model_dump(exclude_unset=True, exclude=unread)
+    read: Any = recipe_of_stage(kind).model_fields["run"].annotation
+    return file.run.model_dump(exclude_unset=True, include=set(read.model_fields))
 
 
 def _origin(entry: Tree, where: str) -> str | None:

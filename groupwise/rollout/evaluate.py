@@ -59,6 +59,7 @@ def evaluate(
     (j = 1, 2, 4 .. k, unbiased) and maj@k. Of the last four each is {value, low, high, n}, by bootstrap over questions.
     """
     found: dict[bool, list[tuple[Sample, ...]]] = {True: [], False: []}
+    assert recipe.rollout is not None
     for greedy, count in ((True, 1), (False, samples)):
         if count:
             sampling = recipe.rollout.sampling(greedy=greedy)

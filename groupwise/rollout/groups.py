@@ -30,8 +30,22 @@ class Rollout:
     drawn: int = 0
 
     @property
-    def update_groups(self) -> list[Group]:
+    def kept_groups(self) -> list[Group]:
         return self.groups if self.kept is None else [self.groups[index] for index in self.kept]
+
+    @property
+    def taught(self) -> list[Group]:
+        """The groups that the update is made of; where none was kept, one whose outputs are all left out."""
+        return self.kept_groups or self.groups[:1]
+
+    def left_out(self, *, truncated: bool) -> list[bool]:
+        """For each output of `taught` whether the update leaves it out. truncated: those that were cut are left out."""
+        nothing = self.kept == ()
+        return [
+            nothing or (truncated and sample.output.finish == "length")
+            for group in self.taught
+            for sample in group.samples
+        ]
 
 
 def sample_groups(

@@ -1,6 +1,8 @@
 """The models beside the policy, loaded as the run's last checkpoint left them. Knows runs; does not learn."""
 
-from groupwise.config import CriticConfig
+from typing import Any
+
+from groupwise.config import RLRecipe
 from groupwise.learn.auxiliary import AuxiliaryModels
 from groupwise.model.checkpoint import load_beside
 from groupwise.model.critic import load_critic
@@ -12,7 +14,7 @@ from groupwise.run.memory import holds_reference
 from groupwise.run.open import Run
 
 
-def load_auxiliary(run: Run, objective: Objective, *, critic: CriticConfig | None = None) -> AuxiliaryModels:
+def load_auxiliary(run: Run[RLRecipe], objective: Objective) -> AuxiliaryModels:
     """What the objective reads, as the run's last checkpoint left it. Adds to `run.beside` what is to be saved."""
     recipe, reference, teacher = run.recipe, None, None
     if objective.kl_coef > 0:  # pi_ref is the model that the run began with, also after a resume
@@ -21,8 +23,8 @@ def load_auxiliary(run: Run, objective: Objective, *, critic: CriticConfig | Non
     if recipe.teacher is not None:
         teacher = frozen_policy(run, recipe.teacher.path, "teacher")
     loaded = None
-    if critic is not None:
-        loaded = load_critic(critic, recipe.model, policy=run.policy, seed=recipe.seed)
+    if recipe.critic is not None:
+        loaded = load_critic(recipe.critic, recipe.model, policy=run.policy, seed=recipe.seed)
         run.beside["critic"] = loaded.module
     if reference is not None and recipe.objective.reference_every:
         run.beside["reference"] = reference.model
@@ -32,7 +34,7 @@ def load_auxiliary(run: Run, objective: Objective, *, critic: CriticConfig | Non
     return AuxiliaryModels(reference, teacher, loaded)
 
 
-def frozen_policy(run: Run, path: str, section: str) -> Policy:
+def frozen_policy(run: Run[Any], path: str, section: str) -> Policy:
     """A model of the policy's vocabulary, held in memory as the policy is, and never trained.
 
     Raises CheckpointError if it is the model that a resumed run began with, and another one by now."""

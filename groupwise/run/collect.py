@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from groupwise import registry
-from groupwise.config import Recipe
+from groupwise.config import RejectionRecipe
 from groupwise.data import Group, Question
 from groupwise.datasets.base import Questions
 from groupwise.engines.base import Engine
@@ -33,8 +33,6 @@ from groupwise.run.progress import Progress
 from groupwise.stop import Stop
 from groupwise.terminal import printable
 
-FIXED = ("stage", "seed", "model.path", "model.chat_template", "questions", "rewards", "rollout")
-"""What a resumed run must have as it began: the outputs on record were sampled and judged so."""
 POLICY = "policy"
 """Key of the weights' digest in the record."""
 
@@ -55,7 +53,7 @@ class Collection:
     policy: digest of the weights that are sampled from. sampler: None once nothing is left to sample.
     """
 
-    recipe: Recipe
+    recipe: RejectionRecipe
     folder: Path
     questions: Questions
     recorder: Recorder
@@ -73,7 +71,9 @@ class Collection:
 
 
 @contextmanager
-def open_collection(recipe: Recipe, folder: Path, *, questions: Questions, resume: bool) -> Iterator[Collection]:
+def open_collection(
+    recipe: RejectionRecipe, folder: Path, *, questions: Questions, resume: bool
+) -> Iterator[Collection]:
     """A new run in a folder, or the one there taken up where its record ends; closed whatever happens.
 
     Weights are loaded only if something is left to sample. Raises InputError for what the user can mend, before that.
@@ -155,7 +155,7 @@ def _check_failures(run: Collection, groups: Sequence[Group]) -> None:
     check_failures(rewards, run.recipe.run.failed_rewards_limit)
 
 
-def _done(recipe: Recipe, folder: Path, questions: Questions) -> tuple[int, str | None]:
+def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[int, str | None]:
     """Steps that the record holds, less a last one whose rewards failed; and the digest of what they were sampled from.
 
     Raises ConfigError or DataError if the recipe or its questions are not those of the record.
@@ -166,7 +166,7 @@ def _done(recipe: Recipe, folder: Path, questions: Questions) -> tuple[int, str 
         failed = {step: share or 0.0 for step, _, share in record.metrics("rewards/failed")}
         asked = list(record.questions("train"))
     free = ("rollout.max_rows", *(f"rewards.{index}.timeout_seconds" for index in range(len(recipe.rewards))))
-    check_changes(recipe, folder, began_with=info["recipe"], fixed=FIXED, free=free)
+    check_changes(recipe, folder, began_with=info["recipe"], free=free)
     for before, now in zip_longest(asked, questions.train[: len(asked)]):
         if now is None or (before.id, before.fingerprint) != (now.id, now.fingerprint):
             raise DataError(
@@ -178,10 +178,10 @@ def _done(recipe: Recipe, folder: Path, questions: Questions) -> tuple[int, str 
     return len(recorded) - again, info.get(POLICY)
 
 
-def _sampler(recipe: Recipe, questions: Questions, opened: ExitStack) -> tuple[Sampler, str]:
+def _sampler(recipe: RejectionRecipe, questions: Questions, opened: ExitStack) -> tuple[Sampler, str]:
     """The model with its rewards, and the digest of its weights; everything that can be checked is checked first."""
     rewards = opened.enter_context(RewardSet(recipe.rewards))
-    check_rewards(recipe, rewards, questions.train, None)
+    check_rewards(recipe, rewards, questions.train)
     require_answers(recipe.rewards, rewards, questions.train)
     tokenizer = load_tokenizer(recipe.model, seed=recipe.seed, stop=recipe.rollout.stop)
     check_lengths(tokenizer, questions.train, max_new_tokens=recipe.rollout.max_new_tokens)

@@ -3,8 +3,7 @@
 import shutil
 from pathlib import Path
 
-from groupwise import registry
-from groupwise.config import Recipe
+from groupwise.config import GroupsConfig, Recipe
 from groupwise.errors import InputError
 
 PER_TOKEN = {"full": 13, "texts": 5, "scores": 0}
@@ -17,13 +16,15 @@ PER_STEP = 4_000
 
 def record_bytes(recipe: Recipe, *, heldout: int) -> int:
     """Bytes that the record of a run takes if every output is as long as it may be."""
-    rollout, evaluate = recipe.rollout, recipe.evaluate
-    samples = 0 if recipe.stage in registry.FROM_EXAMPLES else rollout.questions_per_step * rollout.group_size
+    rollout, evaluate, steps = recipe.rollout, recipe.evaluate, recipe.update.steps
+    if rollout is None:
+        return steps * PER_STEP
+    samples = rollout.questions_per_step * rollout.group_size if isinstance(rollout, GroupsConfig) else 0
     output = PER_TOKEN[recipe.run.record] * rollout.max_new_tokens + PER_OUTPUT
-    evaluations = 2 + (recipe.update.steps // evaluate.every if evaluate.every else 0)
+    evaluations = 2 + (steps // evaluate.every if evaluate.every else 0)
     answer = PER_TOKEN["texts"] * rollout.max_new_tokens + PER_OUTPUT
     answers = heldout * (1 + evaluate.samples) * evaluations
-    return recipe.update.steps * (samples * output + PER_STEP) + answers * answer
+    return steps * (samples * output + PER_STEP) + answers * answer
 
 
 def require_disk(recipe: Recipe, folder: Path, *, checkpoint: int, heldout: int) -> str:

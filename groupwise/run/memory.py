@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from groupwise.config import ModelConfig, Recipe
+from groupwise.config import ModelConfig, Recipe, RejectionRecipe, RLRecipe
 from groupwise.data import Question
 from groupwise.errors import ModelError
 from groupwise.learn.microbatches import usual_tokens
@@ -21,6 +21,7 @@ from groupwise.objective.surrogate import Objective
 from groupwise.run.disk import require_disk
 from groupwise.run.memory_parts import Models, Need, model_bytes, need, shown, to_sample
 
+R = TypeVar("R", bound=Recipe)
 SURELY = 0.75  # of what is counted is needed in any case; between that and all of it a run may end for want of memory
 FEWEST_TOKENS = 256  # of a micro-batch that is chosen here: below that products are slow
 LOOKED_AT = 64  # questions whose length is taken
@@ -52,11 +53,13 @@ def require_room(
     own_trunk = (
         [] if critic is None or critic.trunk == "shared" else [_other(critic.path, tokenizer, recipe.seed, "critic")]
     )
-    reference = [_empty(tokenizer)] * (objective is not None and holds_reference(recipe, objective))
+    renewed = isinstance(recipe, RLRecipe) and recipe.objective.reference_every > 0
+    own_reference = objective is not None and isinstance(recipe, RLRecipe) and holds_reference(recipe, objective)
+    reference = [_empty(tokenizer)] if own_reference else []
     teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
     trained = [policy, *own_trunk]
     one = checkpoints.bytes_needed(*trained, with_optimizer=True)
-    one += sum(model_bytes(model) for model in reference if recipe.objective.reference_every)
+    one += sum(model_bytes(model) for model in reference if renewed)
     disk = require_disk(recipe, folder, checkpoint=one, heldout=heldout)
     question = longest_question(tokenizer, train)
 
@@ -100,27 +103,28 @@ def _fitting(recipe: Recipe, needed: Callable[[Recipe], Need]) -> tuple[Need, in
 
 def _smaller(recipe: Recipe) -> list[tuple[str, Recipe]]:
     """Settings that take less memory and change nothing that is learned, each with the recipe that has it."""
-    rows, tokens = max(1, recipe.rollout.max_rows // 4), FEWEST_TOKENS
+    rows, tokens = 1 if recipe.rollout is None else max(1, recipe.rollout.max_rows // 4), FEWEST_TOKENS
     return [
-        (f"rollout.max_rows={rows}", _changed(recipe, "rollout", max_rows=rows)),
+        *([] if recipe.rollout is None else [(f"rollout.max_rows={rows}", _changed(recipe, "rollout", max_rows=rows))]),
         (f"update.tokens_per_microbatch={tokens}", _changed(recipe, "update", tokens_per_microbatch=tokens)),
         ("update.recompute=layers", _changed(recipe, "update", recompute="layers")),
     ]
 
 
-def _changed(recipe: Recipe, section: str, **values: Any) -> Recipe:
+def _changed(recipe: R, section: str, **values: Any) -> R:
     return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
 
 
-def holds_reference(recipe: Recipe, objective: Objective) -> bool:
+def holds_reference(recipe: RLRecipe, objective: Objective) -> bool:
     """True if pi_ref is a model of its own: with adapters it is the policy without them, unless it is renewed."""
     return objective.kl_coef > 0 and (recipe.model.lora is None or recipe.objective.reference_every > 0)
 
 
-def require_memory_to_sample(recipe: Recipe, tokenizer: ChatTokenizer, train: Sequence[Question] = ()) -> None:
+def require_memory_to_sample(recipe: RejectionRecipe, tokenizer: ChatTokenizer, train: Sequence[Question] = ()) -> None:
     """Raises ModelError if the memory cannot hold a run that trains nothing."""
     model, question = _empty(tokenizer), longest_question(tokenizer, train)
-    size, (fewer, changed) = footprint(model), _smaller(recipe)[0]
+    rows = max(1, recipe.rollout.max_rows // 4)
+    size, fewer, changed = footprint(model), f"rollout.max_rows={rows}", _changed(recipe, "rollout", max_rows=rows)
     found, less = (to_sample(each, model, size, question=question) for each in (recipe, changed))
     _require_memory(recipe, found, [(fewer, less)], what="sampling from")
 

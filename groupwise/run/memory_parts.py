@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from groupwise.config import Recipe
+from groupwise.config import GroupsConfig, Recipe, RejectionRecipe, SamplingConfig
 from groupwise.engines.cache import FIRST_TOKENS
 from groupwise.learn.microbatches import usual_tokens
 from groupwise.model.device import pick_device, pick_precision
@@ -77,13 +77,15 @@ def need(recipe: Recipe, models: Models, *, question: int, heldout: int) -> Need
     held["merged adapters"] = float(sum(map(adapted_bytes, models.trained)))
     held["other models"] = float(sum(map(model_bytes, models.asked)))
     held["libraries"] = LIBRARIES
-    sampling = {} if recipe.questions is None else _sampling(recipe, models.size, place)
+    sampling = {} if recipe.rollout is None else _sampling(recipe, recipe.rollout, models.size, place)
     return Need(held, sampling, _update(recipe, models.size, place))
 
 
-def to_sample(recipe: Recipe, model: Any, size: Footprint, *, question: int) -> Need:
+def to_sample(recipe: RejectionRecipe, model: Any, size: Footprint, *, question: int) -> Need:
     """Of a run that trains nothing."""
-    return Need({"weights": float(model_bytes(model))}, _sampling(recipe, size, _place(recipe, question)))
+    return Need(
+        {"weights": float(model_bytes(model))}, _sampling(recipe, recipe.rollout, size, _place(recipe, question))
+    )
 
 
 def _place(recipe: Recipe, question: int, heldout: int = 0) -> _Place:
@@ -93,13 +95,15 @@ def _place(recipe: Recipe, question: int, heldout: int = 0) -> _Place:
     return _Place(device, narrow, products, question, heldout)
 
 
-def _sampling(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
-    rollout, number = recipe.rollout, 0.5 if place.narrow else 1.0
-    training = min(rollout.max_rows, rollout.questions_per_step * rollout.group_size)
-    evaluated = min(rollout.max_rows, place.heldout * max(1, recipe.evaluate.samples))
+def _sampling(recipe: Recipe, rollout: SamplingConfig, size: Footprint, place: _Place) -> dict[str, float]:
+    number, samples = 0.5 if place.narrow else 1.0, getattr(recipe.evaluate, "samples", 0)
+    training, group = 0, 1
+    if isinstance(rollout, GroupsConfig):
+        training, group = min(rollout.max_rows, rollout.questions_per_step * rollout.group_size), rollout.group_size
+    evaluated = min(rollout.max_rows, place.heldout * max(1, samples))
     rows = max(training, evaluated)
     # rows of an evaluation all have questions of their own
-    asked = max(-(-training // rollout.group_size), min(rollout.max_rows, place.heldout))
+    asked = max(-(-training // group), min(rollout.max_rows, place.heldout))
     own = rows * rollout.max_new_tokens * (GROWING if rollout.max_new_tokens > FIRST_TOKENS else 1)
     return {
         "cache": (own + asked * place.question) * size.cache * number,
@@ -111,7 +115,7 @@ def _sampling(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float
 def _update(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
     kind, rollout, number = _recompute(recipe, place.device), recipe.rollout, NARROW if place.narrow else 1.0
     tokens = recipe.update.tokens_per_microbatch or usual_tokens(place.device.type)
-    if recipe.questions is not None:
+    if isinstance(rollout, GroupsConfig):
         longest = place.question + rollout.max_new_tokens
         together = rollout.questions_per_step * (place.question + rollout.group_size * rollout.max_new_tokens)
         tokens = max(longest, min(tokens, together))

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 import torch
 
-from groupwise.config import Recipe
+from groupwise.config import Recipe, RLRecipe
 from groupwise.data import Group, Reward
 from groupwise.learn.tally import Tally
 from groupwise.learn.update import learning_rate
@@ -21,7 +21,7 @@ from groupwise.rollout.groups import Rollout
 
 
 def step_metrics(
-    recipe: Recipe,
+    recipe: RLRecipe,
     rollout: Rollout,
     batch: Batch,
     tally: Tally,
@@ -135,7 +135,7 @@ def _of_critic(batch: Batch) -> dict[str, float]:
     }
 
 
-def _followed(recipe: Recipe, objective: Objective) -> dict[str, float]:
+def _followed(recipe: RLRecipe, objective: Objective) -> dict[str, float]:
     """The coefficients of this step that follow a target."""
     followed = (("kl_coef", recipe.objective.kl_target), ("entropy_coef", recipe.objective.entropy_target))
     return {name: float(getattr(objective, name)) for name, target in followed if target is not None}

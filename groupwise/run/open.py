@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
 from groupwise import __version__, registry
 from groupwise.activity import doing
-from groupwise.config import ModelConfig, Recipe
+from groupwise.config import ModelConfig, Recipe, RLRecipe
 from groupwise.data import Output, Question
 from groupwise.datasets.base import Questions, batch, heldout_told, load_questions
 from groupwise.engines.base import Engine
@@ -39,25 +39,11 @@ from groupwise.run.memory import require_room
 from groupwise.run.place import LOST_BEFORE, recording, require_steps, taken_place, tell_held_back
 from groupwise.run.progress import remark
 
-FIXED = (
-    *(
-        "stage",
-        "seed",
-        "model.path",
-        "model.chat_template",
-        "model.chat_template_kwargs",
-        "model.lora",
-        "questions",
-        "examples",
-        "teacher",
-    ),
-    *("objective.reference_every", "critic.trunk", "critic.path", "preference.loss", "reward_model.separator"),
-)
-"""What a resumed run must have as it began: with another value its earlier steps would mean something else."""
+R = TypeVar("R", bound=Recipe)
 
 
 @dataclass
-class Run:
+class Run(Generic[R]):
     """What a stage works with. step: the next to do, from 0; seconds, tokens: of training so far, over all attempts.
 
     drawn: questions taken from the order so far, where steps do not all take as many. read: what the stage learns from
@@ -67,7 +53,7 @@ class Run:
     last of these again. base: digest of the weights that the run began with; "" if an earlier version kept none.
     """
 
-    recipe: Recipe
+    recipe: R
     folder: Path
     questions: Questions
     tokenizer: ChatTokenizer
@@ -95,7 +81,7 @@ class Run:
 
 @contextmanager
 def open_run(
-    recipe: Recipe,
+    recipe: R,
     folder: Path,
     *,
     resume: bool,
@@ -103,7 +89,7 @@ def open_run(
     read: Callable[[ChatTokenizer], Any] = lambda _: None,
     load: Callable[[ModelConfig, ChatTokenizer, Any], Policy] = lambda model, ours, _: load_policy(model, ours),
     audit: Callable[..., Template] = audit,
-) -> Iterator[Run]:
+) -> Iterator[Run[R]]:
     """A new run in a folder, or the one there taken up at its last checkpoint; closed whatever happens.
 
     objective: what its models are loaded for; None: the stage learns from no rewards. read: reads what the stage needs
@@ -116,7 +102,7 @@ def open_run(
 
 
 def _opened(
-    recipe: Recipe,
+    recipe: R,
     folder: Path,
     held: Hold | None,
     *,
@@ -124,26 +110,24 @@ def _opened(
     read: Callable[[ChatTokenizer], Any],
     load: Callable[[ModelConfig, ChatTokenizer, Any], Policy],
     audit: Callable[..., Template],
-) -> Iterator[Run]:
+) -> Iterator[Run[R]]:
     """The run of `open_run`. held: the right to write one that is resumed; None: it is new."""
     latest = None if held is None else sound_checkpoint(folder, set_aside=True)
     state: dict[str, Any] = checkpoints.load_state(latest) if latest else {}
     if held is not None:
         _check_resumed(recipe, folder, done=state.get("step", 0), unrecorded=set(state.get("unrecorded", [])))
-    questions = Questions((), ()) if recipe.questions is None else load_questions(recipe.questions, recipe.seed)
-    if recipe.questions is not None and (told := heldout_told(recipe.questions, questions)) is not None:
-        print(told, file=sys.stderr)
-    if objective is not None:
-        # Drawn for its error: a step that wants more questions than there are is found here.
-        batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
+    questions = _questions(recipe)
     with RewardSet(recipe.rewards) as rewards:
         if questions.train:
             check_rewards(recipe, rewards, questions.train, objective)
             require_answers(recipe.rewards, rewards, questions.train, questions.heldout)
         model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
-        tokenizer = load_tokenizer(model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop)
-        for part in (questions.train, questions.heldout):
-            check_lengths(tokenizer, part, max_new_tokens=recipe.rollout.max_new_tokens)
+        tokenizer = load_tokenizer(
+            model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop if recipe.rollout else ()
+        )
+        if recipe.rollout is not None:
+            for part in (questions.train, questions.heldout):
+                check_lengths(tokenizer, part, max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
         room = require_room(recipe, tokenizer, folder, objective, train=questions.train, heldout=len(questions.heldout))
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
@@ -176,6 +160,18 @@ def _opened(
             )
 
 
+def _questions(recipe: Recipe) -> Questions:
+    """The recipe's questions, of which there are enough for a step; how many are held out is told on stderr."""
+    if recipe.questions is None:
+        return Questions((), ())
+    questions = load_questions(recipe.questions, recipe.seed)
+    if (told := heldout_told(recipe.questions, questions)) is not None:
+        print(told, file=sys.stderr)
+    if isinstance(recipe, RLRecipe):  # drawn for its error
+        batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
+    return questions
+
+
 def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load: Callable[[], Policy]) -> Policy:
     """The weights loaded, or with adapters as the last checkpoint left them, where the recipe asks for some; going back
     they compute again what the recipe says or what pays on this device, and nothing if the model does not allow it."""
@@ -189,7 +185,7 @@ def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load:
 
 def _engine(recipe: Recipe, policy: Policy) -> Any:
     """What samples; None where there is nothing to ask."""
-    if recipe.questions is None:
+    if recipe.rollout is None:
         return None
     return registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
 
@@ -238,7 +234,7 @@ def resume_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
 
 
 def check_rewards(
-    recipe: Recipe, rewards: RewardSet, questions: Sequence[Question], objective: Objective | None
+    recipe: Recipe, rewards: RewardSet, questions: Sequence[Question], objective: Objective | None = None
 ) -> None:
     """Raises DataError if a built-in reward cannot judge even an empty output: its answer or its params are wrong.
 
@@ -267,14 +263,14 @@ def check_rewards(
     stepless = all(reward.steps is None for reward in said)
     if "step_rewards" in reads(objective.advantage) and stepless and built_in:
         raise ConfigError(
-            f"objective.advantage = {objective.advantage.__name__!r} (preset {recipe.objective.preset!r}) reads the "
+            f"objective.advantage = {objective.advantage.__name__!r} reads the "
             f"rewards of steps, and none of {', '.join(config.label for config in recipe.rewards)} gives any",
             hint="take a reward that does, equations for one, or another preset (docs/rewards.md)",
         )
 
 
 def _check_resumed(recipe: Recipe, folder: Path, *, done: int, unrecorded: Set[int]) -> None:
-    """Raises ConfigError if nothing is left to do or a value of FIXED has changed; tells other changes on stderr."""
+    """Raises ConfigError if nothing is left to do or a fixed value has changed; tells other changes on stderr."""
     check_whole(folder / FILE)
     with closing(open_record(folder)) as record:
         info, recorded = record.info(), set(record.steps())
@@ -289,16 +285,14 @@ def _check_resumed(recipe: Recipe, folder: Path, *, done: int, unrecorded: Set[i
     check_changes(recipe, folder, began_with=info["recipe"])
 
 
-def check_changes(
-    recipe: Recipe, folder: Path, *, began_with: str, fixed: Sequence[str] = FIXED, free: Sequence[str] = ()
-) -> None:
+def check_changes(recipe: Recipe, folder: Path, *, began_with: str, free: Sequence[str] = ()) -> None:
     """Raises ConfigError if a fixed value is not as in the recipe that a run began with; tells others on stderr.
 
     free: places in fixed sections that may change all the same.
     """
     changed = changes(tree_of(began_with), recipe.model_dump(mode="json"))
     for place, before, now in changed:
-        if place not in free and any(place == name or place.startswith(f"{name}.") for name in fixed):
+        if place not in free and any(place == name or place.startswith(f"{name}.") for name in recipe.fixed):
             raise ConfigError(
                 f"{place} = {now!r}: the run in {folder} began with {before!r}, and its steps so far would mean "
                 "something else",

@@ -167,7 +167,7 @@ def _info(recipe: Recipe) -> dict[str, str]:
         "recipe": dump_recipe(recipe),
         "stage": recipe.stage,
         "model": recipe.model.path,
-        "steps": str(recipe.update.steps),
+        **({} if recipe.update is None else {"steps": str(recipe.update.steps)}),
         "seed": str(recipe.seed),
         "versions": f"groupwise {__version__}, torch {torch.__version__}",
     }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from groupwise.activity import doing, line_console
-from groupwise.config import Recipe
+from groupwise.config import Recipe, RLRecipe
 from groupwise.statistics.intervals import figure_in
 from groupwise.statistics.intervals import shown as with_interval
 from groupwise.strict_json import json_line
@@ -76,9 +76,9 @@ def remark(text: str) -> None:
 class Progress:
     """The live table. A figure that a step does not have is shown as -."""
 
-    def __init__(self, recipe: Recipe, *, plan: str, columns: Columns, tokens_are: str = "sampled") -> None:
+    def __init__(self, *, plan: str, steps: int, columns: Columns, tokens_are: str = "sampled") -> None:
         """plan: what a step is, in numbers that leave no doubt about what a batch is."""
-        self.recipe, self.plan, self.columns, self.tokens_are = recipe, plan, columns, tokens_are
+        self.plan, self.steps, self.columns, self.tokens_are = plan, steps, columns, tokens_are
         quiet = _view[0] != "table"
         self.console = line_console() or Console(stderr=True, highlight=False, markup=False, quiet=quiet)
         self._rows = 0
@@ -90,8 +90,8 @@ class Progress:
 
     def begin(self, folder: Path, *, done: int) -> None:
         """Says what will be done."""
-        event("begin", run=str(folder), plan=self.plan, done=done, steps=self.recipe.update.steps)
-        self._line(printable(f"{self.plan}, steps {done + 1} to {self.recipe.update.steps}, in {folder}"))
+        event("begin", run=str(folder), plan=self.plan, done=done, steps=self.steps)
+        self._line(printable(f"{self.plan}, steps {done + 1} to {self.steps}, in {folder}"))
 
     def row(self, step: int, metrics: Mapping[str, float]) -> None:
         """One finished step, with the time left by the mean of the last ten."""
@@ -100,11 +100,11 @@ class Progress:
             self._line(f"{'step':>9} {names} {'left':>7}", style="bold")
         self._rows += 1
         self._seconds = [*self._seconds[-9:], metrics["time/step"]]
-        left = (self.recipe.update.steps - step) * sum(self._seconds) / len(self._seconds)
-        event("step", step=step, steps=self.recipe.update.steps, seconds_left=left, metrics=dict(metrics))
+        left = (self.steps - step) * sum(self._seconds) / len(self._seconds)
+        event("step", step=step, steps=self.steps, seconds_left=left, metrics=dict(metrics))
         shown = (form.format(metrics[name]) if name in metrics else "-" for _, name, _, form in self.columns)
         cells = [f"{text:>{width}}" for text, (_, _, width, _) in zip(shown, self.columns, strict=True)]
-        self._line(f"{f'{step}/{self.recipe.update.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
+        self._line(f"{f'{step}/{self.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
         if _on_step[0] is not None:
             _on_step[0](step, metrics)
 
@@ -142,7 +142,7 @@ class Progress:
         print(f"go on with: groupwise train --run {quoted(folder)} --resume", file=sys.stderr)
 
 
-def of_rollouts(recipe: Recipe) -> Progress:
+def of_rollouts(recipe: RLRecipe) -> Progress:
     """The live table of a stage that samples."""
     rollout, update = recipe.rollout, recipe.update
     outputs = rollout.questions_per_step * rollout.group_size
@@ -151,7 +151,7 @@ def of_rollouts(recipe: Recipe) -> Progress:
         f"{recipe.objective.preset}: {rollout.questions_per_step} questions x {rollout.group_size} outputs = "
         f"{outputs} outputs a step, {per_rollout} optimizer step(s) each{' (on policy)' if per_rollout == 1 else ''}"
     )
-    return Progress(recipe, plan=plan, columns=shown_of(recipe, OF_ROLLOUTS))
+    return Progress(plan=plan, steps=update.steps, columns=shown_of(recipe, OF_ROLLOUTS))
 
 
 def shown_of(recipe: Recipe, columns: Columns) -> Columns:
@@ -164,7 +164,7 @@ def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, toke
     assert recipe.examples is not None
     per_step = recipe.examples.per_step
     plan = f"{what}, {per_step} a step, {recipe.update.steps * per_step / count:.1f} epochs in all"
-    return Progress(recipe, plan=plan, columns=(*columns, *OF_UPDATE), tokens_are=tokens_are)
+    return Progress(plan=plan, steps=recipe.update.steps, columns=(*columns, *OF_UPDATE), tokens_are=tokens_are)
 
 
 def told_loss(figure: Mapping[str, float]) -> str:

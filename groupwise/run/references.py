@@ -18,6 +18,7 @@ from torch import Tensor
 
 from groupwise.activity import counted
 from groupwise.atomic import write_whole
+from groupwise.config import PreferenceRecipe
 from groupwise.errors import CheckpointError, ModelError
 from groupwise.learn.preferences import Compared, Method, Preferences, chosen_for, one_before, summed_logprobs
 from groupwise.model.lora import without_adapters
@@ -54,7 +55,7 @@ class References:
         return self.train[list(indices)].flatten()
 
 
-def load_references(run: Run, method: Method, *, tokens: int) -> References:
+def load_references(run: Run[PreferenceRecipe], method: Method, *, tokens: int) -> References:
     """The run's references, read from its folder or computed. tokens: of a forward pass."""
     found: Preferences = run.read
     steps = range(run.recipe.update.steps if method.reads_reference_point else 0)
@@ -75,7 +76,7 @@ def load_references(run: Run, method: Method, *, tokens: int) -> References:
     )
 
 
-def _kept(run: Run, parts: Parts, *, tokens: int) -> dict[str, Tensor]:
+def _kept(run: Run[PreferenceRecipe], parts: Parts, *, tokens: int) -> dict[str, Tensor]:
     """The sums of each part: those in the run's file if it is about these outputs and this model, else new ones."""
     path = run.folder / FILE
     told = {"examples": _fingerprint(parts, run.policy), "model": _weights_fingerprint(run)}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from groupwise import registry
-from groupwise.config import ObjectiveConfig, Recipe
+from groupwise.config import ObjectiveConfig, RLRecipe
 from groupwise.errors import ConfigError
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.objective.presets import Preset
@@ -50,7 +50,7 @@ def objective_of(row: Preset) -> Objective:
     )
 
 
-def resolve_recipe(recipe: Recipe) -> Objective:
+def resolve_recipe(recipe: RLRecipe) -> Objective:
     """The recipe's objective. Raises ConfigError if its parts cannot work together, or not in its stage; ModelError if
     there is no such device."""
     engine = registry.load(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
@@ -70,17 +70,17 @@ def with_coefficients(objective: Objective, config: ObjectiveConfig, held: dict[
     return replace(objective, **own)  # type: ignore[arg-type]
 
 
-def _check_critic(recipe: Recipe, objective: Objective) -> None:
-    named, with_critic = _told(recipe, "advantage", objective.advantage), recipe.stage in registry.SECTIONS["critic"]
+def _check_critic(recipe: RLRecipe, objective: Objective) -> None:
+    named, with_critic = _told(recipe, "advantage", objective.advantage), recipe.critic is not None
     if "values" in reads(objective.advantage) and not with_critic:
         raise ConfigError(
-            f"{named} reads a critic's values, and stage {recipe.stage!r} has no critic",
-            hint="set stage to ppo, or objective.preset to one without a critic, grpo for one",
+            f"{named} reads a critic's values, and the recipe has no section critic",
+            hint="add `critic: {}`, or set objective.preset to one without a critic, grpo for one",
         )
     if with_critic and "values" not in reads(objective.advantage):
         raise ConfigError(
-            f"stage = {recipe.stage!r}: {named} reads no values, so its critic would be trained and never asked",
-            hint="set objective.preset to ppo or a2c, or stage to grpo",
+            f"critic: {named} reads no values, so a critic would be trained and never asked",
+            hint="set objective.preset to ppo or a2c, or drop the section",
         )
     if recipe.critic is not None and recipe.critic.warmup_steps >= recipe.update.steps:
         raise ConfigError(
@@ -95,7 +95,7 @@ def _check_critic(recipe: Recipe, objective: Objective) -> None:
         )
 
 
-def _check_teacher(recipe: Recipe, objective: Objective) -> None:
+def _check_teacher(recipe: RLRecipe, objective: Objective) -> None:
     named, wanted = _told(recipe, "advantage", objective.advantage), "teacher_logprobs" in reads(objective.advantage)
     if wanted and recipe.teacher is None:
         raise ConfigError(
@@ -109,7 +109,7 @@ def _check_teacher(recipe: Recipe, objective: Objective) -> None:
         )
 
 
-def _check_groups(recipe: Recipe, objective: Objective) -> None:
+def _check_groups(recipe: RLRecipe, objective: Objective) -> None:
     rollout, compares = recipe.rollout, {"group", "rewards"} <= set(reads(objective.advantage))
     named = _told(recipe, "advantage", objective.advantage)
     if rollout.group_size == 1 and compares:
@@ -138,7 +138,7 @@ def _check_groups(recipe: Recipe, objective: Objective) -> None:
         )
 
 
-def _check_coefficients(recipe: Recipe, objective: Objective) -> None:
+def _check_coefficients(recipe: RLRecipe, objective: Objective) -> None:
     config, wanted = recipe.objective, reads(objective.advantage)
     named = _told(recipe, "advantage", objective.advantage)
     outcome_alone = "rewards" in wanted and "reward_parts" not in wanted
@@ -178,7 +178,7 @@ def _check_coefficients(recipe: Recipe, objective: Objective) -> None:
         )
 
 
-def _check_read(recipe: Recipe, objective: Objective) -> None:
+def _check_read(recipe: RLRecipe, objective: Objective) -> None:
     """Raises ConfigError for a setting that nothing would read."""
     readers = {
         "reference_mix": ("reference_every = 0", bool(recipe.objective.reference_every)),
@@ -193,6 +193,6 @@ def _check_read(recipe: Recipe, objective: Objective) -> None:
             )
 
 
-def _told(recipe: Recipe, column: str, function: Any) -> str:
+def _told(recipe: RLRecipe, column: str, function: Any) -> str:
     own = getattr(recipe.objective, column)
     return f"objective.{column} = {function.__name__!r}" + ("" if own else f" (preset {recipe.objective.preset!r})")

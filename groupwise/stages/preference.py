@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groupwise.config import Recipe, UpdateConfig
+from groupwise.config import LearningConfig, PreferenceRecipe
 from groupwise.learn.examples import PLAIN
 from groupwise.learn.finite import check_loss
 from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
@@ -31,7 +31,6 @@ from groupwise.run.loop import Summary, finish_example_step, run_steps
 from groupwise.run.open import Run, open_run, resume_optimizer
 from groupwise.run.progress import Columns, of_examples
 from groupwise.run.references import References, load_references
-from groupwise.run.unread import refuse_unread
 from groupwise.statistics.intervals import balanced, bootstrap, wilson
 from groupwise.stop import Stop
 
@@ -44,11 +43,9 @@ COLUMNS: Columns = (
 )
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
+def train(recipe: PreferenceRecipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains the recipe's model on its preferences, in a run directory, and says what became of it."""
-    refuse_unread(recipe)
     method, config = Method.of(recipe), recipe.examples
-    assert config is not None
     with open_run(
         recipe,
         folder,
@@ -71,7 +68,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
 
 
 def preference_step(
-    run: Run, stop: Stop, method: Method, references: References, optimizer: torch.optim.Optimizer
+    run: Run[PreferenceRecipe], stop: Stop, method: Method, references: References, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """One optimizer step on the mean loss of the step's pairs or outputs, each question once for its outputs."""
     recipe, examples, policy = run.recipe, run.read.train, run.policy
@@ -119,7 +116,7 @@ def gradient(
     of_reference: Tensor,
     z0: Tensor,
     units: int,
-    config: UpdateConfig,
+    config: LearningConfig,
     step: int,
 ) -> tuple[Tensor, float, int]:
     """Puts the gradient of the step's mean loss into the weights'.
@@ -168,7 +165,7 @@ def _share(
     return lambda logprobs: method.losses(logprobs.sum(1) - of_reference, piece, liked, z0).sum() / units
 
 
-def measured(run: Run, method: Method, references: References) -> dict[str, Any]:
+def measured(run: Run[PreferenceRecipe], method: Method, references: References) -> dict[str, Any]:
     """Held-out loss and how many are preferred rightly, as the policy is, if examples are held out."""
     heldout, policy = run.read.heldout, run.policy
     if not heldout:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from groupwise import registry
-from groupwise.config import Recipe, UpdateConfig
+from groupwise.config import RejectionRecipe
 from groupwise.data import Group, Message, Output, Question, Reward
 from groupwise.datasets.base import load_questions
 from groupwise.datasets.turns import in_order
@@ -30,7 +30,6 @@ from groupwise.run.ending import memory_error
 from groupwise.run.progress import Columns, Progress, shown_of
 from groupwise.run.report import print_report
 from groupwise.run.stall import watched
-from groupwise.run.unread import refuse_unread
 from groupwise.selection.filters import PER_OUTPUT, REASONS
 from groupwise.selection.keeps import Candidate, reads_scores
 from groupwise.selection.material import Material, load_material
@@ -41,12 +40,6 @@ from groupwise.stop import Stop
 from groupwise.strict_json import write_json
 
 FILE = "examples.jsonl"
-UNREAD = (
-    *("teacher", "objective", "rollout.refill_rounds", "evaluate.every", "evaluate.samples"),
-    *("run.checkpoint_every", "run.keep_checkpoints", "run.keep_best"),
-    *(f"update.{name}" for name in UpdateConfig.model_fields if name != "steps"),
-)
-"""Settings of a recipe that this stage does not read."""
 COLUMNS: Columns = (
     ("reward", "reward/mean", 7, "{:.3f}"),
     ("right", "accuracy", 6, "{:.0%}"),
@@ -104,11 +97,9 @@ class Count:
             yield one
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Gathered:
+def train(recipe: RejectionRecipe, folder: Path, *, resume: bool = False) -> Gathered:
     """Samples what is not yet on record, selects, and writes the examples beside the record. Raises GroupwiseError."""
     check(recipe)
-    assert recipe.rejection is not None
-    assert recipe.questions is not None
     questions = load_questions(recipe.questions, recipe.seed)
     for question in questions.train:
         in_order((*question.prompt, Message("assistant", "-")), f"question {question.id!r}")
@@ -147,7 +138,6 @@ def gather(run: Collection, material: Material) -> Gathered:
     Raises RunError if nothing is kept, which leaves no file.
     """
     recipe, config, target = run.recipe, run.recipe.rejection, run.folder / FILE
-    assert config is not None
     count = Count()
     with closing(open_record(run.folder)) as record:
         seconds, tokens = (_total(record, name) for name in ("time/step", "tokens/sampled"))
@@ -189,7 +179,7 @@ def gather(run: Collection, material: Material) -> Gathered:
     )
 
 
-def sampled_of(record: Record, recipe: Recipe) -> Iterator[Sampled]:
+def sampled_of(record: Record, recipe: RejectionRecipe) -> Iterator[Sampled]:
     """The questions of a record with their outputs, one after another, in the order in which they were asked.
 
     A question that asks the same as an earlier one comes with that one. Only one question's outputs are held.
@@ -209,10 +199,9 @@ def sampled_of(record: Record, recipe: Recipe) -> Iterator[Sampled]:
             yield Sampled(question, own)
 
 
-def selection_metrics(recipe: Recipe, groups: Sequence[Group], material: Material) -> dict[str, float]:
+def selection_metrics(recipe: RejectionRecipe, groups: Sequence[Group], material: Material) -> dict[str, float]:
     """Of a step's outputs how many pass the filters and the rule, and how many fall to which."""
     config = recipe.rejection
-    assert config is not None
     passed, fallen = 0, Counter[str]()
     for group in groups:
         candidates = tuple(
@@ -225,20 +214,13 @@ def selection_metrics(recipe: Recipe, groups: Sequence[Group], material: Materia
     return {"selection/passed": float(passed), **counted}
 
 
-def check(recipe: Recipe) -> None:
-    """Raises ConfigError for a setting that this stage does not read."""
-    refuse_unread(recipe, UNREAD)
-    if recipe.update.steps != 1:
-        raise ConfigError(
-            f"update.steps = {recipe.update.steps}: stage 'rejection' asks every question once and trains nothing",
-            hint="drop it; for fewer questions set questions.size",
-        )
+def check(recipe: RejectionRecipe) -> None:
+    """Raises ConfigError for settings that do not go together."""
     if recipe.run.record == "scores":
         raise ConfigError(
             "run.record = 'scores': stage 'rejection' selects texts from the record", hint="set it to texts"
         )
     config = recipe.rejection
-    assert config is not None
     if config.by is not None and not reads_scores(registry.load(registry.KEEPS, config.keep)):
         raise ConfigError(
             f"rejection.by = {config.by!r}: the rule {config.keep!r} goes by no reward",
@@ -285,12 +267,11 @@ def _progress(run: Collection) -> Progress:
         f"rejection: {rollout.questions_per_step} questions x {rollout.group_size} outputs = {outputs} outputs a step, "
         "each question once"
     )
-    counted = run.recipe.update.model_copy(update={"steps": run.steps})
-    return Progress(run.recipe.model_copy(update={"update": counted}), plan=plan, columns=shown_of(run.recipe, COLUMNS))
+    return Progress(plan=plan, steps=run.steps, columns=shown_of(run.recipe, COLUMNS))
 
 
 def _candidate(
-    recipe: Recipe, question_id: str, output: Output, reward: Reward, *, step: int, sample: int
+    recipe: RejectionRecipe, question_id: str, output: Output, reward: Reward, *, step: int, sample: int
 ) -> Candidate:
     value = part_value(reward, correct_label(recipe))
     return Candidate(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from groupwise.config import Recipe
+from groupwise.config import RewardModelRecipe
 from groupwise.datasets.base import following
 from groupwise.learn.finite import check_loss
 from groupwise.learn.judgements import Case, Judgements, Lesson, heldout_figures, load_judgements
@@ -20,7 +20,6 @@ from groupwise.model.template import audit_for_reading
 from groupwise.run.loop import Summary, finish_example_step, run_steps
 from groupwise.run.open import Run, open_run, resume_optimizer
 from groupwise.run.progress import Columns, of_examples
-from groupwise.run.unread import BY_EXAMPLES, refuse_unread
 from groupwise.stop import Stop
 
 COLUMNS: Columns = (
@@ -29,15 +28,11 @@ COLUMNS: Columns = (
     ("margin", "reward_model/margin", 7, "{:.3f}"),
     ("read", "tokens/read", 8, "{:.0f}"),
 )
-UNREAD = (*BY_EXAMPLES, "questions", "rollout", "evaluate.samples", "evaluate.correct", "evaluate.formed")
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
+def train(recipe: RewardModelRecipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains a classifier on the recipe's judgements, in a run directory, and says what became of it."""
-    refuse_unread(recipe, UNREAD)
     config, settings = recipe.examples, recipe.reward_model
-    assert config is not None
-    assert settings is not None
     with open_run(
         recipe,
         folder,
@@ -64,11 +59,10 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
         )
 
 
-def reward_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def reward_step(run: Run[RewardModelRecipe], stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One optimizer step on the mean loss of the step's pairs or steps, what a pair shares computed once."""
     recipe, policy = run.recipe, run.policy
     config, update, lesson = recipe.examples, recipe.update, run.read.lesson
-    assert config is not None
     chosen = following(
         run.read.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
     )
@@ -90,11 +84,10 @@ def gradient(
     chosen: Sequence[Case],
     tally: Tally,
     *,
-    recipe: Recipe,
+    recipe: RewardModelRecipe,
     step: int,
 ) -> tuple[Tensor, float]:
     """Puts the gradient of the mean loss over judgements into the weights'; returns the logits [N, K] and the loss."""
-    assert recipe.reward_model is not None
     centre_coef, judged = recipe.reward_model.centre_coef, sum(case.judgements for case in chosen)
     groups, made, shares = [case.readings for case in chosen], dict[int, Tensor](), list[float]()
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groupwise.config import Recipe, UpdateConfig
+from groupwise.config import LearningConfig, SFTRecipe
 from groupwise.datasets.base import following
 from groupwise.learn.examples import (
     PLAIN,
@@ -26,7 +26,6 @@ from groupwise.model.policy import Policy
 from groupwise.run.loop import Summary, finish_example_step, run_steps
 from groupwise.run.open import Run, open_run, resume_optimizer
 from groupwise.run.progress import Columns, of_examples
-from groupwise.run.unread import refuse_unread
 from groupwise.stop import Stop
 
 COLUMNS: Columns = (
@@ -36,11 +35,9 @@ COLUMNS: Columns = (
 )
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
+def train(recipe: SFTRecipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains the recipe's model on its examples, in a run directory, and says what became of it."""
-    refuse_unread(recipe)
     config = recipe.examples
-    assert config is not None
     with open_run(
         recipe, folder, resume=resume, read=lambda tokenizer: load_examples(config, tokenizer, seed=recipe.seed)
     ) as run:
@@ -57,11 +54,10 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Summary:
         )
 
 
-def sft_step(run: Run, stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def sft_step(run: Run[SFTRecipe], stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One optimizer step on -mean log pi of the learned tokens, in a stream without padding."""
     recipe, examples, policy = run.recipe, run.read, run.policy
     config, update = recipe.examples, recipe.update
-    assert config is not None
     chosen = following(
         examples.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
     )
@@ -87,7 +83,7 @@ def gradient(
     rollouts: Rollouts,
     tally: Tally,
     *,
-    config: UpdateConfig,
+    config: LearningConfig,
     step: int,
 ) -> float:
     """Puts the gradient of -mean log pi of the learned tokens into the weights'; returns that loss, nats a token."""
@@ -118,7 +114,7 @@ def gradient(
     return sum(shares)
 
 
-def measured(run: Run) -> dict[str, Any]:
+def measured(run: Run[SFTRecipe]) -> dict[str, Any]:
     """The held-out loss as it is, if examples are held out."""
     if not run.read.heldout:
         return {}

@@ -96,7 +96,7 @@ def test_the_shipped_recipes_are_listed_with_what_they_are():
 def test_runs_lists_what_is_there(run):
     heads, line = groupwise("runs", run.parent).out.splitlines()
     assert heads.split() == ["RUN", "STATE", "STAGE", "MODEL", "STEPS", "RIGHT", "BEFORE", "AFTER"]
-    assert re.fullmatch(rf"{run}  finished  grpo   \S+  1/1    \d+\.\d% +\d+\.\d%", line), line
+    assert re.fullmatch(rf"{run}  finished  rl     \S+  1/1    \d+\.\d% +\d+\.\d%", line), line
     [found] = json.loads(groupwise("runs", run.parent, "--json").out)
     assert (found["state"], found["steps"], found["path"]) == ("finished", 1, str(run))
 

@@ -14,7 +14,7 @@ from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rewards.base import RewardSet
 from tests.project.sources import ROOT
 
-GUIDES = ROOT / "tests" / "evaluate" / "user_guides.py"
+GUIDES = ROOT / "tests" / "evaluation" / "user_guides.py"
 QUESTIONS = [Question(f"q{n}", (Message("user", f"{n}>"),), answer="3") for n in range(3)]
 END = "."  # of a scripted output: its end token
 

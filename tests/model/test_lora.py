@@ -268,7 +268,7 @@ def test_products_of_one_input_are_made_as_one_with_those_of_its_adapters(tiny_f
         (["model.lora.dropout=0.1"], r"model\.lora\.dropout: unknown key"),
         (["model.lora.targets=[]"], r"model\.lora\.targets = \[\]"),
         (["model.lora={}", "stage=rejection"], r"model\.lora: stage 'rejection' trains no adapters \(grpo, ppo, sft"),
-        (["model.lora={}", "stage=ppo", "critic.trunk=shared"], r"model\.lora: .*set critic\.trunk to own"),
+        (["model.lora={}", "stage=rl", "critic.trunk=shared"], r"model\.lora: .*set critic\.trunk to own"),
         (["model.lora.targets=q_prj"], r"is called 'q_prj'; did you mean 'q_proj'\?"),
     ],
 )

@@ -90,7 +90,7 @@ def test_an_override_may_call_a_stage_by_its_name_and_the_seed_is_every_stages()
         (lambda t: t.update({"stages": 5}), r"stages = 5: give a list"),
         (lambda t: t["stages"][1]["update"].update({"stepps": 1}), r"stage 'reasoning': update\.stepps: unknown key"),
         (lambda t: t["stages"][1].update({"measure": ["digit"]}), r"measure = 'digit': no such name; did you mean 'di"),
-        (lambda t: t["measure"]["digits"].pop("rewards"), r"measure\.digits: rewards = \[\]: a run needs"),
+        (lambda t: t["measure"]["digits"].pop("rewards"), r"measure\.digits: rewards: missing"),
         (lambda t: t["measure"]["digits"].update({"update": {}}), r"measure\.digits\.update: unknown key"),
         (lambda t: t.pop("stages"), r"p\.yaml: no stages, so it is no pipeline; use `groupwise train` for"),
         (lambda t: t.update({"stages": []}), r"stages = \[\]: "),

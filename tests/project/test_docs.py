@@ -11,12 +11,13 @@ import yaml
 from pydantic import BaseModel
 
 from groupwise.cli.main import app
-from groupwise.config import Recipe, RewardConfig, read_recipe, recipe_from
+from groupwise.cli.tables import settings_page
+from groupwise.config import RECIPES, RewardConfig, read_recipe, recipe_from
+from groupwise.config.recipe import recipe_of_stage
 from groupwise.config.settings import settings
 from groupwise.datasets.base import load_questions
 from groupwise.names import NAMES
 from groupwise.places import write_start
-from groupwise.registry import PRESETS
 from groupwise.rewards.adapters import adapt, find
 from tests.project.documents import DOCUMENTS, blocks, later, paths, text_of, tree
 from tests.project.layers import LAYERS
@@ -39,7 +40,7 @@ RUN = (
 )
 YAML = [block for document in DOCUMENTS for block in blocks(document, "yaml")]
 CONSOLE = [block for document in DOCUMENTS for block in blocks(document, "console", "bash")]
-SECTIONS = tuple(name for name, field in Recipe.model_fields.items() if name != "rewards")
+SECTIONS = tuple(dict.fromkeys(name for kind in RECIPES.values() for name in kind.model_fields if name != "rewards"))
 
 
 @pytest.mark.parametrize("block", YAML, ids=str)
@@ -48,8 +49,10 @@ def test_a_recipe_in_the_documents_is_one(block, tmp_path, monkeypatch):
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     tree = yaml.safe_load((ROOT / "recipes" / "tiny.yaml").read_text())
-    recipe = recipe_from({**tree, **yaml.safe_load(block.text)}, where=str(block))
-    if "questions" in block.text:
+    own = yaml.safe_load(block.text)
+    needed = {name for name, field in recipe_of_stage(own.get("stage")).model_fields.items() if field.is_required()}
+    recipe = recipe_from({**{name: tree[name] for name in needed & tree.keys()}, **own}, where=str(block))
+    if recipe.questions is not None:
         assert load_questions(recipe.questions, recipe.seed).train
     for reward in recipe.rewards:
         adapt(find(reward.function), reward.params, reward.function)
@@ -128,23 +131,10 @@ def test_keys_of_a_recipe_in_a_document_exist(document):
         assert is_key(key), key
 
 
-def test_every_key_of_a_recipe_is_in_the_reference_with_its_default():
-    rows = dict(re.findall(r"^\| `([\w.]+)` \| (needed|`[^`]+`) \|", text_of("docs/recipes.md"), flags=re.MULTILINE))
-    rows = {key: told for key, told in rows.items() if key not in PRESETS}  # they have a table of their own
-    expected = {}
-    for name, field in Recipe.model_fields.items():
-        if name in ("stage", "seed"):
-            expected[name] = field.default
-            continue
-        inner = "rewards.0" if name == "rewards" else name
-        expected |= defaults(inner, section(name))
-    assert list(rows) == list(expected)
-    for key, told in rows.items():
-        default = expected[key]
-        if isinstance(default, float):
-            assert float(told.strip("`")) == default, key
-        else:
-            assert yaml.safe_load(told.strip("`")) == (list(default) if isinstance(default, tuple) else default), key
+def test_the_page_of_settings_is_what_the_fields_say():
+    assert text_of("docs/settings.md") == settings_page() + "\n", (
+        "groupwise list settings --markdown > docs/settings.md"
+    )
 
 
 def test_the_table_of_names_is_the_one_that_unknown_keys_are_answered_from():
@@ -233,36 +223,21 @@ def on_the_tiny_model(words: list[str]) -> list[str]:
 
 
 def is_key(key: str) -> bool:
-    """True if a recipe has this key; what is inside a value that is no section belongs to the value."""
-    name, *places = key.replace("rewards.0", "rewards").split(".")
-    kind: type[BaseModel] | None = section(name)
+    """True if some stage's recipe has this key; what is inside a value that is no section belongs to the value."""
+    return any(_is_key(recipe, key.replace("rewards.0", "rewards").split(".")) for recipe in RECIPES.values())
+
+
+def _is_key(kind: type[BaseModel] | None, places: list[str]) -> bool:
     for place in places:
         if kind is None:
             break
         if place not in kind.model_fields:
             return False
-        kind = inside(kind.model_fields[place].annotation)
+        kind = RewardConfig if place == "rewards" else inside(kind.model_fields[place].annotation)
     return True
-
-
-def section(name: str) -> type[BaseModel]:
-    kind = RewardConfig if name == "rewards" else inside(Recipe.model_fields[name].annotation)
-    assert kind is not None
-    return kind
 
 
 def inside(kind: object) -> type[BaseModel] | None:
     """The section that a field's type is, or may be where it is not none."""
     kinds = (kind, *get_args(kind))
     return next((part for part in kinds if isinstance(part, type) and issubclass(part, BaseModel)), None)
-
-
-def defaults(name: str, kind: type[BaseModel]) -> dict[str, object]:
-    """Every key of a section with its default; behind one that may be a section, the keys of that."""
-    found: dict[str, object] = {}
-    for key, item in kind.model_fields.items():
-        default = "needed" if item.is_required() else item.get_default(call_default_factory=True)
-        found[f"{name}.{key}"] = default
-        below = inside(item.annotation) if default is None else None
-        found |= defaults(f"{name}.{key}", below) if below else {}
-    return found

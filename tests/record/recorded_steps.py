@@ -45,7 +45,7 @@ def start_writer(run_dir):
 
 def write_until_killed(run_dir):
     """Writes steps of 6 outputs and 2 metrics."""
-    recorder = Recorder.create(run_dir, {"stage": "grpo"})
+    recorder = Recorder.create(run_dir, {"stage": "rl"})
     step = 0
     while True:
         write(recorder, step, [group(n, (1.0, 0.0, 0.5)) for n in range(2)], accuracy=step, entropy=-step)

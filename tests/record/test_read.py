@@ -60,7 +60,7 @@ def test_a_step_is_found_without_reading_the_others(tmp_path):
 
 def test_a_finished_run_is_read_beside_its_directory_name_with_odd_characters(tmp_path):
     run = tmp_path / "50% of #1? é"
-    recorder = Recorder.create(run, {"stage": "grpo"})
+    recorder = Recorder.create(run, {"stage": "rl"})
     recorder.close()
     with closing(open_record(run)) as record:
         assert record.info()["stage"] == "grpo"
@@ -112,7 +112,7 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path):
 
 
 def test_runs_are_listed_with_their_state_and_accuracy(tmp_path):
-    done = Recorder.create(tmp_path / "done", {"started": "2026-01-01", "stage": "grpo", "model": "tiny", "steps": "2"})
+    done = Recorder.create(tmp_path / "done", {"started": "2026-01-01", "stage": "rl", "model": "tiny", "steps": "2"})
     done.add_questions("heldout", [question(9)])
     done.write_evaluation("before", 0, figures={"accuracy": 0.25})
     write(done, 0)

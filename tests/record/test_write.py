@@ -13,7 +13,7 @@ from tests.record.recorded_steps import group, output, question, start_writer, w
 
 @pytest.fixture
 def recorder(tmp_path):
-    recorder = Recorder.create(tmp_path / "run", {"stage": "grpo", "recipe": "model: {path: tiny}\n"})
+    recorder = Recorder.create(tmp_path / "run", {"stage": "rl", "recipe": "model: {path: tiny}\n"})
     yield recorder
     recorder.close()
 

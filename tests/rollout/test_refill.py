@@ -9,9 +9,9 @@ from groupwise.data import Group, Message, Question, Reward, Sample
 from groupwise.datasets.base import following
 from groupwise.record import open_record
 from groupwise.rollout.groups import Rollout, sample_until_signal
+from groupwise.rollout.step import sample_step
 from groupwise.run.open import open_run
 from groupwise.run.resolve import resolve_recipe
-from groupwise.run.step import sample_step
 from tests.command import RECIPE, SMALL, groupwise
 
 
@@ -42,7 +42,7 @@ def found(source, *, wanted, rounds):
     rollout = sample_until_signal(
         source.draw, source.sample, separated=lambda group: group.has_signal, wanted=wanted, rounds=rounds
     )
-    return rollout, [group.question.id for group in rollout.update_groups]
+    return rollout, [group.question.id for group in rollout.kept_groups]
 
 
 def test_rounds_go_on_until_enough_groups_have_signal():
@@ -116,7 +116,19 @@ def test_a_step_that_was_not_finished_meets_the_same_questions_again(tmp_path, t
     words = (f"model.path={tiny_folder}", *SMALL, "questions.heldout_size=0", "rollout.refill_rounds=3")
     recipe = read_recipe(RECIPE, words)
     with open_run(recipe, tmp_path / "run", resume=False, objective=resolve_recipe(recipe)) as run:
-        first, again = sample_step(run), sample_step(run)
+        first, again = (
+            sample_step(
+                recipe,
+                run.questions.train,
+                tokenizer=run.tokenizer,
+                engine=run.engine,
+                rewards=run.rewards,
+                step=run.step,
+                policy_version=run.policy_version,
+                drawn=run.drawn,
+            )
+            for _ in range(2)
+        )
         assert [g.question.id for g in first.groups] == [g.question.id for g in again.groups]
         assert first.drawn == len(first.groups) > 4
         assert run.drawn == 0

@@ -15,7 +15,7 @@ from groupwise.errors import RunError
 from groupwise.learn import update
 from groupwise.record import open_record
 from groupwise.record import write as recording
-from groupwise.stages import grpo
+from groupwise.stages import rl
 from tests.command import RECIPE, SMALL, groupwise
 
 
@@ -67,7 +67,7 @@ def failing_in(monkeypatch, *, module, name, step, error):
     ],
 )
 def test_an_error_in_a_step_saves_the_step_before_it(error, code, told, words, tmp_path, monkeypatch):
-    failing_in(monkeypatch, module=grpo, name="sample_step", step=2, error=error)
+    failing_in(monkeypatch, module=rl, name="sample_step", step=2, error=error)
     done = groupwise(*words)
     assert (done.code, done.err.splitlines()[-1].startswith(told)) == (code, True), done.err
     saved(done, tmp_path / "run", step=2)
@@ -75,7 +75,7 @@ def test_an_error_in_a_step_saves_the_step_before_it(error, code, told, words, t
 
 
 def test_a_bug_saves_too_and_stays_a_traceback(words, tmp_path, monkeypatch, capsys):
-    failing_in(monkeypatch, module=grpo, name="sample_step", step=1, error=ZeroDivisionError("ours"))
+    failing_in(monkeypatch, module=rl, name="sample_step", step=1, error=ZeroDivisionError("ours"))
     with pytest.raises(ZeroDivisionError):
         groupwise(*words)
     assert (tmp_path / "run" / "checkpoints" / "step-000001" / "model.safetensors").exists()
@@ -115,7 +115,7 @@ def test_a_step_that_changes_weights_and_fails_is_not_saved_as_one(words, tmp_pa
             optimizer.param_groups[0]["params"][0].add_(1.0)
         raise MemoryError
 
-    failing_in(monkeypatch, module=grpo, name="sample_step", step=2, error=lambda: setattr(update, "_step", half))
+    failing_in(monkeypatch, module=rl, name="sample_step", step=2, error=lambda: setattr(update, "_step", half))
     whole = update._step
     try:
         done = groupwise(*words, "run.checkpoint_every=1")
@@ -134,7 +134,7 @@ def test_a_locked_record_keeps_the_step_it_could_not_take(words, tmp_path, monke
         other.append(sqlite3.connect(tmp_path / "run" / "record.sqlite", isolation_level=None))
         other[0].execute("BEGIN IMMEDIATE")
 
-    failing_in(monkeypatch, module=grpo, name="finish_step", step=1, error=lock)
+    failing_in(monkeypatch, module=rl, name="finish_step", step=1, error=lock)
     done = groupwise(*words)
     other[0].execute("ROLLBACK")
     assert done.code == 1

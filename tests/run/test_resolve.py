@@ -6,6 +6,7 @@ from groupwise import registry
 from groupwise.config import recipe_from
 from groupwise.errors import ConfigError
 from groupwise.objective.correction import token_masked, token_truncated, uncorrected
+from groupwise.objective.surrogate import reads
 from groupwise.run.resolve import resolve, resolve_recipe
 
 BASE = {
@@ -17,23 +18,19 @@ BASE = {
 TEACHER = {"path": "tiny"}
 
 
-def resolved(stage="grpo", **sections):
-    recipe = recipe_from({**BASE, "stage": stage, **sections})
-    return resolve_recipe(recipe)
+def resolved(**sections):
+    return resolve_recipe(recipe_from({**BASE, **sections}))
 
 
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"objective": {"preset": "ppo"}}, r"'gae_whitened' \(preset 'ppo'\) reads a critic's values, .*'grpo' has no"),
-        ({"objective": {"advantage": "gae"}}, r"objective\.advantage = 'gae' reads a critic's values"),
-        ({"critic": {}}, r"critic: stage 'grpo' has none; set stage to ppo, or drop"),
         (
-            {"stage": "ppo", "objective": {"preset": "grpo"}},
-            r"stage = 'ppo': .*'group_relative' \(preset 'grpo'\) reads no values",
+            {"critic": {}, "objective": {"preset": "grpo"}},
+            r"critic: .*'group_relative' \(preset 'grpo'\) reads no values",
         ),
         (
-            {"stage": "ppo", "objective": {"preset": "a2c"}, "critic": {"trunk": "shared", "path": "x"}},
+            {"objective": {"preset": "a2c"}, "critic": {"trunk": "shared", "path": "x"}},
             r"critic\.path = 'x': a shared trunk is the policy's",
         ),
         ({"objective": {"preset": "distill"}}, r"'teacher_gap' \(preset 'distill'\) reads a teacher's .*no teacher"),
@@ -68,7 +65,7 @@ def resolved(stage="grpo", **sections):
             r"kl_horizon = 63 and a step has 64 outputs: kl_coef would jump",
         ),
         (
-            {"stage": "ppo", "objective": {"preset": "ppo"}, "critic": {"warmup_steps": 10}},
+            {"objective": {"preset": "ppo"}, "critic": {"warmup_steps": 10}},
             r"warmup_steps = 10 of update\.steps = 10: the policy would never learn",
         ),
         (
@@ -97,16 +94,21 @@ def test_the_kl_counts_in_one_place_only():
         resolved(objective={"kl_in": "both"})
 
 
+@pytest.mark.parametrize("name", registry.ADVANTAGES)
+def test_an_advantage_that_reads_values_brings_a_critic(name):
+    found = recipe_from({**BASE, "objective": {"advantage": name}})
+    assert (found.critic is not None) == ("values" in reads(registry.load(registry.ADVANTAGES, name)))
+
+
 @pytest.mark.parametrize("preset", list(registry.PRESETS))
 def test_every_preset_can_be_had(preset):
-    stage = "ppo" if preset in ("ppo", "a2c") else "grpo"
     sections = {"teacher": TEACHER} if preset == "distill" else {}
-    assert resolved(stage, objective={"preset": preset}, **sections).kl_coef >= 0
+    assert resolved(objective={"preset": preset}, **sections).kl_coef >= 0
 
 
 @pytest.mark.parametrize("preset", ["reinforce", "reinforce_pp", "online_rft", "ppo", "a2c"])
 def test_one_output_a_question_is_enough_without_siblings(preset):
-    resolved("ppo" if preset in ("ppo", "a2c") else "grpo", objective={"preset": preset}, rollout={"group_size": 1})
+    resolved(objective={"preset": preset}, rollout={"group_size": 1})
 
 
 def test_a_sequence_loss_with_an_advantage_of_each_token_has_its_own_row():

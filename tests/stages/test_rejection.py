@@ -295,13 +295,11 @@ def test_outputs_to_a_question_of_the_files_that_are_named_are_left_out(tmp_path
             r"example_completions\.jsonl:\d+: shares its words with held-out question 's",
         ),
         ("rejection.against=[none.jsonl]", r"'none\.jsonl': no such file or folder"),
-        (
-            "update.steps=5",
-            r"update\.steps = 5: stage 'rejection' asks every question once .*; for fewer .*questions\.size",
-        ),
-        ("update.learning_rate=0.1", r"update\.learning_rate: stage 'rejection' does not read it"),
+        ("update.steps=5", r"update: stage 'rejection' does not read it"),
+        ("rollout.refill_rounds=1", r"rollout\.refill_rounds: stage 'rejection' does not read it, rl does"),
+        ("run.checkpoint_every=5", r"run\.checkpoint_every: stage 'rejection' does not read it"),
         ("evaluate.samples=4", r"evaluate\.samples: stage 'rejection' does not read it"),
-        ("stage=grpo update.steps=1", r"rejection: stage 'grpo' has none"),
+        ("stage=rl update.steps=1", r"rejection: stage 'rl' does not read it"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(tmp_path, override, said):

@@ -215,7 +215,7 @@ def test_a_row_that_prefers_nothing_is_refused_in_one_line(tmp_path, tiny_folder
         (RECIPE, "questions={source: arithmetic} rewards=[{function: number}]", "questions: stage 'reward_model' does"),
         (RECIPE, "objective.preset=rloo", "objective: stage 'reward_model' does not read it"),
         (RECIPE, "rollout.group_size=4", "rollout: stage 'reward_model' does not read it"),
-        (RECIPE, "critic={}", "critic: stage 'reward_model' has none"),
+        (RECIPE, "critic={}", "critic: stage 'reward_model' does not read it"),
         (RECIPE, "reward_model.separator=x", "reward_model.separator = 'x': nothing reads it where pairs are learned"),
         (STEPS, "reward_model.centre_coef=1", "reward_model.centre_coef = 1.0: nothing reads it where steps are"),
         (STEPS, "reward_model.separator=", "reward_model.separator"),

@@ -140,9 +140,12 @@ def test_examples_that_are_too_long_are_refused_dropped_or_cut_as_asked(tmp_path
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("update.updates_per_rollout=2", r"update\.updates_per_rollout: stage 'sft' does not read it; drop it"),
+        (
+            "update.updates_per_rollout=2",
+            r"update\.updates_per_rollout: stage 'sft' does not read it, rl does",
+        ),
         ("objective.preset=rloo", r"objective: stage 'sft' does not read it"),
-        ("critic={}", r"critic: stage 'sft' has none"),
+        ("critic={}", r"critic: stage 'sft' does not read it"),
         ("examples.per_step=500", r"examples\.per_step = 500, but there are 80 examples to learn from; set it to 80"),
         ("examples.source=nothing.jsonl", r"nothing\.jsonl"),
         ("examples.too_long=never", r"examples\.too_long = 'never': input should be 'refuse', 'drop' or 'cut'"),

@@ -1,0 +1,38 @@
+"""The recipe of the stage preference: DPO, IPO, KTO."""
+
+from typing import ClassVar, Literal
+
+from groupwise.config.base import Measured, Recipe
+from groupwise.config.sections import (
+    EvaluateConfig,
+    LearningConfig,
+    QuestionsConfig,
+    RewardConfig,
+    RunConfig,
+    SamplingConfig,
+)
+from groupwise.config.stage_sections import ExamplesConfig, PreferenceConfig
+
+
+class PreferenceRecipe(Measured):
+    """Learns from pairs of outputs, or from outputs that were liked and disliked."""
+
+    stage: Literal["preference"]
+    """The kind of training (`groupwise list stages`)."""
+    examples: ExamplesConfig
+    preference: PreferenceConfig = PreferenceConfig()
+    questions: QuestionsConfig | None = None
+    """What answers are measured on; None: the held-out loss alone is measured."""
+    rewards: tuple[RewardConfig, ...] = ()
+    """What judges these answers; at least one where there are questions."""
+    rollout: SamplingConfig | None = None
+    """How they are sampled, where there are questions."""
+    update: LearningConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+    run: RunConfig = RunConfig()
+
+    fixed: ClassVar = (
+        *(*Recipe.fixed, "model.chat_template_kwargs", "model.lora"),
+        *("questions", "examples", "preference.loss"),
+    )
+    adapters: ClassVar = (16, 1e-5)

@@ -1,0 +1,101 @@
+"""Reinforcement learning by a policy gradient, one step to a page (DeepSeekMath, arXiv:2402.03300, Algorithm 1).
+
+Which gradient is a preset (`groupwise list presets`): GRPO and its family compare an output with its siblings; PPO and
+A2C (arXiv:1707.06347; for language models 2203.02155) with a critic V_psi, and have an advantage for each token.
+"""
+
+import time
+from pathlib import Path
+
+import torch
+
+from groupwise.config import RLRecipe
+from groupwise.learn.agreement import expected_agreement
+from groupwise.learn.auxiliary import AuxiliaryModels, reference_is_due, renew_reference
+from groupwise.learn.make_batch import make_batch
+from groupwise.learn.update import make_optimizer, update_policy
+from groupwise.model.batch import Rollouts
+from groupwise.objective.surrogate import Objective
+from groupwise.rollout.step import sample_step
+from groupwise.run.auxiliary import load_auxiliary
+from groupwise.run.judged import check_judged
+from groupwise.run.loop import Summary, check_rewards, finish_step, run_steps
+from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.progress import of_rollouts
+from groupwise.run.resolve import resolve_recipe, with_coefficients
+from groupwise.stop import Stop
+
+
+def train(recipe: RLRecipe, folder: Path, *, resume: bool = False) -> Summary:
+    """Trains the recipe's model in a run directory, and says what became of it. Raises GroupwiseError."""
+    objective = resolve_recipe(recipe)
+    with open_run(recipe, folder, resume=resume, objective=objective) as run:
+        models = load_auxiliary(run, objective)
+        optimizer = make_optimizer(run.policy, recipe.update, models.critic)
+        resume_optimizer(run, optimizer)
+        return run_steps(
+            run,
+            optimizer,
+            lambda stop: rl_step(run, stop, objective, models, optimizer),
+            progress=of_rollouts(recipe),
+        )
+
+
+def rl_step(
+    run: Run[RLRecipe], stop: Stop, objective: Objective, models: AuxiliaryModels, optimizer: torch.optim.Optimizer
+) -> dict[str, float]:
+    """Sample a group per question, reward it, take the advantages, update the policy; the critic, where there is one.
+
+    models: pi_ref, a teacher, V_psi; each None where the objective reads none.
+    """
+    recipe, policy, exact, decode = run.recipe, run.policy, run.engine.exact, run.tokenizer.decode
+    sampling = recipe.rollout.sampling()
+    objective = with_coefficients(objective, recipe.objective, run.coefficients)
+    # Sampling and rewards: q ~ D, o_1 .. o_G ~ pi_old(. | q), r_i = R(q, o_i)
+    rollout = sample_step(
+        recipe,
+        run.questions.train,
+        tokenizer=run.tokenizer,
+        engine=run.engine,
+        rewards=run.rewards,
+        step=run.step,
+        policy_version=run.policy_version,
+        drawn=run.drawn,
+    )
+    check_rewards(run, rollout)
+    check_judged(run, rollout)
+    with stop.guarded(f"step {run.step + 1}"):
+        started = time.perf_counter()
+        with stop.abandonable():
+            # log pi_old, log pi_ref, V(s_t) and the advantages: fixed here for all of the step's updates
+            batch = make_batch(
+                policy,
+                Rollouts.of(rollout.taught, policy.device, labels=[reward.label for reward in recipe.rewards]),
+                objective=objective,
+                auxiliary=models,
+                sampling=sampling,
+                truncated=torch.tensor(rollout.left_out(truncated=recipe.update.mask_truncated), device=policy.device),
+                exact_engine=exact,
+                config=recipe.update,
+                reward_weights=tuple(reward.weight for reward in recipe.rewards),
+            )
+        # L = L_policy + beta KL - c2 H (+ c1 L_value): mu passes, micro-batches, one bounded optimizer step for each
+        tally = update_policy(
+            policy,
+            optimizer,
+            batch=batch,
+            objective=objective,
+            sampling=sampling,
+            config=recipe.update,
+            seed=recipe.seed,
+            step=run.step,
+            critic=models.critic,
+            agreement=expected_agreement(
+                policy, rollout.groups, sampling, exact_engine=exact, step=run.step, decode=decode
+            ),
+            stop=stop,
+        )
+        if models.reference is not None and reference_is_due(recipe, step=run.step + 1):
+            renew_reference(models.reference.model, policy.model, mix=recipe.objective.reference_mix)
+        seconds = time.perf_counter() - started
+        return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)
