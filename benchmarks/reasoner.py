@@ -71,7 +71,7 @@ def found(folder: Path, name: str) -> Iterator[dict[str, Any]]:
                 "steps": summary.get("steps"),
                 "seconds": summary.get("seconds"),
                 "tokens": summary.get("tokens"),
-                "training_accuracy": training_accuracy(place / stage["name"]) if stage["stage"] == "grpo" else None,
+                "training_accuracy": training_accuracy(place / stage["name"]) if stage["stage"] == "rl" else None,
                 **{
                     f"{measure}/{key}": value
                     for measure, figures in stage["measured"].items()
