@@ -15,7 +15,7 @@ from benchmarks.measure import Clock, print_row, since_start
 from benchmarks.workload import Case, case_of, parser
 from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.learn.auxiliary import AuxiliaryModels
 from groupwise.learn.make_batch import make_batch
@@ -84,11 +84,11 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequen
     optimizer = make_optimizer(policy, config)
     sampler = replace(policy, question_once=True) if "stream" in without else policy
     engine = LocalEngine(sampler, shared="shared_cache" not in without)
-    engine.generate([Task(tuple(case.prompts[0]), (0,))], Sampling(max_new_tokens=1))
+    generate(engine, [Task(tuple(case.prompts[0]), (0,))], Sampling(max_new_tokens=1))
     startup = since_start()
     for step in range(steps):
         clock = Clock()
-        outputs = engine.generate(tasks_of(case, step), sampling, policy_version=step)
+        outputs = generate(engine, tasks_of(case, step), sampling)
         sample_s = clock.wall
         batch = make_batch(
             policy,
@@ -97,7 +97,7 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequen
             auxiliary=AuxiliaryModels(reference=reference),
             sampling=sampling,
             truncated=torch.zeros(len(case.lengths), dtype=torch.bool, device=policy.device),
-            exact_engine=engine.exact,
+            exact_engine=engine.capabilities.exact,
             config=config,
         )
         update_policy(

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu_check.made import write_model
 from groupwise.config import ModelConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, load_policy
@@ -60,7 +60,7 @@ def compared(truth: Policy, ours: Policy, tasks: list[Task], sampling: Sampling)
     """Differences in nats on the tokens that `ours` samples, and of the packed gradient from the padded one."""
     groups = [
         Group(Question(str(n), (Message("user", "?"),)), tuple(Sample(output, Reward(0.0)) for output in outputs))
-        for n, outputs in enumerate(LocalEngine(ours).generate(tasks, sampling))
+        for n, outputs in enumerate(generate(LocalEngine(ours), tasks, sampling))
     ]
     rollouts = Rollouts.of(groups, truth.device)
     mask = rollouts.output_mask

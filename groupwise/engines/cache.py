@@ -1,9 +1,9 @@
 """Keys and values while sampling: a question's once for all its outputs, each output's own in memory taken before.
 
-Rows are outputs on their way. They may leave and enter at any turn; their order is the cache's own.
+Rows are outputs on their way. They may leave and enter at any step; their order is the cache's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,10 @@ class SharedCache:
     enters_any_time = True
     of_one_length = False
 
-    def __init__(self, policy: Policy, *, rows: int, tokens: int) -> None:
-        """rows: at most side by side; tokens: of an output at most."""
-        self._policy, self._rows, self._tokens = policy, rows, tokens
+    def __init__(self, policy: Policy, *, tokens: int, kept: Container[tuple[int, ...]] = ()) -> None:
+        """tokens: of an output at most; kept: questions that stay when they have no rows."""
+        self._policy, self._kept = policy, kept
+        self._tokens = self._drawn = tokens  # of a row at most, and of those the drawn ones
         self._questions: list[tuple[int, ...]] = []  # of each slot
         self._last_states = torch.zeros(0)  # [Q, D], that predict a first token
         self.slots = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], the question of each row
@@ -36,18 +37,29 @@ class SharedCache:
         self._own: dict[int, _Pair] = {}  # layer -> [rows, K, T, D]
 
     @torch.inference_mode()
-    def enter(self, questions: Sequence[tuple[int, ...]]) -> Tensor:
-        """Takes in a row for each question given, behind those there; logits [n, V] of their first tokens."""
+    def enter(self, questions: Sequence[tuple[int, ...]], before: Sequence[tuple[int, ...]]) -> Tensor:
+        """Takes in a row for each question given, behind those there; logits [n, V] of their next tokens.
+
+        before: of each row the tokens after its question that are there already, computed in one pass.
+        """
         known = set(self._questions)
-        for part in _parts([question for question in dict.fromkeys(questions) if question not in known]):
-            self._prefill(part)
+        new = [question for question in dict.fromkeys(questions) if question not in known]
+        for part in _parts(range(len(new)), [len(question) for question in new]):
+            self._prefill([new[number] for number in part])
         slot = {question: number for number, question in enumerate(self._questions)}
         slots = torch.tensor([slot[question] for question in questions], device=self._policy.device)
         self.slots = torch.cat([self.slots, slots])
         self.lengths = torch.cat([self.lengths, torch.zeros_like(slots)])
         distinct, place = slots.unique(return_inverse=True)
         with self._policy.autocast():
-            return self._policy.head(self._last_states[distinct])[place]
+            logits = self._policy.head(self._last_states[distinct])[place]
+        self._tokens = max(self._tokens, self._drawn + max(map(len, before)))
+        begun = [row for row, tokens in enumerate(before) if tokens]
+        for part in _parts(begun, [len(tokens) for tokens in before]):
+            logits[part] = self._continue(
+                [len(self.slots) - len(slots) + row for row in part], [before[r] for r in part]
+            )
+        return logits
 
     @torch.inference_mode()
     def turn(self, tokens: Tensor) -> Tensor:
@@ -76,8 +88,8 @@ class SharedCache:
         return order
 
     def _forget_questions(self) -> None:
-        """Lets go of questions without rows, once they are half of those kept."""
-        used = torch.zeros(len(self._questions), dtype=torch.bool)
+        """Lets go of questions without rows, once they are half of those here."""
+        used = torch.tensor([question in self._kept for question in self._questions], dtype=torch.bool)
         used[self.slots.cpu()] = True
         if 2 * int(used.sum()) > len(used):
             return
@@ -129,21 +141,51 @@ class SharedCache:
 
         level: every row has the same number of own tokens, so the newest ones are one column.
         """
-        held = self._own.get(layer)
-        room = 0 if held is None else held.keys.shape[2]
-        if columns > room:
-            room = min(max(FIRST_TOKENS, 2 * room, columns), max(self._tokens, columns))
-            grown = _Pair(*(v.new_zeros(self._rows, v.shape[1], room, v.shape[2]) for v in (keys, values)))
-            if held is not None:
-                grown.keys[:, :, : held.keys.shape[2]] = held.keys
-                grown.values[:, :, : held.keys.shape[2]] = held.values
-            held = self._own[layer] = grown
-        assert held is not None
+        held = self._roomy(layer, keys, values, columns)
         rows = slice(len(keys)) if level else torch.arange(len(keys), device=keys.device)
         column = columns - 1 if level else self.lengths
         held.keys[rows, :, column] = keys
         held.values[rows, :, column] = values
         return held
+
+    def _roomy(self, layer: int, keys: Tensor, values: Tensor, columns: int) -> "_Pair":
+        """The layer's own keys and values, with space for all rows and so many columns.
+
+        keys, values: [R, K, D], of the layer's K and D.
+        """
+        held = self._own.get(layer)
+        rows, size = (0, 0) if held is None else (held.keys.shape[0], held.keys.shape[2])
+        if held is not None and columns <= size and len(self.slots) <= rows:
+            return held
+        if columns > size:
+            size = min(max(FIRST_TOKENS, 2 * size, columns), max(self._tokens, columns))
+        rows = max(rows, len(self.slots))
+        grown = _Pair(*(v.new_zeros(rows, v.shape[1], size, v.shape[2]) for v in (keys, values)))
+        if held is not None:
+            grown.keys[: len(held.keys), :, : held.keys.shape[2]] = held.keys
+            grown.values[: len(held.keys), :, : held.keys.shape[2]] = held.values
+        self._own[layer] = grown
+        return grown
+
+    def _continue(self, rows: list[int], before: list[tuple[int, ...]]) -> Tensor:
+        """Computes tokens after the questions of rows that have none of their own yet; logits [n, V] behind them."""
+        asked = [len(self._questions[slot]) for slot in self.slots[rows].tolist()]
+        tokens, _, blocks = questions_alone(before)
+        positions = torch.cat([torch.arange(n, n + len(own)) for n, own in zip(asked, before, strict=True)])
+        slots = self.slots[rows].tolist()
+        plan = _Continuation(blocks, [(self.asked, slot, n) for slot, n in zip(slots, asked, strict=True)])
+        device = self._policy.device
+        with self._policy.autocast():
+            states = self._policy.stream_states(tokens.to(device), positions[None].to(device), plan)[0]
+            logits = self._policy.head(states[[block.end - 1 for block in blocks]])
+        longest = max(map(len, before))
+        for layer, found in plan.found.items():
+            held = self._roomy(layer, found.keys.transpose(0, 1), found.values.transpose(0, 1), longest)
+            for row, block in zip(rows, blocks, strict=True):
+                held.keys[row, :, : block.end - block.start] = found.keys[:, block.start : block.end]
+                held.values[row, :, : block.end - block.start] = found.values[:, block.start : block.end]
+        self.lengths[rows] = torch.tensor([len(own) for own in before], device=self.lengths.device)
+        return logits
 
 
 @dataclass
@@ -162,6 +204,25 @@ class _Prefill:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         self.found[layer] = _Pair(key[0], value[0])
         return self._blocks.attend(layer, query, key, value, form)
+
+
+class _Continuation:
+    """Tokens that see their row's question in the cache and, causally, themselves; remembers keys and values."""
+
+    def __init__(self, blocks: Sequence[Block], asked: Sequence[tuple[dict[int, _Pair], int, int]]) -> None:
+        """asked: of each block the questions' keys and values, the place of its own among them, its tokens."""
+        self._blocks, self._plan, self._asked = blocks, BlockPlan(blocks), asked
+        self.found: dict[int, _Pair] = {}
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
+        self.found[layer] = _Pair(key[0], value[0])
+        outputs = []
+        for block, (asked, slot, length) in zip(self._blocks, self._asked, strict=True):
+            own, pair = slice(block.start, block.end), asked[layer]
+            keys = torch.cat([pair.keys[slot, :, :length][None], key[:, :, own]], 2)
+            values = torch.cat([pair.values[slot, :, :length][None], value[:, :, own]], 2)
+            outputs.append(self._plan.block(query[:, :, own], keys, values, form, length).transpose(1, 2))
+        return torch.cat(outputs, dim=1)
 
 
 class _Turn:
@@ -290,14 +351,15 @@ def _holes_filled(live: np.ndarray) -> np.ndarray:
     return order
 
 
-def _parts(questions: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-    parts: list[list[tuple[int, ...]]] = []
+def _parts(chosen: Iterable[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Those chosen, in their order, in parts of at most PREFILL_TOKENS; what is longer by itself stands alone."""
+    parts: list[list[int]] = []
     held = 0
-    for question in questions:
-        if parts and held + len(question) <= PREFILL_TOKENS:
-            parts[-1].append(question)
+    for number in chosen:
+        if parts and held + lengths[number] <= PREFILL_TOKENS:
+            parts[-1].append(number)
         else:
-            parts.append([question])
+            parts.append([number])
             held = 0
-        held += len(question)
+        held += lengths[number]
     return parts

@@ -1,7 +1,7 @@
 """Which cache a model is sampled with: the fastest of four that gives a plain pass's logits, tried on a few tokens."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -27,21 +27,21 @@ class Cache(Protocol):
     of_one_length: bool
     """True if rows that enter together must have questions of one length."""
 
-    def enter(self, questions: Sequence[tuple[int, ...]]) -> Tensor: ...
+    def enter(self, questions: Sequence[tuple[int, ...]], before: Sequence[tuple[int, ...]]) -> Tensor: ...
 
     def turn(self, tokens: Tensor) -> Tensor: ...
 
     def keep(self, live: np.ndarray) -> np.ndarray: ...
 
 
-Make = Callable[[Policy, int, int], Cache]
-"""(policy, rows side by side at most, tokens of an output at most) -> an empty cache."""
+Make = Callable[[Policy, int, Container[tuple[int, ...]]], Cache]
+"""(policy, tokens of an output at most, questions that stay for later turns) -> an empty cache."""
 
 CACHES: dict[str, Make] = {
-    "shared": lambda policy, rows, tokens: SharedCache(policy, rows=rows, tokens=tokens),
-    "plain": lambda policy, rows, tokens: PlainCache(policy),
-    "level": lambda policy, rows, tokens: LevelCache(policy),
-    "none": lambda policy, rows, tokens: NoCache(policy),
+    "shared": lambda policy, tokens, kept: SharedCache(policy, tokens=tokens, kept=kept),
+    "plain": lambda policy, tokens, kept: PlainCache(policy),
+    "level": lambda policy, tokens, kept: LevelCache(policy),
+    "none": lambda policy, tokens, kept: NoCache(policy),
 }
 """The fastest first; the last is right for every model that trains."""
 _SLOWER = {
@@ -80,7 +80,7 @@ def _is_right(policy: Policy, name: str) -> bool:
 
 def _agrees(policy: Policy, name: str, seed: int) -> bool:
     """True if rows of two questions, one of which leaves, have a plain pass's logits at every turn."""
-    cache = CACHES[name](policy, 3, _TURNS)
+    cache = CACHES[name](policy, _TURNS, ())
     lengths = _QUESTIONS if probe.is_roomy(policy.model) else _FEW
     short, long = (probe.tokens_of(policy.model, length, seed=10 * seed + length) for length in lengths)
     if cache.of_one_length:
@@ -92,7 +92,7 @@ def _agrees(policy: Policy, name: str, seed: int) -> bool:
         for question, output in zip(questions, behind, strict=True)
     ]
     rows = np.arange(3)
-    found = [cache.enter([tuple(question) for question in questions])]
+    found = [cache.enter([tuple(question) for question in questions], [()] * 3)]
     right = [torch.stack([expected[row][0] for row in rows])]
     for turn in range(_TURNS):
         if turn == 2:

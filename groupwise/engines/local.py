@@ -1,10 +1,14 @@
-"""Sampling on the policy's own module: one copy of the weights, no sync. Token ids in and out.
+"""Sampling on the policy's own module: one copy of the weights, nothing to copy. Token ids in and out.
 
-Rows (outputs on their way) advance by one token a turn, side by side. A finished row leaves at once and a waiting one
-takes its place; nothing in a turn is done row by row but what ends a row.
+Rows (outputs on their way) advance by one token a step, side by side. A finished row leaves at once and a waiting one
+takes its place; nothing in a step is done row by row but what ends a row.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import count
 
 import numpy as np
 import torch
@@ -12,8 +16,8 @@ from torch import Tensor
 
 from groupwise.activity import advance
 from groupwise.data import Output, Sampling
-from groupwise.engines.base import Finished, Task
-from groupwise.engines.choice import CACHES, Cache, choose_cache
+from groupwise.engines.base import Capabilities, Task
+from groupwise.engines.choice import CACHES, choose_cache
 from groupwise.engines.draw import next_tokens
 from groupwise.engines.rows import Ends, Rows
 from groupwise.errors import RunError
@@ -22,85 +26,167 @@ from groupwise.objective.logprobs import wide
 
 ENTER_SHARE = 8  # waiting rows enter when an eighth of the places is free: a question is computed slowly by itself
 
+Numbered = Sequence[tuple[int, Task]]
+
 
 class LocalEngine:
     """The policy's own module as a sampler; its log-probabilities are the policy's to fp32's rounding. Where products
-    are bf16 they are some 0.02 nats a token away (SmolLM2-135M), since each rounds its factors in its own order."""
+    are bf16 they are some 0.02 nats a token away (SmolLM2-135M), since each rounds its factors in its own order.
 
-    exact = True
+    It samples within `poll`, tasks of one distribution at a time; those of another wait until these are done.
+    """
+
+    capabilities = Capabilities(exact=True, keeps_questions=True, silent_seconds=math.inf)
 
     def __init__(self, policy: Policy, *, max_rows: int = 256, shared: bool = True) -> None:
         """shared: sample with each question's keys and values kept once, where the model allows it."""
         self.policy = policy
         self.max_rows = max_rows
         self.cache = choose_cache(policy, shared=shared)
+        self.version = 0
         self._ends: dict[tuple[str, ...], Ends] = {}  # by the stop strings
+        self._numbers = count()
+        self._submitted: deque[tuple[Sampling, Numbered]] = deque()
+        self._kept: set[tuple[int, ...]] = set()  # questions of which later turns may follow
+        self._session: _Session | None = None
+        self._open = ExitStack()  # what a session holds
 
-    def generate(
-        self,
-        tasks: Sequence[Task],
-        sampling: Sampling,
-        *,
-        policy_version: int = 0,
-        finished: Finished = lambda task, outputs: None,
-    ) -> list[list[Output]]:
-        rows = Rows(tasks, sampling)
-        outputs: list[list[Output]] = [[] for _ in tasks]
-        missing = [len(task.streams) for task in tasks]
-        with self.policy.kept_weights():
-            cache = self._cache(min(self.max_rows, len(rows.task)), sampling.max_new_tokens)
-            for done in self._finished_rows(rows, cache, sampling):
-                for row in done.tolist():
-                    task = int(rows.task[row])
-                    missing[task] -= 1
-                    if not missing[task]:
-                        own = rows.of_task(task)
-                        outputs[task] = [self._output(tasks[task], rows, row, policy_version) for row in own]
-                        finished(task, outputs[task])
-        return outputs
+    def open(self) -> None:
+        """Nothing: the policy is there."""
 
-    def _cache(self, rows: int, tokens: int) -> Cache:
-        return CACHES[self.cache](self.policy, rows, tokens)
+    def sync(self, policy: Policy, version: int) -> None:
+        assert policy is self.policy, "the weights are the policy's own"
+        assert not self._submitted, "tasks are on their way"
+        assert self._session is None, "tasks are on their way"
+        self.version = version
 
-    def _finished_rows(self, rows: Rows, cache: Cache, sampling: Sampling) -> Iterator[np.ndarray]:
-        """Samples every row; yields the rows that are finished, turn by turn."""
-        waiting = rows.entering_order()
-        live = waiting[:0]
-        if sampling.stop not in self._ends:
-            self._ends[sampling.stop] = Ends(self.policy, sampling.stop)
-        ends = self._ends[sampling.stop]
-        while len(live) or len(waiting):
-            free = self.max_rows - len(live)
-            if len(waiting) and (not len(live) or (cache.enters_any_time and free * ENTER_SHARE >= self.max_rows)):
-                number = _of_one_length(rows, waiting[:free]) if cache.of_one_length else free
-                entering, waiting = waiting[:number], waiting[number:]
-                self._draw(rows, entering, cache.enter([rows.question(row) for row in entering]), ends)
-                live = np.concatenate([live, entering])
-            else:
-                newest = torch.from_numpy(rows.newest(live)).to(self.policy.device)
-                self._draw(rows, live, cache.turn(newest), ends)
-            going_on = rows.finish[live] == ""
-            if not going_on.all():
-                yield live[~going_on]
-                live = live[cache.keep(going_on)]
+    def submit(self, tasks: Sequence[Task], sampling: Sampling) -> list[int]:
+        numbers = [next(self._numbers) for _ in tasks]
+        self._kept.update(task.question_tokens for task in tasks if task.keep)
+        self._submitted.append((sampling, list(zip(numbers, tasks, strict=True))))
+        return numbers
 
-    def _draw(self, rows: Rows, live: np.ndarray, logits: Tensor, ends: Ends) -> None:
+    def poll(self, timeout: float) -> list[tuple[int, list[Output]]]:
+        """Samples until at least one task is done, however long that takes."""
+        while self._begin():
+            assert self._session is not None
+            if done := self._session.step():
+                return done
+        return []
+
+    def release(self, questions: Sequence[tuple[int, ...]] | None = None) -> None:
+        if questions is not None:
+            self._kept.difference_update(questions)
+            return
+        self._kept.clear()
+        self._submitted.clear()
+        self._session = None
+        self._open.close()
+
+    def close(self) -> None:
+        self.release()
+
+    def _begin(self) -> bool:
+        """Takes in what was submitted, if it is of the session's distribution; False if there is nothing to do."""
+        while self._submitted:
+            sampling, tasks = self._submitted[0]
+            if self._session is not None and self._session.rows.sampling != sampling:
+                if not self._session.idle:
+                    return True
+                self._session = None
+                self._open.close()
+            if self._session is None:
+                self._open.enter_context(self.policy.kept_weights())
+                self._session = _Session(self, sampling, self._ends_of(sampling.stop), self._kept)
+            self._session.add(tasks)
+            self._submitted.popleft()
+        return self._session is not None and not self._session.idle
+
+    def _ends_of(self, stop: tuple[str, ...]) -> Ends:
+        if stop not in self._ends:
+            self._ends[stop] = Ends(self.policy, stop)
+        return self._ends[stop]
+
+
+class _Session:
+    """Tasks of one distribution on their way: their rows, and the cache of those that are live."""
+
+    def __init__(self, engine: LocalEngine, sampling: Sampling, ends: Ends, kept: set[tuple[int, ...]]) -> None:
+        self.policy, self._max_rows, self._version = engine.policy, engine.max_rows, engine.version
+        self.rows, self._ends = Rows(sampling), ends
+        self._cache = CACHES[engine.cache](engine.policy, sampling.max_new_tokens, kept)
+        self._tasks: list[tuple[int, Task]] = []  # with the numbers that `submit` gave them
+        self._missing: list[int] = []  # outputs of each task that are not done
+        self._empty: list[int] = []  # numbers of tasks that want no output
+        self._waiting = self._live = np.zeros(0, np.int64)
+
+    @property
+    def idle(self) -> bool:
+        return not (len(self._live) or len(self._waiting) or self._empty)
+
+    def add(self, tasks: Numbered) -> None:
+        self._tasks += tasks
+        self._missing += [len(task.streams) for _, task in tasks]
+        self._empty += [number for number, task in tasks if not task.streams]
+        order = self.rows.add([task for _, task in tasks])
+        # Later turns go first, so that few questions are kept at a time.
+        later = np.array([bool(self.rows.before(row)) for row in order.tolist()], dtype=bool)
+        self._waiting = np.concatenate([order[later], self._waiting, order[~later]])
+
+    def step(self) -> list[tuple[int, list[Output]]]:
+        """One token more of each live row, or the first of those that enter; the tasks that are done with it."""
+        if self._empty:
+            done, self._empty = [(number, list[Output]()) for number in self._empty], []
+            return done
+        rows, cache = self.rows, self._cache
+        free = self._max_rows - len(self._live)
+        may_enter = cache.enters_any_time and free * ENTER_SHARE >= self._max_rows
+        if len(self._waiting) and (not len(self._live) or may_enter):
+            number = _of_one_length(rows, self._waiting[:free]) if cache.of_one_length else free
+            entering, self._waiting = self._waiting[:number], self._waiting[number:]
+            asked, before = [rows.question(row) for row in entering], [rows.before(row) for row in entering]
+            self._draw(entering, cache.enter(asked, before))
+            self._live = np.concatenate([self._live, entering])
+        else:
+            newest = torch.from_numpy(rows.newest(self._live)).to(self.policy.device)
+            self._draw(self._live, cache.turn(newest))
+        going_on = rows.finish[self._live] == ""
+        if going_on.all():
+            return []
+        finished = self._live[~going_on]
+        self._live = self._live[cache.keep(going_on)]
+        return self._done(finished)
+
+    def _done(self, finished: np.ndarray) -> list[tuple[int, list[Output]]]:
+        """The tasks whose last outputs these rows are."""
+        done = []
+        for row in finished.tolist():
+            place = int(self.rows.task[row])
+            self._missing[place] -= 1
+            if not self._missing[place]:
+                number, task = self._tasks[place]
+                done.append((number, [self._output(task, own) for own in self.rows.of_task(place)]))
+        return done
+
+    def _draw(self, live: np.ndarray, logits: Tensor) -> None:
         """Draws the next token of the live rows and writes it down; says of those that end with it why."""
+        rows = self.rows
         draws = torch.from_numpy(rows.draws(live)).to(wide(logits[:0]))
         found = next_tokens(self.policy.known(logits), rows.sampling, draws)
         tokens, logprobs = (values.cpu().numpy() for values in found)
         if np.isnan(logprobs).any():
             row = live[int(np.isnan(logprobs).argmax())]
-            length = len(rows.question(row)) + int(rows.length[row])
+            length = len(rows.question(row)) + len(rows.before(row)) + int(rows.length[row])
             raise RunError(
                 f"the policy's logits are nan after {length} token(s) of a conversation",
                 hint="its weights have diverged: go back to an earlier checkpoint with a lower update.learning_rate",
             )
         rows.append(live, tokens, logprobs)
-        ends.mark(rows, live, tokens)
-        advance(int((rows.finish[live] != "").sum()), tokens=len(live))
+        self._ends.mark(rows, live, tokens)
+        advance(tokens=len(live))
 
-    def _output(self, task: Task, rows: Rows, row: int, policy_version: int) -> Output:
+    def _output(self, task: Task, row: int) -> Output:
+        rows = self.rows
         length = int(rows.length[row])
         tokens = rows.tokens[row, :length]
         return Output(
@@ -110,12 +196,12 @@ class LocalEngine:
             logprobs=rows.logprobs[row, :length].copy(),
             text=self.policy.tokenizer.decode(tokens.tolist()),
             finish=rows.finish[row],
-            policy_version=policy_version,
+            policy_version=self._version,
             opening=self.policy.tokenizer.template.opening,
         )
 
 
 def _of_one_length(rows: Rows, waiting: np.ndarray) -> int:
-    """How many of the first waiting rows have questions as long as the first one's."""
-    lengths = [len(rows.question(row)) for row in waiting.tolist()]
+    """How many of the first waiting rows begin with as many tokens as the first one."""
+    lengths = [len(rows.question(row)) + len(rows.before(row)) for row in waiting.tolist()]
     return next((number for number, length in enumerate(lengths) if length != lengths[0]), len(lengths))

@@ -24,8 +24,12 @@ class PlainCache:
         self._policy = policy
 
     @torch.inference_mode()
-    def enter(self, questions: Sequence[tuple[int, ...]]) -> Tensor:
-        """Takes in a row for each question given; logits [n, V] of their first tokens. Each is computed once."""
+    def enter(self, questions: Sequence[tuple[int, ...]], before: Sequence[tuple[int, ...]]) -> Tensor:
+        """Takes in a row for each question given; logits [n, V] of their next tokens. Each is computed once.
+
+        before: of each row the tokens after its question that are there already.
+        """
+        questions = [question + own for question, own in zip(questions, before, strict=True)]
         distinct = list(dict.fromkeys(questions))
         width = max(len(question) for question in distinct)
         tokens = torch.zeros(len(distinct), width, dtype=torch.long)
@@ -84,8 +88,12 @@ class NoCache:
         self._rows: list[list[int]] = []
 
     @torch.inference_mode()
-    def enter(self, questions: Sequence[tuple[int, ...]]) -> Tensor:
-        """Takes in a row for each question given, behind those there; logits [n, V] of their first tokens."""
+    def enter(self, questions: Sequence[tuple[int, ...]], before: Sequence[tuple[int, ...]]) -> Tensor:
+        """Takes in a row for each question given, behind those there; logits [n, V] of their next tokens.
+
+        before: of each row the tokens after its question that are there already.
+        """
+        questions = [question + own for question, own in zip(questions, before, strict=True)]
         distinct = list(dict.fromkeys(questions))
         place = {question: index for index, question in enumerate(distinct)}
         logits = self._logits([list(question) for question in distinct])

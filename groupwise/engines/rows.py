@@ -10,43 +10,63 @@ from groupwise.model.policy import Policy
 
 
 class Rows:
-    """Every output that the tasks ask for, one row each.
+    """Every output that the tasks ask for, one row each; tasks may be added at any time.
 
     task, length, limit: [M] index of the task, tokens drawn, tokens at most. tokens, logprobs: [M, max_new_tokens].
     finish: [M], "" while going on. Only what is finished is read by others.
     """
 
-    def __init__(self, tasks: Sequence[Task], sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
-        self._tasks = tasks
+        self._tasks: list[Task] = []
+        self._begins = [0]  # the first row of each task, and the number of rows
+        self._streams, self._drawn = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        self.task, self.length, self.limit = (np.zeros(0, np.int64) for _ in range(3))
+        self.tokens = np.zeros((0, sampling.max_new_tokens), np.int32)
+        self.logprobs = np.zeros((0, sampling.max_new_tokens), np.float32)
+        self.finish: np.ndarray = np.zeros(0, dtype=object)
+
+    def add(self, tasks: Sequence[Task]) -> np.ndarray:
+        """Takes in tasks; their rows [m] in the order in which they are to be sampled.
+
+        Questions of like length are near each other; it changes no output, each has a random stream of its own.
+        """
+        most, before = self.sampling.max_new_tokens, len(self._tasks)
         counts = [len(task.streams) for task in tasks]
-        self.task = np.repeat(np.arange(len(tasks), dtype=np.int64), counts)
-        self._begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self._streams = np.array([key for task in tasks for key in task.streams], dtype=np.uint64)
-        limits = [limit for task in tasks for limit in (task.limits or [sampling.max_new_tokens] * len(task.streams))]
-        assert len(limits) == len(self.task), "a limit for each output"
-        self.limit = np.minimum(np.array(limits, dtype=np.int64), sampling.max_new_tokens)
-        self.length = np.zeros(len(self.task), dtype=np.int64)
-        shape = len(self.task), sampling.max_new_tokens
-        self.tokens, self.logprobs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        self.finish: np.ndarray = np.full(len(self.task), "", dtype=object)
+        limits = [limit for task in tasks for limit in (task.limits or [most] * len(task.streams))]
+        assert len(limits) == sum(counts), "a limit for each output"
+        self._tasks += tasks
+        self._begins += (self._begins[-1] + np.cumsum(counts, dtype=np.int64)).tolist()
+        streams = np.array([key for task in tasks for key in task.streams], dtype=np.uint64)
+        self._streams = np.concatenate([self._streams, streams])
+        drawn = [number for task in tasks for number in (task.drawn or [0] * len(task.streams))]
+        self._drawn = np.concatenate([self._drawn, np.array(drawn, dtype=np.int64)])
+        self.task = np.concatenate([self.task, before + np.repeat(np.arange(len(tasks), dtype=np.int64), counts)])
+        self.limit = np.concatenate([self.limit, np.minimum(np.array(limits, dtype=np.int64), most)])
+        self.length = np.concatenate([self.length, np.zeros(len(limits), np.int64)])
+        more = ((0, len(limits)), (0, 0))
+        self.tokens, self.logprobs = np.pad(self.tokens, more), np.pad(self.logprobs, more)
+        self.finish = np.concatenate([self.finish, np.full(len(limits), "", dtype=object)])
+        first = {task: place for place, task in reversed(list(enumerate(tasks)))}
+        keys = [(len(task.question_tokens), first[task]) for task in tasks]
+        rows = range(self._begins[before], len(self.task))
+        return np.array(sorted(rows, key=lambda row: keys[self.task[row] - before]), dtype=np.int64)
 
     def question(self, row: int) -> tuple[int, ...]:
         return self._tasks[self.task[row]].question_tokens
 
+    def before(self, row: int) -> tuple[int, ...]:
+        """Tokens after the row's question that were there before it."""
+        before = self._tasks[self.task[row]].before
+        return before[row - self._begins[self.task[row]]] if before else ()
+
     def of_task(self, task: int) -> range:
         """The rows of a task, in the order of its streams."""
-        return range(int(self._begins[task]), int(self._begins[task + 1]))
-
-    def entering_order(self) -> np.ndarray:
-        """Questions of like length near each other; it changes no output, each has a stream of its own."""
-        first = {task: place for place, task in reversed(list(enumerate(self._tasks)))}
-        keys = [(len(task.question_tokens), first[task]) for task in self._tasks]
-        return np.array(sorted(range(len(self.task)), key=lambda row: keys[self.task[row]]), dtype=np.int64)
+        return range(self._begins[task], self._begins[task + 1])
 
     def draws(self, rows: np.ndarray) -> np.ndarray:
         """The next random number of each row's stream, [R] in [0, 1)."""
-        return uniforms(self._streams[rows], self.length[rows])
+        return uniforms(self._streams[rows], self._drawn[rows] + self.length[rows])
 
     def newest(self, rows: np.ndarray) -> np.ndarray:
         """Ids of the tokens drawn last, [R]."""

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.activity import doing
-from groupwise.config import ModelConfig, read_recipe
+from groupwise.config import ModelConfig, RolloutConfig, read_recipe
 from groupwise.data import Message, Sampling
-from groupwise.engines.base import Task, stream
-from groupwise.engines.local import LocalEngine
+from groupwise.engines.base import Task, generate, stream
+from groupwise.engines.factory import open_engine
 from groupwise.errors import DataError
 from groupwise.evaluation.subject import trained
 from groupwise.model.policy import load_policy
@@ -33,6 +33,6 @@ def answers_to(
             hint="ask for fewer tokens",
         )
     task = Task(tuple(tokens), tuple(stream(seed, 0, "sample", number) for number in range(samples)))
-    with doing("sampling", samples, "outputs"):
-        [outputs] = LocalEngine(policy).generate([task], sampling)
+    with open_engine(policy, RolloutConfig()) as engine, doing("sampling", samples, "outputs"):
+        [outputs] = generate(engine, [task], sampling)
     return [{"text": o.text, "finish": o.finish, "tokens": len(o.tokens)} for o in outputs]

@@ -10,7 +10,7 @@ import numpy as np
 
 from groupwise.config import Recipe
 from groupwise.data import Output, Question, Reward
-from groupwise.engines.base import Engine, Task, stream
+from groupwise.engines.base import Engine, Task, generate, stream
 from groupwise.evaluation.search import Node, Settings, Step, Tree
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import RewardSet, check_failures
@@ -107,7 +107,7 @@ class _Sampler:
             tasks = [self._task(places[index]) for index in chosen]
             if not tasks:
                 continue
-            sampled = self._engine.generate(tasks, replace(self._sampling, stop=stop))
+            sampled = generate(self._engine, tasks, replace(self._sampling, stop=stop))
             for index, outputs in zip(chosen, sampled, strict=True):
                 before = places[index].node.state
                 found[index] = (

@@ -16,6 +16,7 @@ import transformers
 from groupwise import __version__, registry
 from groupwise.config import Recipe
 from groupwise.data import Sample
+from groupwise.engines.factory import open_engine
 from groupwise.errors import ConfigError
 from groupwise.evaluation.curve import best_of, curve
 from groupwise.evaluation.files import Answered, check_folder, write_files
@@ -167,26 +168,34 @@ def _measured(
 ) -> _Measured:
     assert recipe.rollout is not None
     policy = load_policy(subject.config, tokenizer)
-    engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
     step = subject.steps or 0
-    found = evaluate(
-        recipe, asked.questions, tokenizer=tokenizer, engine=engine, rewards=rewards, samples=wanted.samples, step=step
-    )
-    searched = {}
-    if guide is not None and wanted.search is not None:
-        search = registry.load(registry.SEARCHES, wanted.search.method)
-        by_simulations = search(
+    with open_engine(policy, recipe.rollout, version=step) as engine:
+        found = evaluate(
             recipe,
             asked.questions,
             tokenizer=tokenizer,
             engine=engine,
-            guide=guide,
-            settings=wanted.search,
-            trained=step,
+            rewards=rewards,
+            samples=wanted.samples,
+            step=step,
         )
-        for simulations, answers in by_simulations.items():
-            scored = score(rewards, asked.questions, [[answer.output] for answer in answers], step=step)
-            searched[simulations] = [(sample, answer.tokens) for [sample], answer in zip(scored, answers, strict=True)]
+        searched = {}
+        if guide is not None and wanted.search is not None:
+            search = registry.load(registry.SEARCHES, wanted.search.method)
+            by_simulations = search(
+                recipe,
+                asked.questions,
+                tokenizer=tokenizer,
+                engine=engine,
+                guide=guide,
+                settings=wanted.search,
+                trained=step,
+            )
+            for simulations, answers in by_simulations.items():
+                scored = score(rewards, asked.questions, [[answer.output] for answer in answers], step=step)
+                searched[simulations] = [
+                    (sample, answer.tokens) for [sample], answer in zip(scored, answers, strict=True)
+                ]
     return _Measured(subject, _template(subject, tokenizer), found, searched)
 
 

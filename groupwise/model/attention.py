@@ -68,10 +68,11 @@ class BlockPlan:
             keys, values = key[:, :, own], value[:, :, own]
             if before:
                 keys, values = torch.cat([key[:, :, seen], keys], 2), torch.cat([value[:, :, seen], values], 2)
-            outputs.append(self._block(query[:, :, own], keys, values, form, before).transpose(1, 2))
+            outputs.append(self.block(query[:, :, own], keys, values, form, before).transpose(1, 2))
         return torch.cat(outputs, dim=1)
 
-    def _block(self, query: Tensor, keys: Tensor, values: Tensor, form: Form, before: int) -> Tensor:
+    def block(self, query: Tensor, keys: Tensor, values: Tensor, form: Form, before: int) -> Tensor:
+        """[1, H, S, D] queries that see all of the first `before` keys [1, K, before + S, D] and the rest causally."""
         window = form.window if form.window is not None and form.window < keys.shape[2] else None
         plain = before == 0 and window is None
         mask = None if plain and form.cap is None else self._mask(query.shape[2], before, window, query.device)

@@ -9,7 +9,7 @@ import numpy as np
 from groupwise.activity import doing
 from groupwise.config import Recipe
 from groupwise.data import Question, Reward, Sample, Sampling
-from groupwise.engines.base import Engine, Task, stream
+from groupwise.engines.base import Engine, Task, generate, stream
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.record.schema import Answer
 from groupwise.rewards.answer import extract
@@ -153,7 +153,7 @@ def answered(
         for q in questions
     ]
     with doing("sampling", len(tasks) * count, "outputs"):
-        outputs = engine.generate(tasks, sampling)
+        outputs = generate(engine, tasks, sampling)
     with doing("rewards"):
         scored = score(rewards, questions, outputs, step=step)
     check_failures([sample.reward for group in scored for sample in group], recipe.run.failed_rewards_limit)

@@ -8,7 +8,7 @@ from math import ceil
 
 from groupwise.activity import advance, doing
 from groupwise.data import Group, Output, Question, Sample, Sampling
-from groupwise.engines.base import Engine, Task, stream
+from groupwise.engines.base import Engine, Task, generate, stream
 from groupwise.errors import DataError
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import Pending, RewardSet
@@ -58,7 +58,6 @@ def sample_groups(
     group_size: int,
     seed: int,
     step: int,
-    policy_version: int,
 ) -> Rollout:
     """For each q ~ D a group o_1 .. o_G ~ pi_old(. | q) with its rewards (Algorithm 1 of DeepSeekMath, lines 6 to 8).
 
@@ -78,7 +77,7 @@ def sample_groups(
 
     try:
         with doing("sampling", sum(len(task.streams) for task in tasks), "outputs"):
-            engine.generate(tasks, sampling, policy_version=policy_version, finished=finished)
+            generate(engine, tasks, sampling, finished=finished)
         sampled = time.perf_counter()
         groups = []
         with doing("rewards", len(questions), "questions"):

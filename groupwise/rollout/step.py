@@ -22,7 +22,6 @@ def sample_step(
     engine: Engine,
     rewards: RewardSet,
     step: int,
-    policy_version: int,
     drawn: int,
 ) -> Rollout:
     """The step's questions, each sampled `group_size` times and rewarded; with refill rounds until enough have signal.
@@ -41,7 +40,6 @@ def sample_step(
             group_size=config.group_size,
             seed=recipe.seed,
             step=step,
-            policy_version=policy_version,
         )
 
     wanted = config.questions_per_step

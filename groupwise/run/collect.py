@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from groupwise import registry
 from groupwise.config import RejectionRecipe
 from groupwise.data import Group, Question
 from groupwise.datasets.base import Questions
 from groupwise.engines.base import Engine
+from groupwise.engines.factory import open_engine
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
@@ -134,7 +134,6 @@ def _step(run: Collection, stop: Stop, measure: Callable[[Sequence[Group]], dict
         group_size=recipe.rollout.group_size,
         seed=recipe.seed,
         step=run.step,
-        policy_version=0,
     )
     with stop.guarded():
         metrics = rollout_metrics(recipe, rollout) | measure(rollout.groups)
@@ -187,5 +186,5 @@ def _sampler(recipe: RejectionRecipe, questions: Questions, opened: ExitStack) -
     check_lengths(tokenizer, questions.train, max_new_tokens=recipe.rollout.max_new_tokens)
     require_memory_to_sample(recipe, tokenizer, questions.train)
     policy = load_policy(recipe.model, tokenizer)
-    engine = registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
+    engine = opened.enter_context(open_engine(policy, recipe.rollout))
     return Sampler(tokenizer, engine, rewards), weights_digest(policy.model)

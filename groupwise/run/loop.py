@@ -165,6 +165,8 @@ def record_step(
     finally:
         run.step += 1
         run.policy_version += updates
+        if run.engine is not None:
+            run.engine.sync(run.policy, run.policy_version)
         run.seconds += metrics["time/step"]
         run.tokens += tokens
     return metrics

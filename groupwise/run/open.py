@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,6 +16,7 @@ from groupwise.config import ModelConfig, Recipe, RLRecipe
 from groupwise.data import Output, Question
 from groupwise.datasets.base import Questions, batch, heldout_told, load_questions
 from groupwise.engines.base import Engine
+from groupwise.engines.factory import open_engine
 from groupwise.errors import ConfigError, DataError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.lora import digest_at_first, load_adapted
@@ -133,8 +134,10 @@ def _opened(
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
         # as before, if it is resumed: another number rounds otherwise
         policy.microbatch_limit = state.get("microbatch_limit", room.tokens)
-        engine = _engine(recipe, policy)
-        with recording(recipe, folder, held, first_step=state.get("step", 0)) as recorder:
+        version = state.get("policy_version", 0)
+        # nothing is asked where there are no questions
+        engines: Any = open_engine(policy, recipe.rollout, version=version) if recipe.rollout else nullcontext()
+        with engines as engine, recording(recipe, folder, held, first_step=state.get("step", 0)) as recorder:
             recorder.add_questions("heldout", questions.heldout)
             remark(room.said)
             yield Run(
@@ -148,7 +151,7 @@ def _opened(
                 recorder=recorder,
                 learns_from_rewards=objective is not None and reads_rewards(objective.advantage),
                 step=state.get("step", 0),
-                policy_version=state.get("policy_version", 0),
+                policy_version=version,
                 seconds=state.get("seconds", 0.0),
                 tokens=state.get("tokens", 0),
                 drawn=state.get("drawn", 0),
@@ -181,13 +184,6 @@ def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load:
     # a frozen product's result is not kept in any case, so that with adapters `cheap` would save nothing
     policy.recompute_if_it_can(recipe.update.recompute or ("nothing" if adapted else default_recompute(policy.device)))
     return policy
-
-
-def _engine(recipe: Recipe, policy: Policy) -> Any:
-    """What samples; None where there is nothing to ask."""
-    if recipe.rollout is None:
-        return None
-    return registry.load(registry.ENGINES, recipe.rollout.engine)(policy, max_rows=recipe.rollout.max_rows)
 
 
 def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:

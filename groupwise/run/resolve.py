@@ -8,6 +8,7 @@ import torch
 
 from groupwise import registry
 from groupwise.config import ObjectiveConfig, RLRecipe
+from groupwise.engines.factory import capabilities_of
 from groupwise.errors import ConfigError
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.objective.presets import Preset
@@ -53,9 +54,8 @@ def objective_of(row: Preset) -> Objective:
 def resolve_recipe(recipe: RLRecipe) -> Objective:
     """The recipe's objective. Raises ConfigError if its parts cannot work together, or not in its stage; ModelError if
     there is no such device."""
-    engine = registry.load(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
     fp32 = pick_precision(recipe.model.precision, pick_device(recipe.model.device)) == torch.float32
-    objective = resolve(recipe.objective, exact_engine=engine.exact and fp32)
+    objective = resolve(recipe.objective, exact_engine=capabilities_of(recipe.rollout).exact and fp32)
     _check_critic(recipe, objective)
     _check_teacher(recipe, objective)
     _check_groups(recipe, objective)

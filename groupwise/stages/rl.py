@@ -48,7 +48,7 @@ def rl_step(
 
     models: pi_ref, a teacher, V_psi; each None where the objective reads none.
     """
-    recipe, policy, exact, decode = run.recipe, run.policy, run.engine.exact, run.tokenizer.decode
+    recipe, policy, exact, decode = run.recipe, run.policy, run.engine.capabilities.exact, run.tokenizer.decode
     sampling = recipe.rollout.sampling()
     objective = with_coefficients(objective, recipe.objective, run.coefficients)
     # Sampling and rewards: q ~ D, o_1 .. o_G ~ pi_old(. | q), r_i = R(q, o_i)
@@ -59,7 +59,6 @@ def rl_step(
         engine=run.engine,
         rewards=run.rewards,
         step=run.step,
-        policy_version=run.policy_version,
         drawn=run.drawn,
     )
     check_rewards(run, rollout)

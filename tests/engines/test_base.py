@@ -69,6 +69,8 @@ def test_any_question_id_has_a_stream():
 
 def test_the_rows_of_a_task_are_those_of_its_streams():
     tasks = [Task((1,), streams) for streams in ((7, 8, 9), (), (5,), (6, 4))]
-    rows = Rows(tasks, Sampling(max_new_tokens=2))
+    rows = Rows(Sampling(max_new_tokens=2))
+    rows.add(tasks[:2])
+    rows.add(tasks[2:])
     assert [list(rows.of_task(task)) for task in range(4)] == [[0, 1, 2], [], [3], [4, 5]]
     assert all(rows.task[row] == task for task in range(4) for row in rows.of_task(task))

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from groupwise.config import ModelConfig
 from groupwise.data import Message, Output, Sampling
 from groupwise.engines import draw, local
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.cache import SharedCache
 from groupwise.engines.local import LocalEngine
 from groupwise.engines.rows import Ends, Rows
@@ -79,7 +79,7 @@ def ending_at(policy: Policy, *tokens: int) -> Policy:
     ids=["plain", "temperature", "top_k", "top_p", "min_p", "all"],
 )
 def test_the_samplers_log_probabilities_are_the_policys(sampling, any_policy):
-    outputs = LocalEngine(any_policy).generate(tasks(), sampling)
+    outputs = generate(LocalEngine(any_policy), tasks(), sampling)
     rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
     with torch.no_grad():
         scored = any_policy.logprobs(rollouts, rollouts.output_mask, sampling=sampling)
@@ -89,7 +89,7 @@ def test_the_samplers_log_probabilities_are_the_policys(sampling, any_policy):
 
 
 def test_greedy_tokens_are_those_of_transformers(any_policy):
-    outputs = LocalEngine(never_ending(any_policy)).generate(tasks(1), replace(SAMPLING, greedy=True))
+    outputs = generate(LocalEngine(never_ending(any_policy)), tasks(1), replace(SAMPLING, greedy=True))
     for task, (output,) in zip(tasks(1), outputs, strict=True):
         question = torch.tensor([task.question_tokens])
         expected = any_policy.model.generate(
@@ -102,32 +102,34 @@ def test_greedy_tokens_are_those_of_transformers(any_policy):
 def test_an_output_depends_on_its_question_and_stream_alone(any_policy, monkeypatch):
     # against: alone; other order; a few rows at a time; fewer siblings; the plain cache
     engine = LocalEngine(any_policy)
-    expected = [words(own) for own in engine.generate(tasks(), SAMPLING)]
+    expected = [words(own) for own in generate(engine, tasks(), SAMPLING)]
     lengths = {len(tokens) for own in expected for tokens in own}
     assert len(lengths) > 1  # some end early, so that the cache is cut
-    assert [words(engine.generate([task], SAMPLING)[0]) for task in tasks()] == expected
-    assert [words(own) for own in engine.generate(tasks()[::-1], SAMPLING)] == expected[::-1]
+    assert [words(generate(engine, [task], SAMPLING)[0]) for task in tasks()] == expected
+    assert [words(own) for own in generate(engine, tasks()[::-1], SAMPLING)] == expected[::-1]
     for rows in (1, 3):
         few = LocalEngine(any_policy, max_rows=rows)
-        assert [words(own) for own in few.generate(tasks(), SAMPLING)] == expected
-    assert [words(own) for own in engine.generate(tasks(2), SAMPLING)] == [own[:2] for own in expected]
+        assert [words(own) for own in generate(few, tasks(), SAMPLING)] == expected
+    assert [words(own) for own in generate(engine, tasks(2), SAMPLING)] == [own[:2] for own in expected]
     monkeypatch.setattr(local, "ENTER_SHARE", 10**9)  # rows enter one by one
-    assert [words(own) for own in LocalEngine(any_policy, max_rows=3).generate(tasks(), SAMPLING)] == expected
-    assert [words(own) for own in LocalEngine(any_policy, shared=False).generate(tasks(), SAMPLING)] == expected
+    assert [words(own) for own in generate(LocalEngine(any_policy, max_rows=3), tasks(), SAMPLING)] == expected
+    assert [words(own) for own in generate(LocalEngine(any_policy, shared=False), tasks(), SAMPLING)] == expected
 
 
 def test_a_stream_twice_gives_an_output_twice_and_another_stream_another(policy):
-    one, two, three = LocalEngine(policy).generate([Task((7, 8), (1, 1, 2))], SAMPLING)[0]
+    one, two, three = generate(LocalEngine(policy), [Task((7, 8), (1, 1, 2))], SAMPLING)[0]
     assert words([one]) == words([two]) != words([three])
 
 
 def test_no_tasks_and_no_streams_give_no_outputs(policy):
-    assert LocalEngine(policy).generate([], SAMPLING) == []
-    assert LocalEngine(policy).generate([Task((5,), ())], SAMPLING) == [[]]
+    assert generate(LocalEngine(policy), [], SAMPLING) == []
+    assert generate(LocalEngine(policy), [Task((5,), ())], SAMPLING) == [[]]
 
 
 def test_an_output_carries_its_question_text_and_version(policy):
-    output = LocalEngine(policy).generate([Task((9, 8, 7), (4,))], SAMPLING, policy_version=3)[0][0]
+    engine = LocalEngine(policy)
+    engine.sync(policy, 3)
+    output = generate(engine, [Task((9, 8, 7), (4,))], SAMPLING)[0][0]
     assert output.question_tokens.tolist() == [9, 8, 7]
     assert output.text == policy.tokenizer.decode(output.tokens)
     assert output.policy_version == 3
@@ -136,28 +138,28 @@ def test_an_output_carries_its_question_text_and_version(policy):
 
 
 def test_an_end_token_stops_an_output_and_belongs_to_it_and_the_limit_cuts_it(policy):
-    full = LocalEngine(never_ending(policy)).generate(tasks(1), SAMPLING)[2][0]
+    full = generate(LocalEngine(never_ending(policy)), tasks(1), SAMPLING)[2][0]
     assert full.finish == "length"
     assert len(full.tokens) == 20
     end = full.tokens.tolist()[6]
     first = full.tokens.tolist().index(end)
     for ends in ((end,), (-1, end), (end, 1000)):  # each of several end tokens counts
-        cut = LocalEngine(ending_at(policy, *ends)).generate(tasks(1), SAMPLING)[2][0]
+        cut = generate(LocalEngine(ending_at(policy, *ends)), tasks(1), SAMPLING)[2][0]
         assert cut.finish == "stop"
         assert cut.tokens.tolist() == full.tokens.tolist()[: first + 1]
 
 
 def test_one_token_at_most(policy):
-    expected = LocalEngine(policy).generate(tasks(), SAMPLING)
-    found = LocalEngine(policy).generate(tasks(), replace(SAMPLING, max_new_tokens=1))
+    expected = generate(LocalEngine(policy), tasks(), SAMPLING)
+    found = generate(LocalEngine(policy), tasks(), replace(SAMPLING, max_new_tokens=1))
     assert [words(own) for own in found] == [[tokens[:1] for tokens in words(own)] for own in expected]
     assert {output.finish for own in found for output in own} <= {"length", "stop"}
 
 
 def test_an_end_token_in_the_last_place_is_a_stop(policy):
-    full = LocalEngine(never_ending(policy)).generate(tasks(1), SAMPLING)[0][0]
+    full = generate(LocalEngine(never_ending(policy)), tasks(1), SAMPLING)[0][0]
     engine = LocalEngine(ending_at(policy, int(full.tokens[0])))
-    assert engine.generate(tasks(1), replace(SAMPLING, max_new_tokens=1))[0][0].finish == "stop"
+    assert generate(engine, tasks(1), replace(SAMPLING, max_new_tokens=1))[0][0].finish == "stop"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_a_stop_string_ends_an_output_and_is_kept(stop, text, finish, tmp_path, 
     # the policy says abcdef over and over; the question is "a"
     policy = text_chain("abcdef", tmp_path, tiny_folder)
     question = tuple(policy.tokenizer.tokenizer("a", add_special_tokens=False)["input_ids"])
-    output = LocalEngine(policy).generate([Task(question, (0,))], Sampling(max_new_tokens=10, stop=stop))[0][0]
+    output = generate(LocalEngine(policy), [Task(question, (0,))], Sampling(max_new_tokens=10, stop=stop))[0][0]
     assert output.text == text
     assert output.finish == finish
     assert len(output.tokens) == len(text)
@@ -184,7 +186,7 @@ def test_a_stop_string_of_many_bytes_a_character_is_found(tmp_path, tiny_folder)
     # one token a byte, four to each robot
     policy = byte_chain("🤖", tmp_path, tiny_folder)
     question = tuple(policy.tokenizer.tokenizer("🤖")["input_ids"])
-    output = LocalEngine(policy).generate([Task(question, (0,))], Sampling(max_new_tokens=40, stop=("🤖" * 6,)))[0][0]
+    output = generate(LocalEngine(policy), [Task(question, (0,))], Sampling(max_new_tokens=40, stop=("🤖" * 6,)))[0][0]
     assert output.text == "🤖" * 6
     assert len(output.tokens) == 24
     assert output.finish == "stop"
@@ -194,7 +196,7 @@ def test_a_model_with_a_state_of_its_own_is_sampled_without_a_cache(tmp_path, ti
     policy = never_ending(made.policy_of(made.RECURRENT, tmp_path, tiny_folder))
     engine = LocalEngine(policy, max_rows=3)
     assert engine.cache == "none"
-    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in engine.generate(tasks(2), SAMPLING)])
+    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in generate(engine, tasks(2), SAMPLING)])
     found = policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs
     assert close(found, rollouts.sampled_logprobs)
 
@@ -207,7 +209,7 @@ def test_without_fast_paths_the_same_tokens_are_sampled(family, tmp_path, tiny_f
     assert not plain.question_once
     assert LocalEngine(plain).cache == "none"
     for slow, fast in zip(
-        *(LocalEngine(any_way).generate(tasks(2), SAMPLING) for any_way in (plain, policy)), strict=True
+        *(generate(LocalEngine(any_way), tasks(2), SAMPLING) for any_way in (plain, policy)), strict=True
     ):
         assert words(slow) == words(fast)
 
@@ -218,7 +220,7 @@ def test_diverged_weights_stop_the_run(greedy, tmp_path, tiny_folder):
     with torch.no_grad():
         policy.model.get_output_embeddings().weight[7] = torch.nan
     with pytest.raises(RunError, match=r"logits are nan after 1 token\(s\) .*diverged"):
-        LocalEngine(policy).generate(tasks(), replace(SAMPLING, greedy=greedy))
+        generate(LocalEngine(policy), tasks(), replace(SAMPLING, greedy=greedy))
 
 
 def test_with_bf16_products_each_question_is_still_kept_once(tmp_path, tiny_folder, caplog):
@@ -228,7 +230,7 @@ def test_with_bf16_products_each_question_is_still_kept_once(tmp_path, tiny_fold
         policy.model.get_output_embeddings().weight *= 100
     half, sampling = replace(policy, precision=torch.bfloat16), replace(SAMPLING, temperature=100.0)
     engine = LocalEngine(half)
-    outputs = engine.generate(tasks(), sampling)
+    outputs = generate(engine, tasks(), sampling)
     assert engine.cache == "shared"
     assert not caplog.records
     rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
@@ -283,7 +285,7 @@ def test_frequencies_are_the_probabilities():
 def test_first_tokens_of_many_streams_have_the_policys_frequencies(policy):
     # 4000 outputs of one token; the chi-square of the 12 likeliest tokens and the rest, 12 degrees: 32.9 in a thousand
     task = Task((9, 4, 30), tuple(stream(3, 0, "q", sample) for sample in range(4000)))
-    outputs = LocalEngine(policy, max_rows=4000).generate([task], Sampling(max_new_tokens=1))[0]
+    outputs = generate(LocalEngine(policy, max_rows=4000), [task], Sampling(max_new_tokens=1))[0]
     with torch.no_grad():
         p = policy.model(torch.tensor([task.question_tokens])).logits[0, -1].double().softmax(-1)
     counts = torch.bincount(torch.tensor([int(output.tokens[0]) for output in outputs]), minlength=len(p)).double()
@@ -303,7 +305,7 @@ def test_smollm2_answers_as_transformers_generate_does(tmp_path):
     question = tokenizer.encode([Message("user", "What is 2 + 2?")])
     other = tokenizer.encode([Message("user", "Hi")])  # so that there is padding
     sampling = Sampling(max_new_tokens=16, greedy=True)
-    outputs = LocalEngine(policy).generate([Task(tuple(question), (0,)), Task(tuple(other), (0,))], sampling)
+    outputs = generate(LocalEngine(policy), [Task(tuple(question), (0,)), Task(tuple(other), (0,))], sampling)
     save_checkpoint(tmp_path / "c", model=policy.model, tokenizer=tokenizer.tokenizer, optimizer=None, state={})
     del policy
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "c")
@@ -320,7 +322,7 @@ def test_a_task_is_told_of_as_soon_as_its_last_row_is_done(policy):
     endless = LocalEngine(never_ending(policy))
     given = [Task((7, 8), (1, 2), limits=(12, 3)), Task((9,), (3,), limits=(5,))]
     told: list[tuple[int, list[Output]]] = []
-    outputs = endless.generate(given, SAMPLING, finished=lambda task, done: told.append((task, done)))
+    outputs = generate(endless, given, SAMPLING, finished=lambda task, done: told.append((task, done)))
     assert [task for task, _ in told] == [1, 0]
     assert [[len(output.tokens) for output in own] for own in outputs] == [[12, 3], [5]]
     assert [words(done) for _, done in told] == [words(outputs[1]), words(outputs[0])]
@@ -336,7 +338,7 @@ def test_waiting_rows_take_the_places_of_finished_ones_at_once(policy, monkeypat
         SharedCache, "turn", lambda self, tokens: side_by_side.append(len(tokens)) or turn(self, tokens)
     )
     given = [Task((7, n), (n, n + 50), limits=(2 + n % 8, 2 + (5 * n) % 8)) for n in range(6)]
-    engine.generate(given, SAMPLING)
+    generate(engine, given, SAMPLING)
     tokens = sum(limit - 1 for task in given for limit in task.limits)  # the first one comes from the question
     assert sum(side_by_side) == tokens
     waiting = [rows for rows in side_by_side if rows == 4]
@@ -349,7 +351,7 @@ def test_a_question_is_computed_once_for_all_its_outputs(policy, monkeypatch):
     asked: list[list[tuple[int, ...]]] = []
     prefill = SharedCache._prefill
     monkeypatch.setattr(SharedCache, "_prefill", lambda self, new: asked.append(list(new)) or prefill(self, new))
-    engine.generate(tasks(8), SAMPLING)
+    generate(engine, tasks(8), SAMPLING)
     assert sorted(len(question) for part in asked for question in part) == sorted(LENGTHS)
 
 
@@ -358,8 +360,8 @@ def test_a_stop_string_of_special_tokens_ends_an_output(stop, tiny_folder):
     config = ModelConfig(path=str(tiny_folder), device="cpu")
     policy = load_policy(config, load_tokenizer(config))
     tokens = policy.tokenizer.tokenizer(stop, add_special_tokens=False)["input_ids"]
-    rows = Rows([Task((4, 7, 5), (1,))], Sampling(9, stop=(stop,)))
-    ends, live = Ends(policy, (stop,)), np.array([0])
+    rows = Rows(Sampling(9, stop=(stop,)))
+    ends, live = Ends(policy, (stop,)), rows.add([Task((4, 7, 5), (1,))])
     said = [8, 9, *tokens]
     for token in said:
         assert rows.finish[0] == ""

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from groupwise.data import Output, Sampling
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy
@@ -55,7 +55,7 @@ def words(outputs: Sequence[Sequence[Output]]) -> list[list[list[int]]]:
 
 def sampled(policy: Policy, given: Sequence[Task], sampling: Sampling = SAMPLING, **settings: int) -> list:
     """The tokens from an engine of those settings."""
-    return words(LocalEngine(policy, **settings).generate(given, sampling))
+    return words(generate(LocalEngine(policy, **settings), given, sampling))
 
 
 def scored(outputs: Sequence[Sequence[Output]]) -> Rollouts:
@@ -74,7 +74,7 @@ def test_the_samplers_log_probabilities_are_the_policys_and_the_references(famil
     policy = policy_of(family)
     engine = LocalEngine(policy, max_rows=5, shared=shared)
     assert (engine.cache == "shared") == shared
-    rollouts = scored(engine.generate(tasks(family), SAMPLING))
+    rollouts = scored(generate(engine, tasks(family), SAMPLING))
     mask = rollouts.output_mask
     model = naive.reference_model(families.FAMILIES[family], angles=torch.float32)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_the_samplers_log_probabilities_are_the_policys_and_the_references(famil
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
 def test_log_probabilities_and_tokens_of_each_way_to_sample(family, name):
     policy, sampling = policy_of(family), SAMPLINGS[name]
-    outputs = LocalEngine(policy, max_rows=6).generate(tasks(family), sampling)
+    outputs = generate(LocalEngine(policy, max_rows=6), tasks(family), sampling)
     assert words(outputs) == sampled(policy, tasks(family), sampling, shared=False)
     rollouts = scored(outputs)
     found = policy.logprobs(rollouts, rollouts.output_mask, sampling=sampling).logprobs
@@ -108,14 +108,14 @@ def test_tokens_do_not_depend_on_how_many_rows_go_side_by_side(family):
 def test_tokens_do_not_depend_on_what_else_is_sampled(family):
     given, wanted = tasks(family), expected(family)
     engine = LocalEngine(policy_of(family), max_rows=5)
-    assert words(engine.generate(given[::-1], SAMPLING)) == wanted[::-1]
+    assert words(generate(engine, given[::-1], SAMPLING)) == wanted[::-1]
     order = [3, 0, 1, 4, 2]
-    assert words(engine.generate([given[n] for n in order], SAMPLING)) == [wanted[n] for n in order]
-    assert words(engine.generate(given[:2], SAMPLING)) + words(engine.generate(given[2:], SAMPLING)) == wanted
-    assert words(engine.generate(given[3:4], SAMPLING)) == wanted[3:4]
+    assert words(generate(engine, [given[n] for n in order], SAMPLING)) == [wanted[n] for n in order]
+    assert words(generate(engine, given[:2], SAMPLING)) + words(generate(engine, given[2:], SAMPLING)) == wanted
+    assert words(generate(engine, given[3:4], SAMPLING)) == wanted[3:4]
     for kept in (slice(0, 1), slice(2, 0, -1)):  # fewer siblings, and in another order
         some = [replace(task, streams=task.streams[kept]) for task in given]
-        assert words(engine.generate(some, SAMPLING)) == [own[kept] for own in wanted]
+        assert words(generate(engine, some, SAMPLING)) == [own[kept] for own in wanted]
 
 
 @ANY_FAMILY
@@ -143,7 +143,7 @@ def test_outputs_that_outgrow_the_first_room_and_the_window(family):
     limits = (130, 70, 1)
     given = [replace(task, limits=limits) for task in tasks(family)[1:]]
     sampling = replace(SAMPLING, max_new_tokens=130)
-    outputs = LocalEngine(policy, max_rows=4).generate(given, sampling)
+    outputs = generate(LocalEngine(policy, max_rows=4), given, sampling)
     assert [tuple(len(output.tokens) for output in own) for own in outputs] == [limits] * 4
     assert words(outputs) == sampled(policy, given, sampling, shared=False)
     rollouts = scored(outputs)
@@ -171,7 +171,7 @@ def test_each_end_cuts_an_output_where_it_would_have_gone_on(family, shared):
 
     decode = free.tokenizer.decode
     stop = (decode(whole[0][1][4:7]), decode(whole[4][2][9:10]), decode(whole[2][0][14:]))
-    outputs = LocalEngine(free, max_rows=5, shared=shared).generate(given, replace(SAMPLING, stop=stop))
+    outputs = generate(LocalEngine(free, max_rows=5, shared=shared), given, replace(SAMPLING, stop=stop))
     assert words(outputs) == [[up_to_a_stop(tokens, stop, free) for tokens in own] for own in whole]
     assert len(outputs[0][1].tokens) <= 7
     for output in (output for own in outputs for output in own):

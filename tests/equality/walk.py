@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor
 
 from groupwise.data import Sampling
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.choice import CACHES
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError
@@ -74,7 +74,7 @@ def loaded(config: Any, **settings: Any) -> tuple[Policy, LocalEngine]:
 
 def errors(policy: Policy, engine: LocalEngine, lengths: Sequence[int] = LENGTHS) -> Errors:
     """What groups of three outputs show, of questions of so many tokens."""
-    outputs = engine.generate(_tasks(lengths), SAMPLING)
+    outputs = generate(engine, _tasks(lengths), SAMPLING)
     rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
     mask = rollouts.output_mask
     weights = torch.rand(mask.shape, generator=torch.Generator().manual_seed(3)) - 0.5

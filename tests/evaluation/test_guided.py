@@ -12,6 +12,7 @@ from groupwise.evaluation.search import Settings
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rewards.base import RewardSet
+from tests.engines.fakes import Answering
 from tests.project.sources import ROOT
 
 GUIDES = ROOT / "tests" / "evaluation" / "user_guides.py"
@@ -19,16 +20,15 @@ QUESTIONS = [Question(f"q{n}", (Message("user", f"{n}>"),), answer="3") for n in
 END = "."  # of a scripted output: its end token
 
 
-class Scripted:
+class Scripted(Answering):
     """An engine that goes on with what there is of an output as is written down."""
 
-    exact = True
-
     def __init__(self, tokenizer, script):
+        super().__init__()
         self.tokenizer, self.script, self.calls = tokenizer, script, []
         self.ids = tokenizer.tokenizer.get_vocab()
 
-    def generate(self, tasks, sampling, *, policy_version=0, finished=None):
+    def answers(self, tasks, sampling):
         found = []
         for task in tasks:
             prompt = len(self.tokenizer.encode(QUESTIONS[0].messages))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from groupwise.config import ModelConfig
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
@@ -54,7 +54,7 @@ def test_it_draws_what_the_engine_draws(example, tiny, capsys):
     assert logits.isfinite().sum() == 10
     groups = example.draw(tiny, tokens, logits, seed=3)
     streams = tuple(stream(3, 0, "worked-example", number) for number in range(8))
-    [outputs] = LocalEngine(tiny).generate([Task(tuple(tokens), streams)], example.SAMPLING)
+    [outputs] = generate(LocalEngine(tiny), [Task(tuple(tokens), streams)], example.SAMPLING)
     mine = [sample.output for group in groups for sample in group.samples]
     assert [int(o.tokens[0]) for o in mine] == [int(o.tokens[0]) for o in outputs]
     close([o.logprobs[0] for o in mine], torch.tensor([o.logprobs[0] for o in outputs]))

@@ -8,7 +8,7 @@ import torch
 
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.draw import inverse_cdf
 from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts
@@ -59,7 +59,7 @@ def test_a_samplers_log_probabilities_are_the_policys(both):
     tasks = [Task(tuple(range(3, 3 + n)), tuple(stream(0, 0, str(n), i) for i in range(3))) for n in (1, 9, 4)]
     for precision, most in ((torch.float32, 1e-3), (torch.bfloat16, 0.5)):
         policy = replace(there, precision=precision)
-        groups = [made.group(outputs, [0.0] * 3) for outputs in LocalEngine(policy).generate(tasks, PLAIN)]
+        groups = [made.group(outputs, [0.0] * 3) for outputs in generate(LocalEngine(policy), tasks, PLAIN)]
         rollouts = Rollouts.of(groups, policy.device)
         scored = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
         gap = (scored - rollouts.sampled_logprobs)[rollouts.output_mask].abs()
@@ -93,7 +93,7 @@ def test_an_output_depends_on_its_question_and_stream_alone(tmp_path, tiny_folde
     found = [
         [
             [output.tokens.tolist() for output in own]
-            for own in LocalEngine(policy, max_rows=rows).generate(tasks, PLAIN)
+            for own in generate(LocalEngine(policy, max_rows=rows), tasks, PLAIN)
         ]
         for rows in (1, 5, 256)
     ]

@@ -8,7 +8,7 @@ import torch
 
 from groupwise.config import ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Output, Sampling
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import RunError
 from groupwise.learn.agreement import Agreement
@@ -32,7 +32,7 @@ def policy(tmp_path, tiny_folder) -> Policy:
 def groups_of(policy: Policy, off: dict[tuple[int, int, int], float]) -> list[Group]:
     """Two questions, three outputs each; off: (question, output, token) to nats taken from the sampler's number."""
     tasks = [Task(q, tuple(stream(0, 0, str(q), i) for i in range(3))) for q in ((5, 6, 7), (8,))]
-    found = LocalEngine(policy).generate(tasks, SAMPLING)
+    found = generate(LocalEngine(policy), tasks, SAMPLING)
 
     def told(question: int, number: int, output: Output) -> Output:
         logprobs = output.logprobs.copy()

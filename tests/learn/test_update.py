@@ -9,7 +9,7 @@ from torch import Tensor
 
 from groupwise.config import ObjectiveConfig, UpdateConfig
 from groupwise.data import Output, Sampling
-from groupwise.engines.base import Task, stream
+from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import RunError
 from groupwise.learn.auxiliary import AuxiliaryModels
@@ -43,7 +43,7 @@ def outputs_of(policy: Policy) -> list[list[Output]]:
     """Three questions of 5, 1 and 3 tokens, four sampled outputs each."""
     questions = [(5, 6, 7, 8, 9), (4,), (10, 11, 12)]
     tasks = [Task(q, tuple(stream(0, 0, str(n), i) for i in range(4))) for n, q in enumerate(questions)]
-    return LocalEngine(policy).generate(tasks, SAMPLING)
+    return generate(LocalEngine(policy), tasks, SAMPLING)
 
 
 def rollouts_of(outputs: Sequence[Sequence[Output]], rewards: Sequence[Sequence[float | None]] = REWARDS) -> Rollouts:

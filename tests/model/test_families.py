@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from groupwise.config import ModelConfig
 from groupwise.data import Example, Message, Sampling
-from groupwise.engines.base import Task
+from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError
 from groupwise.model.checkpoint import save_checkpoint
@@ -80,7 +80,7 @@ def test_an_exported_model_ends_its_turn_under_plain_transformers(name, tmp_path
     config = ModelConfig(path=str(tmp_path / "begin"), device="cpu")
     policy = load_policy(config, load_tokenizer(config))
     prompt = policy.tokenizer.encode(turns("1 + 1"))
-    [[output]] = LocalEngine(policy).generate([Task(tuple(prompt), (1,))], Sampling(20, greedy=True))
+    [[output]] = generate(LocalEngine(policy), [Task(tuple(prompt), (1,))], Sampling(20, greedy=True))
     assert (output.text, output.finish) == ("so 2", "stop")
     hf = policy.tokenizer.tokenizer
     save_checkpoint(tmp_path / "end", model=policy.model, tokenizer=hf, optimizer=None, state={})

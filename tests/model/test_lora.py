@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, Llama4TextConfig
 
 from groupwise.config import LoraConfig, ModelConfig, UpdateConfig, recipe_from
 from groupwise.data import Sampling
-from groupwise.engines.base import Task
+from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import CheckpointError, ConfigError, ModelError
 from groupwise.learn.tally import Tally
@@ -193,7 +193,7 @@ def test_a_checkpoint_is_a_whole_model_with_the_adapters_beside_it(family, tmp_p
 
 def test_the_sampler_draws_from_the_adapted_model(tiny_folder):
     policy = moved(adapted(tiny_folder, tiny_folder))
-    [[output]] = LocalEngine(policy).generate([Task((5, 9, 7), (1,))], Sampling(max_new_tokens=6))
+    [[output]] = generate(LocalEngine(policy), [Task((5, 9, 7), (1,))], Sampling(max_new_tokens=6))
     rollouts = made.Rollouts.of([made.group([output], [0.0])])
     again = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
     assert close(torch.from_numpy(output.logprobs), again[rollouts.output_mask])

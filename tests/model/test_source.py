@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from groupwise.config import LoraConfig, ModelConfig
 from groupwise.data import Sampling
-from groupwise.engines.base import Task
+from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError
 from groupwise.model.checkpoint import checkpoint_folder, save_checkpoint
@@ -200,7 +200,7 @@ def test_rows_that_are_no_token_are_never_drawn_and_count_in_no_distribution(fol
     assert padded.lacking.tolist() == list(range(51, 80))
     assert plain.lacking is None
     tasks = [Task((4, 7, 5), tuple(range(40)))]
-    [outputs], [expected] = (LocalEngine(one).generate(tasks, PLAIN) for one in (padded, plain))
+    [outputs], [expected] = (generate(LocalEngine(one), tasks, PLAIN) for one in (padded, plain))
     assert [o.tokens.tolist() for o in outputs] == [o.tokens.tolist() for o in expected]
     rollouts = made.rollouts((3,), (2,))
     again, scored = (one.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN) for one in (padded, plain))

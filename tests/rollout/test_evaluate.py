@@ -12,6 +12,7 @@ from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.evaluate import evaluate
 from tests.close import close
+from tests.engines.fakes import Answering
 from tests.project.sources import ROOT
 
 OWN = ROOT / "tests" / "rollout" / "test_evaluate.py"
@@ -29,15 +30,14 @@ def global_step(prompts, completions, trainer_state):
     return [float(trainer_state.global_step)] * len(completions)
 
 
-class Scripted:
+class Scripted(Answering):
     """An engine whose answers are written down: greedy ones by question, sampled ones by question and stream."""
 
-    exact = True
-
     def __init__(self, greedy, sampled=()):
+        super().__init__()
         self.greedy, self.sampled, self.tasks = greedy, sampled, []
 
-    def generate(self, tasks, sampling, *, policy_version=0, finished=None):
+    def answers(self, tasks, sampling):
         self.tasks.append(tasks)
         texts = [[text] for text in self.greedy] if sampling.greedy else self.sampled
         return [

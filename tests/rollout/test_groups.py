@@ -11,6 +11,7 @@ from groupwise.data import Message, Output, Part, Question, Reward, Sampling
 from groupwise.errors import RewardError
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.groups import sample_groups
+from tests.engines.fakes import Answering
 
 QUESTIONS = [Question(str(n), (Message("user", str(n)),), n) for n in range(3)]
 
@@ -28,21 +29,20 @@ def answer(text: str) -> Output:
     return Output(one.astype(np.int32), one.astype(np.int32), one.astype(bool), one.astype(np.float32), text, "stop")
 
 
-class Engine:
+class Engine(Answering):
     """Finishes the last question first; before the others, waits until that one has been rewarded."""
 
-    exact = True
-
     def __init__(self, rewarded: threading.Event) -> None:
+        super().__init__()
         self.rewarded = rewarded
 
-    def generate(self, tasks, sampling, *, policy_version=0, finished=lambda task, outputs: None):
-        outputs = [[answer(f"{task}.{n}") for n in range(len(one.streams))] for task, one in enumerate(tasks)]
-        finished(2, outputs[2])
-        assert self.rewarded.wait(10), "nothing was rewarded while sampling"
-        for task in (0, 1):
-            finished(task, outputs[task])
-        return outputs
+    def answers(self, tasks, sampling):
+        return [[answer(f"{task}.{n}") for n in range(len(one.streams))] for task, one in enumerate(tasks)]
+
+    def poll(self, timeout):
+        first = len(self.ready) == 3
+        assert first or self.rewarded.wait(10), "nothing was rewarded while sampling"
+        return [self.ready.pop(2 if first else 0)]
 
 
 class Promised:
@@ -80,7 +80,6 @@ def sampled(rewards: Rewards | RewardSet, rewarded: threading.Event, engine: Eng
         group_size=2,
         seed=0,
         step=0,
-        policy_version=0,
     )
 
 
@@ -101,9 +100,10 @@ def test_what_a_reward_raises_is_raised():
 class Interrupted(Engine):
     """Is stopped while the first finished question is being rewarded."""
 
-    def generate(self, tasks, sampling, *, policy_version=0, finished=lambda task, outputs: None):
-        for task in (2, 1):
-            finished(task, [answer("hang")])
+    def poll(self, timeout):
+        if len(self.ready) > 1:
+            number, outputs = self.ready.pop()
+            return [(number, [answer("hang")] * len(outputs))]
         time.sleep(0.5)  # so that the reward function is in its call
         raise KeyboardInterrupt
 
