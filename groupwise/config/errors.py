@@ -125,7 +125,8 @@ def _section(kind: Any) -> type[BaseModel] | None:
 def check_names(recipe: Any) -> None:
     """Raises ConfigError for a name in a recipe that its table lacks."""
     if recipe.rollout is not None:
-        registry.check(registry.ENGINES, recipe.rollout.engine, "rollout.engine")
+        engine = recipe.rollout.engine
+        check_function(registry.ENGINES, engine, f"rollout.engine = {engine!r}", ConfigError)
     if recipe.objective is not None:
         _check_objective(recipe.objective)
     for index, reward in enumerate(recipe.rewards):

@@ -106,7 +106,7 @@ class SamplingConfig(Section):
     """How outputs are sampled from the policy as it is now."""
 
     engine: str = "local"
-    """What samples (`groupwise list engines`)."""
+    """What samples (`groupwise list engines`), or a class of your own, path/to/file.py:Class (docs/own_engine.md)."""
     max_new_tokens: int = Field(default=256, ge=1, le=100_000_000)
     """Tokens after which an output is cut (finish: length)."""
     temperature: float = Field(default=1.0, ge=1e-6, le=1e6)

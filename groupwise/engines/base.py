@@ -25,7 +25,7 @@ class Task:
     """One question to sample from: plain data, so that it can be sent anywhere and done again.
 
     question_tokens: [N] ids. streams: one random stream per output wanted; the same stream gives the same output.
-    limits: most tokens of each output, where that is less than `Sampling.max_new_tokens`; empty: no such limit.
+    limits: most tokens of each output, no more than `Sampling.max_new_tokens`; empty: that.
     before, drawn: of each output in its later turns, the tokens after the question that are there already, and how many
     numbers of its stream they took; empty: none. keep: later turns of this question may follow (`Engine.release`).
     """

@@ -4,13 +4,13 @@ Rows are outputs on their way. They may leave and enter at any step; their order
 """
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from groupwise.model.attention import Block, BlockPlan, Form, capped
+from groupwise.engines.prefill import Continuation, Pair, Prefill
+from groupwise.model.attention import Block, Form, capped
 from groupwise.model.last_layer import wide_product
 from groupwise.model.layout import questions_alone
 from groupwise.model.policy import Policy
@@ -33,8 +33,8 @@ class SharedCache:
         self._last_states = torch.zeros(0)  # [Q, D], that predict a first token
         self.slots = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], the question of each row
         self.lengths = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], own tokens in the cache
-        self.asked: dict[int, _Pair] = {}  # layer -> [Q, K, N, D]
-        self._own: dict[int, _Pair] = {}  # layer -> [rows, K, T, D]
+        self.asked: dict[int, Pair] = {}  # layer -> [Q, K, N, D]
+        self._own: dict[int, Pair] = {}  # layer -> [rows, K, T, D]
 
     @torch.inference_mode()
     def enter(self, questions: Sequence[tuple[int, ...]], before: Sequence[tuple[int, ...]]) -> Tensor:
@@ -106,7 +106,7 @@ class SharedCache:
     def _prefill(self, questions: list[tuple[int, ...]]) -> None:
         """Computes questions that are new here; their keys, values and last states are kept."""
         tokens, positions, blocks = questions_alone(questions)
-        plan = _Prefill(blocks)
+        plan = Prefill(blocks)
         device = self._policy.device
         with self._policy.autocast():
             states = self._policy.stream_states(tokens.to(device), positions.to(device), plan)[0]
@@ -116,7 +116,7 @@ class SharedCache:
         for layer, pair in plan.found.items():
             self._add_questions(layer, pair, blocks)
 
-    def _add_questions(self, layer: int, found: "_Pair", blocks: Sequence[Block]) -> None:
+    def _add_questions(self, layer: int, found: Pair, blocks: Sequence[Block]) -> None:
         """found: [K, S, D], behind each other in the stream."""
         longest = max(block.end - block.start for block in blocks)
         parts = []
@@ -127,7 +127,7 @@ class SharedCache:
             parts.append(padded)
         held = self.asked.get(layer)
         if held is None:
-            self.asked[layer] = _Pair(*parts)
+            self.asked[layer] = Pair(*parts)
         else:
             held.keys, held.values = (
                 _stacked(old, new) for old, new in zip((held.keys, held.values), parts, strict=True)
@@ -136,7 +136,7 @@ class SharedCache:
     def _question_lengths(self) -> Tensor:
         return torch.tensor([len(question) for question in self._questions], device=self._policy.device)
 
-    def append(self, layer: int, keys: Tensor, values: Tensor, *, columns: int, level: bool) -> "_Pair":
+    def append(self, layer: int, keys: Tensor, values: Tensor, *, columns: int, level: bool) -> Pair:
         """Keeps the rows' newest keys and values [R, K, D]; all of the layer's own, with room for so many columns.
 
         level: every row has the same number of own tokens, so the newest ones are one column.
@@ -148,7 +148,7 @@ class SharedCache:
         held.values[rows, :, column] = values
         return held
 
-    def _roomy(self, layer: int, keys: Tensor, values: Tensor, columns: int) -> "_Pair":
+    def _roomy(self, layer: int, keys: Tensor, values: Tensor, columns: int) -> Pair:
         """The layer's own keys and values, with space for all rows and so many columns.
 
         keys, values: [R, K, D], of the layer's K and D.
@@ -160,7 +160,7 @@ class SharedCache:
         if columns > size:
             size = min(max(FIRST_TOKENS, 2 * size, columns), max(self._tokens, columns))
         rows = max(rows, len(self.slots))
-        grown = _Pair(*(v.new_zeros(rows, v.shape[1], size, v.shape[2]) for v in (keys, values)))
+        grown = Pair(*(v.new_zeros(rows, v.shape[1], size, v.shape[2]) for v in (keys, values)))
         if held is not None:
             grown.keys[: len(held.keys), :, : held.keys.shape[2]] = held.keys
             grown.values[: len(held.keys), :, : held.keys.shape[2]] = held.values
@@ -173,7 +173,7 @@ class SharedCache:
         tokens, _, blocks = questions_alone(before)
         positions = torch.cat([torch.arange(n, n + len(own)) for n, own in zip(asked, before, strict=True)])
         slots = self.slots[rows].tolist()
-        plan = _Continuation(blocks, [(self.asked, slot, n) for slot, n in zip(slots, asked, strict=True)])
+        plan = Continuation(blocks, [(self.asked, slot, n) for slot, n in zip(slots, asked, strict=True)])
         device = self._policy.device
         with self._policy.autocast():
             states = self._policy.stream_states(tokens.to(device), positions[None].to(device), plan)[0]
@@ -186,43 +186,6 @@ class SharedCache:
                 held.values[row, :, : block.end - block.start] = found.values[:, block.start : block.end]
         self.lengths[rows] = torch.tensor([len(own) for own in before], device=self.lengths.device)
         return logits
-
-
-@dataclass
-class _Pair:
-    keys: Tensor
-    values: Tensor
-
-
-class _Prefill:
-    """Block attention that remembers keys and values."""
-
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        self._blocks = BlockPlan(blocks)
-        self.found: dict[int, _Pair] = {}
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
-        self.found[layer] = _Pair(key[0], value[0])
-        return self._blocks.attend(layer, query, key, value, form)
-
-
-class _Continuation:
-    """Tokens that see their row's question in the cache and, causally, themselves; remembers keys and values."""
-
-    def __init__(self, blocks: Sequence[Block], asked: Sequence[tuple[dict[int, _Pair], int, int]]) -> None:
-        """asked: of each block the questions' keys and values, the place of its own among them, its tokens."""
-        self._blocks, self._plan, self._asked = blocks, BlockPlan(blocks), asked
-        self.found: dict[int, _Pair] = {}
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
-        self.found[layer] = _Pair(key[0], value[0])
-        outputs = []
-        for block, (asked, slot, length) in zip(self._blocks, self._asked, strict=True):
-            own, pair = slice(block.start, block.end), asked[layer]
-            keys = torch.cat([pair.keys[slot, :, :length][None], key[:, :, own]], 2)
-            values = torch.cat([pair.values[slot, :, :length][None], value[:, :, own]], 2)
-            outputs.append(self._plan.block(query[:, :, own], keys, values, form, length).transpose(1, 2))
-        return torch.cat(outputs, dim=1)
 
 
 class _Turn:

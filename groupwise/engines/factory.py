@@ -1,26 +1,43 @@
 """The engine that a recipe names: built, opened, given the policy's weights, closed whatever happens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
 
 from groupwise import registry
-from groupwise.config.sections import RolloutConfig
-from groupwise.engines.base import Capabilities, Engine
+from groupwise.config.sections import SamplingConfig
+from groupwise.data import Output, Sampling
+from groupwise.engines.base import Capabilities, Engine, Task
+from groupwise.errors import ConfigError, GroupwiseError, RunError
+from groupwise.functions import find, last_line
 from groupwise.model.policy import Policy
 
 
-def capabilities_of(rollout: RolloutConfig) -> Capabilities:
+def capabilities_of(rollout: SamplingConfig) -> Capabilities:
     """What may be relied on in the engine that `rollout.engine` names; nothing is built. Raises ConfigError."""
-    found: Capabilities = registry.load(registry.ENGINES, rollout.engine, "rollout.engine").capabilities
+    found = getattr(_named(rollout.engine), "capabilities", None)
+    if not isinstance(found, Capabilities):
+        raise ConfigError(
+            f"{_where(rollout.engine)}: it has no `capabilities`, a groupwise.engines.base.Capabilities",
+            hint="docs/own_engine.md shows an engine",
+        )
     return found
 
 
 @contextmanager
-def open_engine(policy: Policy, rollout: RolloutConfig, *, version: int = 0) -> Iterator[Engine]:
-    """The engine that `rollout.engine` names, sampling from the policy. version: optimizer steps that it has done."""
-    engine: Engine = registry.load(registry.ENGINES, rollout.engine, "rollout.engine")(
-        policy, max_rows=rollout.max_rows
-    )
+def open_engine(policy: Policy, rollout: SamplingConfig, *, version: int = 0) -> Iterator[Engine]:
+    """The engine that `rollout.engine` names, sampling from the policy. version: optimizer steps that it has done.
+
+    Whatever an engine of the user's raises is a RunError of one line.
+    """
+    capabilities_of(rollout)
+    made: Any = _named(rollout.engine)
+    if rollout.engine in registry.ENGINES:
+        engine: Engine = made(policy, max_rows=rollout.max_rows)
+    else:
+        with _one_line(_where(rollout.engine), "the call of its class"):
+            engine = _Own(made(policy, max_rows=rollout.max_rows), _where(rollout.engine))
     try:
         engine.open()
         engine.sync(policy, version)
@@ -30,3 +47,54 @@ def open_engine(policy: Policy, rollout: RolloutConfig, *, version: int = 0) -> 
             engine.close()
         raise
     engine.close()
+
+
+class _Own:
+    """An engine of the user's: the same calls, whose errors are one line each."""
+
+    def __init__(self, engine: Engine, where: str) -> None:
+        self._engine, self._where = engine, where
+        self.capabilities = engine.capabilities
+
+    def open(self) -> None:
+        with _one_line(self._where, "open"):
+            self._engine.open()
+
+    def sync(self, policy: Policy, version: int) -> None:
+        with _one_line(self._where, "sync"):
+            self._engine.sync(policy, version)
+
+    def submit(self, tasks: Sequence[Task], sampling: Sampling) -> list[int]:
+        with _one_line(self._where, "submit"):
+            return self._engine.submit(tasks, sampling)
+
+    def poll(self, timeout: float) -> list[tuple[int, list[Output]]]:
+        with _one_line(self._where, "poll"):
+            return self._engine.poll(timeout)
+
+    def release(self, questions: Sequence[tuple[int, ...]] | None = None) -> None:
+        with _one_line(self._where, "release"):
+            self._engine.release(questions)
+
+    def close(self) -> None:
+        with _one_line(self._where, "close"):
+            self._engine.close()
+
+
+@contextmanager
+def _one_line(where: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except GroupwiseError:
+        raise
+    except Exception as error:
+        raise RunError(f"{where}: {what} failed: {last_line(error)}", hint="mend the engine, then --resume") from error
+
+
+@cache
+def _named(engine: str) -> Any:
+    return find(registry.ENGINES, engine, _where(engine), ConfigError)
+
+
+def _where(engine: str) -> str:
+    return f"rollout.engine = {engine!r}"

@@ -134,10 +134,8 @@ def _opened(
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
         # as before, if it is resumed: another number rounds otherwise
         policy.microbatch_limit = state.get("microbatch_limit", room.tokens)
-        version = state.get("policy_version", 0)
-        # nothing is asked where there are no questions
-        engines: Any = open_engine(policy, recipe.rollout, version=version) if recipe.rollout else nullcontext()
-        with engines as engine, recording(recipe, folder, held, first_step=state.get("step", 0)) as recorder:
+        step, version = state.get("step", 0), state.get("policy_version", 0)
+        with _engine(recipe, policy, version) as engine, recording(recipe, folder, held, first_step=step) as recorder:
             recorder.add_questions("heldout", questions.heldout)
             remark(room.said)
             yield Run(
@@ -150,7 +148,7 @@ def _opened(
                 rewards=rewards,
                 recorder=recorder,
                 learns_from_rewards=objective is not None and reads_rewards(objective.advantage),
-                step=state.get("step", 0),
+                step=step,
                 policy_version=version,
                 seconds=state.get("seconds", 0.0),
                 tokens=state.get("tokens", 0),
@@ -184,6 +182,11 @@ def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load:
     # a frozen product's result is not kept in any case, so that with adapters `cheap` would save nothing
     policy.recompute_if_it_can(recipe.update.recompute or ("nothing" if adapted else default_recompute(policy.device)))
     return policy
+
+
+def _engine(recipe: Recipe, policy: Policy, version: int) -> Any:
+    """What samples; None where there is nothing to ask."""
+    return nullcontext() if recipe.rollout is None else open_engine(policy, recipe.rollout, version=version)
 
 
 def save(run: Run, optimizer: torch.optim.Optimizer) -> Path:

@@ -54,8 +54,15 @@ def objective_of(row: Preset) -> Objective:
 def resolve_recipe(recipe: RLRecipe) -> Objective:
     """The recipe's objective. Raises ConfigError if its parts cannot work together, or not in its stage; ModelError if
     there is no such device."""
+    engine = capabilities_of(recipe.rollout)
+    if not engine.logprobs:
+        raise ConfigError(
+            f"rollout.engine = {recipe.rollout.engine!r}: it reports no log-probabilities, which learning from rewards "
+            "needs",
+            hint="take another engine; or stage = 'rejection', which needs none",
+        )
     fp32 = pick_precision(recipe.model.precision, pick_device(recipe.model.device)) == torch.float32
-    objective = resolve(recipe.objective, exact_engine=capabilities_of(recipe.rollout).exact and fp32)
+    objective = resolve(recipe.objective, exact_engine=engine.exact and fp32)
     _check_critic(recipe, objective)
     _check_teacher(recipe, objective)
     _check_groups(recipe, objective)

@@ -6,14 +6,14 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from groupwise.config import RolloutConfig
+from groupwise.config import RolloutConfig, recipe_from
 from groupwise.data import Sampling
-from groupwise.engines import factory
 from groupwise.engines.base import Capabilities, Task, generate, in_flight, stream
-from groupwise.engines.factory import open_engine
+from groupwise.engines.factory import capabilities_of, open_engine
 from groupwise.engines.local import LocalEngine
-from groupwise.errors import RunError
-from tests.engines.fakes import Answering, Dying, Inexact, Late
+from groupwise.errors import ConfigError, RunError
+from groupwise.run.resolve import resolve_recipe
+from tests.engines.fakes import Answering, Inexact, Late
 from tests.model import made
 
 SAMPLING = Sampling(max_new_tokens=12)
@@ -131,16 +131,42 @@ def test_what_nobody_asked_for_is_refused(given, message):
 
 
 def test_an_engine_is_opened_given_the_weights_and_closed_whatever_happens(policy, monkeypatch):
-    made_engines = []
-
-    def own(given, *, max_rows):
-        made_engines.append(Dying(given, max_rows=max_rows))
-        return made_engines[-1]
-
-    monkeypatch.setattr(factory.registry, "ENGINES", {"own": "x:y"})
-    monkeypatch.setattr(factory.registry, "load", lambda table, name, where: own)
-    with open_engine(policy, RolloutConfig(engine="own"), version=3):
+    calls: list[str] = []
+    monkeypatch.setattr(Answering, "__init__", lambda self, policy, max_rows: vars(self).update(calls=calls))
+    own = RolloutConfig(engine="tests.engines.fakes:Answering")
+    with open_engine(policy, own, version=3):
         pass
-    with pytest.raises(KeyboardInterrupt), open_engine(policy, RolloutConfig(engine="own")):
+    with pytest.raises(KeyboardInterrupt), open_engine(policy, own):
         raise KeyboardInterrupt
-    assert [engine.calls for engine in made_engines] == [["open", "sync 3", "close"], ["open", "sync 0", "close"]]
+    assert calls == ["open", "sync 3", "close", "open", "sync 0", "close"]
+
+
+def test_an_engine_that_dies_is_one_line(policy):
+    own = RolloutConfig(engine="tests.engines.fakes:Dying")
+    line = r"^rollout\.engine = 'tests\.engines\.fakes:Dying': poll failed: .*gone away \(.*fakes\.py:\d+\); mend"
+    with open_engine(policy, own) as engine, pytest.raises(RunError, match=line):
+        generate(engine, TASKS, SAMPLING)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("locl", "did you mean 'local'"),
+        ("tests.engines.fakes:drawn", "it has no `capabilities`"),
+        ("no/such.py:Engine", "no file"),
+    ],
+)
+def test_an_engine_that_is_none_is_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
+        capabilities_of(RolloutConfig(engine=name))
+
+
+def test_a_run_does_not_learn_from_outputs_without_log_probabilities(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from groupwise.engines.base import Capabilities\n"
+        "class Own:\n    capabilities = Capabilities(exact=False, logprobs=False)\n"
+    )
+    tree = {"model": {"path": "tiny"}, "questions": {"source": "arithmetic"}, "update": {"steps": 1}}
+    rollout = {"engine": f"{tmp_path}/own.py:Own"}
+    with pytest.raises(ConfigError, match=r"rollout\.engine .*: it reports no log-probabilities"):
+        resolve_recipe(recipe_from({**tree, "rewards": [{"function": "number"}], "rollout": rollout}))
