@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.activity import doing
-from groupwise.config import ModelConfig, RolloutConfig, read_recipe
+from groupwise.config import ModelConfig, SamplingConfig, read_recipe
 from groupwise.data import Message, Sampling
 from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.factory import open_engine
@@ -33,6 +33,6 @@ def answers_to(
             hint="ask for fewer tokens",
         )
     task = Task(tuple(tokens), tuple(stream(seed, 0, "sample", number) for number in range(samples)))
-    with open_engine(policy, RolloutConfig()) as engine, doing("sampling", samples, "outputs"):
+    with open_engine(policy, SamplingConfig()) as engine, doing("sampling", samples, "outputs"):
         [outputs] = generate(engine, [task], sampling)
     return [{"text": o.text, "finish": o.finish, "tokens": len(o.tokens)} for o in outputs]
