@@ -124,7 +124,6 @@ def test_a_step_that_was_not_finished_meets_the_same_questions_again(tmp_path, t
                 engine=run.engine,
                 rewards=run.rewards,
                 step=run.step,
-                policy_version=run.policy_version,
                 drawn=run.drawn,
             )
             for _ in range(2)
