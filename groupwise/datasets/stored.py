@@ -7,6 +7,7 @@ it. It is in $TMPDIR, else in /var/tmp, which is on a disk where /tmp may be mem
 import os
 import pickle
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -36,6 +37,7 @@ class _InFile(Sequence[T]):
         self._ends = array("Q", [0])
         try:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115  open as long as we are
+            weakref.finalize(self, self._file.close)
             for item in items:
                 self._ends.append(self._ends[-1] + self._file.write(pickle.dumps(item, pickle.HIGHEST_PROTOCOL)))
             self._file.flush()

@@ -70,7 +70,10 @@ def test_every_question_of_a_file_is_asked_and_those_trained_on_are_told(at_home
     (at_home / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = evaluated("first", "--questions", "mine.jsonl", "--out", "mine")
     assert (found["n"], found["questions"]["source"], found["questions"]["heldout"]) == (3, "mine.jsonl", False)
-    asked = [json.loads(line)["messages"][0]["content"] for line in (at_home / "mine" / "answers.jsonl").open()]
+    asked = [
+        json.loads(line)["messages"][0]["content"]
+        for line in (at_home / "mine" / "answers.jsonl").read_text("utf-8").splitlines()
+    ]
     assert asked == ["70>", "abc>", "70>"]
     assert found["seen_in_training"] == 0  # 70> is held out
     sampled = [f"{n:02}>" for n in range(100)]
@@ -152,7 +155,7 @@ def test_everything_is_written_into_a_folder(at_home):
     ):
         assert words in text
     assert (at_home / "out" / "eval.png").stat().st_size > 1000
-    rows = [json.loads(line) for line in (at_home / "out" / "answers.jsonl").open()]
+    rows = [json.loads(line) for line in (at_home / "out" / "answers.jsonl").read_text("utf-8").splitlines()]
     # 6 questions: greedy and two sampled of both models, and the search's after 1 and 2 simulations
     assert len(rows) == 6 * (2 * 3 + 2)
     assert {row["way"] for row in rows} == {"greedy", "sample", "search"}
