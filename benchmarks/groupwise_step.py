@@ -19,7 +19,8 @@ from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.learn.auxiliary import AuxiliaryModels
 from groupwise.learn.make_batch import make_batch
-from groupwise.learn.update import make_optimizer, update_policy
+from groupwise.learn.optimizer import make_optimizer
+from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
 from groupwise.model.memory import Recompute, default_recompute
 from groupwise.model.policy import Policy, load_policy

@@ -19,7 +19,8 @@ from groupwise.config import ObjectiveConfig, UpdateConfig
 from groupwise.data import Sampling
 from groupwise.engines.local import LocalEngine
 from groupwise.learn.make_batch import make_batch
-from groupwise.learn.update import make_optimizer, update_policy
+from groupwise.learn.optimizer import make_optimizer
+from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
 from groupwise.run.resolve import resolve
 

@@ -20,7 +20,7 @@ from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Output, Question, Reward, Sample, Sampling
 from groupwise.engines.base import stream, uniforms
 from groupwise.engines.draw import inverse_cdf
-from groupwise.learn.update import make_optimizer
+from groupwise.learn.optimizer import make_optimizer
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer

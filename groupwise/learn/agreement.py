@@ -11,6 +11,7 @@ from torch import Tensor
 
 from groupwise.data import Group, Sample, Sampling
 from groupwise.errors import RunError
+from groupwise.learn.ranks import ALONE, Ranks
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy
 from groupwise.model.traits import routes_tokens
@@ -64,19 +65,21 @@ class Agreement:
                 trained=float(logprobs[row, column]),
             )
 
-    def require(self) -> None:
-        """Raises RunError, with the worst token, if what was sampled is not what the policy gives.
+    def require(self, ranks: Ranks = ALONE) -> None:
+        """Raises RunError, with the worst token, if what was sampled is not what the policy gives; on every rank.
 
         Every token counts if a small error stays small, else the mean over the tokens.
         """
-        if self.worst is None:
+        gap, tokens = ranks.sum(torch.tensor([self.gap, float(self.tokens)], dtype=torch.float64)).tolist()
+        mean, own = gap / max(1, tokens), 0.0 if self.worst is None else self.worst.nats
+        worst = ranks.most(own)
+        if (worst if self.smooth else mean) <= LIMIT:
             return
-        mean = self.gap / max(1, self.tokens)
-        if (self.worst.nats if self.smooth else mean) <= LIMIT:
-            return
+        if self.worst is None or own < worst:
+            raise RunError(f"step {self.step}: the sampler is not the policy on another rank; its own error says where")
         raise RunError(
             f"step {self.step}: the sampler is not the policy: {self._named(self.worst)}; {mean:.2g} nats apart on "
-            f"average over {self.tokens} tokens; the limit is {LIMIT}, and the weights are as before this step",
+            f"average over {tokens:.0f} tokens; the limit is {LIMIT}, and the weights are as before this step",
             hint="set model.fast_paths to false, which is slow and right, and report the model's config.json",
         )
 

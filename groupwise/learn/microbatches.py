@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from groupwise.activity import advance, counted, doing
 from groupwise.config import LearningConfig
 from groupwise.errors import RunError
+from groupwise.learn.ranks import ALONE, Ranks
 from groupwise.model.policy import Policy
 
 Piece = TypeVar("Piece")
@@ -36,23 +37,32 @@ def in_microbatches(
     begin: Callable[[], None],
     do: Callable[[Piece], None],
     what: str = "output",
+    ranks: Ranks = ALONE,
+    idle: Piece | None = None,
 ) -> int:
     """Does each micro-batch of an optimizer step; returns how often their size was halved.
 
     cut: tokens -> the micro-batches of at most so many. units: of one, what can be cut apart. begin: undoes all that
     `do` has added, and is called first. A piece that runs out of memory may have added a part of its gradient, so all
     begin anew with smaller ones, which later steps keep to. Raises RunError if one unit alone does not fit.
+
+    Every rank does as many pieces as the one that has most: a rank with fewer goes on with `idle`, which adds nothing.
+    What fails on one rank fails on all.
     """
     halvings = 0
     while True:
         begin()
         tokens = microbatch_tokens(policy, config)
         pieces = cut(tokens)
-        failed = next((piece for piece in counted(pieces, "update", "micro-batches") if not _fits(do, piece)), None)
-        if failed is None:
+        several = [*pieces, *_idle(idle, int(ranks.most(len(pieces))) - len(pieces))]
+        for piece in counted(several, "update", "micro-batches"):
+            fits = _fits(do, piece, ranks)
+            if not fits:
+                break
+        else:
             return halvings
         _forget(policy)
-        if units(failed) == 1:
+        if ranks.most(not fits.here and units(piece) == 1):
             raise RunError(f"one {what} alone does not fit into memory", hint=_HINT)
         count, halvings = len(pieces), halvings + 1
         while len(pieces) == count and tokens > 1:
@@ -63,19 +73,23 @@ def in_microbatches(
         print(f"a micro-batch did not fit into memory: {told}", file=sys.stderr)
 
 
-def row_by_row(policy: Policy, pieces: Sequence[Tensor], do: Callable[[Tensor], None]) -> None:
-    """`do` for the rows [b] of each piece, in halves where they do not fit into memory. For what leaves no trace."""
-    waiting = list(pieces)
+def row_by_row(policy: Policy, pieces: Sequence[Tensor], do: Callable[[Tensor], None], *, ranks: Ranks = ALONE) -> None:
+    """`do` for the rows [b] of each piece, in halves where they do not fit into memory. For what leaves no trace.
+
+    A rank that has no more pieces does its first row again, until all are done.
+    """
+    waiting, first = list(pieces), pieces[0][:1]
     with doing("log-probabilities", sum(map(len, waiting)), "outputs"):
-        while waiting:
-            rows = waiting.pop(0)
-            if _fits(do, rows):
+        while ranks.most(len(waiting)):
+            rows = waiting.pop(0) if waiting else first
+            if (fits := _fits(do, rows, ranks)).here:
                 advance(len(rows))
-                continue
-            _forget(policy)
-            if len(rows) == 1:
+            elif len(rows) > 1:
+                waiting[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+            if not fits:
+                _forget(policy)
+            if ranks.most(not fits.here and len(rows) == 1):
                 raise RunError("one output alone does not fit into memory", hint=_HINT)
-            waiting[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -88,15 +102,35 @@ def out_of_memory(error: BaseException) -> bool:
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
-def _fits(do: Callable[[Piece], None], piece: Piece) -> bool:
-    """Does the piece; False if memory ran out. What the error held is free once this returns."""
+class _Fits(NamedTuple):
+    """Whether a piece fitted into memory here, and on every rank."""
+
+    here: bool
+    everywhere: bool
+
+    def __bool__(self) -> bool:
+        return self.everywhere
+
+
+def _fits(do: Callable[[Piece], None], piece: Piece, ranks: Ranks) -> _Fits:
+    """Does the piece. What an error of memory held is free once this returns; another error ends every rank."""
+    failed, other = False, None
     try:
         do(piece)
     except Exception as error:
-        if not out_of_memory(error):
-            raise
-        return False
-    return True
+        failed = out_of_memory(error)
+        other = None if failed else error
+    worst = ranks.most(2 if other is not None else 1 if failed else 0)
+    if other is not None:
+        raise other
+    if worst == 2:
+        raise RunError("another rank failed", hint="its own error says why")
+    return _Fits(not failed, worst == 0)
+
+
+def _idle(piece: Piece | None, count: int) -> list[Piece]:
+    assert piece is not None or count == 0
+    return [piece] * count if piece is not None else []
 
 
 def _forget(policy: Policy) -> None:

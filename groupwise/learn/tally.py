@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from groupwise.learn.ranks import Ranks
 from groupwise.objective.surrogate import Diagnostics
+
+SUMS = (
+    *("tokens", "objective", "entropy", "kl", "ratio", "clipped_low", "clipped_high", "gap_tokens", "gap"),
+    *("importance", "importance_squares", "weight", "dropped", "value_tokens", "value_loss"),
+)
+"""Fields that add up over ranks."""
 
 
 @dataclass
@@ -60,6 +67,16 @@ class Tally:
             self.importance_squares += float((2 * gap).exp().sum())
         self.weight += float(of_tokens.weights.sum())
         self.dropped += float((mask & (of_tokens.weights == 0)).sum())
+
+    def over(self, ranks: Ranks) -> "Tally":
+        """The sums over all ranks, in place; what every rank counts alike (updates, halvings, norms) stays."""
+        if ranks.count == 1:
+            return self
+        own = torch.tensor([float(getattr(self, name)) for name in SUMS], dtype=torch.float64)
+        for name, total in zip(SUMS, ranks.sum(own).tolist(), strict=True):
+            setattr(self, name, type(getattr(self, name))(total))
+        self.ratio_max, self.gap_max = ranks.most(self.ratio_max), ranks.most(self.gap_max)
+        return self
 
     def metrics(self, *, with_kl: bool, corrected: bool, with_critic: bool) -> dict[str, float]:
         """Means over tokens; nothing of what was not computed, since a 0 would be read as measured."""

@@ -1,66 +1,28 @@
 """From a batch to new weights: micro-batches forward and backward, the gradient's norm bounded, one optimizer step."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from math import cos, pi
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from groupwise.config import LearningConfig, UpdateConfig
+from groupwise.config import UpdateConfig
 from groupwise.data import Sampling
 from groupwise.learn.agreement import Agreement
-from groupwise.learn.finite import Named, check_gradient, check_loss
+from groupwise.learn.finite import check_loss
 from groupwise.learn.microbatches import in_microbatches
+from groupwise.learn.optimizer import bounded_step, set_rates
+from groupwise.learn.ranks import ALONE, Ranks
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Batch, microbatches
-from groupwise.model.critic import Critic, gradients_in
+from groupwise.model.critic import Critic
 from groupwise.model.policy import Policy
 from groupwise.objective.losses import Denominators
 from groupwise.objective.surrogate import Objective, diagnostics, policy_loss
 from groupwise.objective.value import value_loss
 from groupwise.stop import Stop
-
-
-def make_optimizer(policy: Policy, config: LearningConfig, critic: Critic | None = None) -> torch.optim.AdamW:
-    """AdamW with all its memory taken at once: gradients and moments between activations would tear the heap apart.
-
-    Its groups: the policy's parameters, and with a critic those that are the critic's alone.
-    """
-    modules = [policy.model] if critic is None else [policy.model, critic.module]
-    groups = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in modules]
-    optimizer = torch.optim.AdamW(
-        [{"params": group} for group in groups],
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    for parameter in (parameter for group in groups for parameter in group):
-        parameter.grad = torch.zeros_like(parameter)
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    if critic is not None and critic.shared:
-        critic.of_trunk = [torch.zeros_like(parameter) for parameter in groups[0]]
-    return optimizer
-
-
-def learning_rate(config: LearningConfig, step: int, peak: float | None = None) -> float:
-    """The rate of a step, from 0: a linear rise over warmup_steps, then constant or down to 0 after the last.
-
-    peak: the rate after the rise; None: the policy's.
-    """
-    peak = config.learning_rate if peak is None else peak
-    if step < config.warmup_steps:
-        return peak * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    share = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + cos(pi * done))}[config.schedule]
-    return peak * share
 
 
 def update_policy(
@@ -76,6 +38,7 @@ def update_policy(
     critic: Critic | None = None,
     agreement: Agreement | None = None,
     stop: Stop | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tally:
     """mu passes over the batch, one optimizer step per `outputs_per_update` outputs at most (Algorithm 1, lines 10-11).
 
@@ -84,12 +47,13 @@ def update_policy(
     passes but keep their place in the denominators. critic: learns from the same micro-batches, by the same optimizer;
     during its warm-up the policy's own terms are left out. agreement: what the first optimizer step is held to
     before it is taken; the later ones are of a policy that has moved. An error before the first optimizer step leaves
-    all weights as they were; a later one ends the update with those taken, and is in the tally (`cut_short`).
+    all weights as they were; a later one ends the update with those taken, and is in the tally (`cut_short`). ranks:
+    other processes that learn from other outputs of the step; the gradient, the norms and the tally are of all.
     """
     set_rates(optimizer, config, critic, step=step)
     tally, stop = Tally(), stop or Stop()
-    learner = _Learner(policy, objective, sampling, config, step, critic, tally, agreement)
-    for rows in _updates(len(batch), config, seed=seed, step=step):
+    learner = _Learner(policy, objective, sampling, config, step, critic, tally, agreement, ranks)
+    for rows in _updates(len(batch), config, seed=seed, step=step, ranks=ranks):
         try:
             with stop.abandonable():
                 learned = learner.gradient(optimizer, batch[rows.to(batch.rollouts.lengths.device)])
@@ -100,70 +64,16 @@ def update_policy(
                 raise
             tally.cut_short = error
             break
-    return tally
+    return tally.over(ranks)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, config: LearningConfig, critic: Critic | None, *, step: int) -> None:
-    peaks = [config.learning_rate] + ([] if critic is None else [critic.config.learning_rate])
-    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-        group["lr"] = learning_rate(config, step, peak)
-
-
-def bounded_step(
-    optimizer: torch.optim.Optimizer,
-    config: LearningConfig,
-    tally: Tally,
-    *,
-    step: int,
-    named: Named,
-    stop: Stop | None = None,
-    still: bool = False,
-    apart: Sequence[Tensor] = (),
-    terms: str = "",
-) -> None:
-    """One optimizer step, the gradient of each group of parameters bounded by itself. still: the first stays.
-
-    named: the parameters by their names, for an error. apart: the last group's share in the gradients of the first's
-    parameters, bounded with its own and then added to theirs. terms: what an error says of the loss. Raises RunError
-    for a gradient that is not finite, before anything has changed.
-    """
-    stop, groups = stop or Stop(), [group["params"] for group in optimizer.param_groups]
-    gradients = [[parameter.grad for parameter in group if parameter.grad is not None] for group in groups]
-    gradients[-1] = [*gradients[-1], *apart]
-    norms = [torch.nn.utils.get_total_norm(own) for own in gradients]
-    for number, norm in enumerate(norms):
-        with gradients_in(groups[0], apart if number else ()):
-            check_gradient(float(norm), named, step=step, terms=terms)
-    if not any(float(norm) for norm in norms):
-        return  # measured, and nothing to learn: a step would only apply stale momentum
-    for own, norm in zip(gradients, norms, strict=True):
-        for gradient in own:  # as torch's clip_grad_norm_ does
-            gradient.mul_((config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
-    for gradient, more in zip(gradients[0], apart, strict=False):
-        gradient.add_(more)
-    with stop.changing():
-        _step(optimizer, still=groups[0] if still else [])
-    tally.grad_norm += float(norms[0])
-    tally.critic_grad_norm += float(norms[-1])
-    tally.updates += 1
-
-
-def _step(optimizer: torch.optim.Optimizer, *, still: Sequence[torch.nn.Parameter]) -> None:
-    """The optimizer's step, without the parameters that are to stay: no decay, no stale momentum."""
-    gradients = [parameter.grad for parameter in still]
-    for parameter in still:
-        parameter.grad = None
-    optimizer.step()
-    for parameter, gradient in zip(still, gradients, strict=True):
-        parameter.grad = gradient
-
-
-def _updates(outputs: int, config: UpdateConfig, *, seed: int, step: int) -> Iterator[Tensor]:
+def _updates(outputs: int, config: UpdateConfig, *, seed: int, step: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
     """Rows of each optimizer step: mu shuffled passes, each in as few parts of at most `outputs_per_update` as can be.
 
     The parts are of like size, one output apart at most: a small rest would move the weights as far as a whole one.
     """
-    parts = -(-outputs // (config.outputs_per_update or outputs))
+    everywhere = round(float(ranks.sum(torch.tensor(float(outputs)))))
+    parts = -(-everywhere // (config.outputs_per_update or everywhere))
     for number in range(config.updates_per_rollout):
         order = np.random.default_rng([seed, step, number]).permutation(outputs)
         yield from map(torch.from_numpy, np.array_split(order, parts))
@@ -181,6 +91,7 @@ class _Learner:
     critic: Critic | None
     tally: Tally
     agreement: Agreement | None
+    ranks: Ranks = ALONE
 
     @property
     def warming(self) -> bool:
@@ -196,9 +107,11 @@ class _Learner:
         """The gradient of an update in the weights' gradients; False if no output has one."""
         once = self.policy.question_once and (self.critic is None or self.critic.trunk.question_once)
         needed = _needed(update, self.objective, self.critic)
-        if not len(needed):
+        if not self.ranks.most(len(needed)):
             return False
-        denominators, chosen = Denominators.of(update.mask, self.sampling.max_new_tokens), update[needed]
+        outputs, tokens = self.ranks.sum(Denominators.counts(update.mask)).tolist()
+        denominators = Denominators(outputs, tokens, self.sampling.max_new_tokens)
+        chosen = update[needed] if len(needed) else None
         sums = [self.tally] if self.agreement is None else [self.tally, self.agreement]
         before = [dict(vars(one)) for one in sums]
 
@@ -210,6 +123,8 @@ class _Learner:
                 vars(one).update(own)
 
         def cut(tokens: int) -> list[Batch]:
+            if chosen is None:
+                return []
             return [chosen[piece] for piece in microbatches(chosen.rollouts, tokens, question_once=once)]
 
         self.tally.halvings += in_microbatches(
@@ -219,9 +134,13 @@ class _Learner:
             units=len,
             begin=begin,
             do=lambda piece: self._backward(piece, denominators),
+            ranks=self.ranks,
+            idle=_idle(update),
         )
         if self.agreement is not None and self.tally.updates == 0:
-            self.agreement.require()
+            self.agreement.require(self.ranks)
+        gradients = (weight.grad for group in optimizer.param_groups for weight in group["params"])
+        self.ranks.sum_gradients([*(gradient for gradient in gradients if gradient is not None), *self.apart])
         return True
 
     def bounded_step(self, optimizer: torch.optim.Optimizer, stop: Stop) -> None:
@@ -280,6 +199,8 @@ class _Learner:
             per_token=self.objective.per_token,
             entropy_gradient=self.objective.entropy_coef != 0,
         )
+        if not bool(mask.any()):
+            return  # a pass that another rank had to make
         with torch.no_grad():
             total = float(loss(*scored))
         found = diagnostics(self.objective, scored.logprobs, old_logprobs=old(scored.logprobs), **given)
@@ -312,6 +233,13 @@ class _Learner:
             return critic.config.value_coef * self.objective.aggregate(errors, piece.mask, denominators)
 
         return loss
+
+
+def _idle(update: Batch) -> Batch:
+    """An output of the update with nothing to learn from: a pass over it that adds nothing."""
+    one = update[torch.zeros(1, dtype=torch.long, device=update.mask.device)]
+    nothing = torch.zeros_like(one.mask)
+    return replace(one, mask=nothing, advantages=torch.zeros_like(one.advantages))
 
 
 def _needed(update: Batch, objective: Objective, critic: Critic | None) -> Tensor:

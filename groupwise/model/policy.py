@@ -24,7 +24,7 @@ from groupwise.model.products import Products, fastest_products, find_siblings, 
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.model.vocabulary import add_rows, lacking_ids
 from groupwise.model.weights import end_turns, read_weights
-from groupwise.objective.logprobs import sampling_logits, wide
+from groupwise.objective.logprobs import sampling_logits
 
 CACHE_NAMES = ("cache", "cache_params", "past_key_values")
 """What a model calls its cache: `cache` from transformers 5.24 on."""
@@ -88,9 +88,7 @@ class Policy:
         def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
             return loss(placed(logprobs, mask), placed(entropies, mask))
 
-        targets = rollouts.tokens[mask]
-        if not len(targets):
-            return Scored(*(wide(torch.zeros(mask.shape, device=mask.device)) for _ in range(2)))
+        targets = rollouts.tokens[mask]  # none, where another rank has a pass more to make
         with self._forward(rollouts) as layout:
             with self._products():
                 if self.whole_logits:

@@ -31,7 +31,13 @@ class Denominators:
     @classmethod
     def of(cls, mask: Tensor, max_tokens: int) -> "Denominators":
         """Counted from the step's mask [B, T]."""
-        return cls(outputs=float(mask.any(dim=1).sum()), tokens=float(mask.sum()), max_tokens=max_tokens)
+        outputs, tokens = cls.counts(mask).tolist()
+        return cls(outputs=outputs, tokens=tokens, max_tokens=max_tokens)
+
+    @staticmethod
+    def counts(mask: Tensor) -> Tensor:
+        """[2]: outputs and tokens of a mask [B, T], which add up over the parts of a step."""
+        return torch.stack([mask.any(dim=1).sum(), mask.sum()]).double()
 
 
 def over_whole_output(loss: Marked) -> Marked:

@@ -15,8 +15,8 @@ from groupwise.data import Group
 from groupwise.errors import RewardLimitError, StoppedEarly
 from groupwise.learn.coefficients import coefficients_after
 from groupwise.learn.microbatches import out_of_memory
+from groupwise.learn.optimizer import learning_rate
 from groupwise.learn.tally import Tally
-from groupwise.learn.update import learning_rate
 from groupwise.model.batch import Batch
 from groupwise.model.checkpoint import checkpoint_folder, latest_checkpoint
 from groupwise.model.lora import described, is_adapted

@@ -10,8 +10,8 @@ import torch
 
 from groupwise.config import Recipe, RLRecipe
 from groupwise.data import Group, Reward
+from groupwise.learn.optimizer import learning_rate
 from groupwise.learn.tally import Tally
-from groupwise.learn.update import learning_rate
 from groupwise.model.batch import Batch
 from groupwise.objective.correction import uncorrected
 from groupwise.objective.surrogate import Objective

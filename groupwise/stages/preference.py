@@ -12,6 +12,7 @@ from groupwise.config import LearningConfig, PreferenceRecipe
 from groupwise.learn.examples import PLAIN
 from groupwise.learn.finite import check_loss
 from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
+from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
 from groupwise.learn.preferences import (
     Method,
     Preferences,
@@ -23,7 +24,6 @@ from groupwise.learn.preferences import (
     summed_logprobs,
 )
 from groupwise.learn.tally import Tally
-from groupwise.learn.update import bounded_step, make_optimizer, set_rates
 from groupwise.model.batch import Rollouts, whole_groups
 from groupwise.model.policy import Policy
 from groupwise.objective.preference import agreement, reference_point

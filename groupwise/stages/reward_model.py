@@ -12,8 +12,8 @@ from groupwise.datasets.base import following
 from groupwise.learn.finite import check_loss
 from groupwise.learn.judgements import Case, Judgements, Lesson, heldout_figures, load_judgements
 from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
+from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
 from groupwise.learn.tally import Tally
-from groupwise.learn.update import bounded_step, make_optimizer, set_rates
 from groupwise.model.policy import Policy
 from groupwise.model.reward_model import load_classifier, logits, pieces
 from groupwise.model.template import audit_for_reading

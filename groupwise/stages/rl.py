@@ -13,7 +13,8 @@ from groupwise.config import RLRecipe
 from groupwise.learn.agreement import expected_agreement
 from groupwise.learn.auxiliary import AuxiliaryModels, reference_is_due, renew_reference
 from groupwise.learn.make_batch import make_batch
-from groupwise.learn.update import make_optimizer, update_policy
+from groupwise.learn.optimizer import make_optimizer
+from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
 from groupwise.objective.surrogate import Objective
 from groupwise.rollout.step import sample_step

@@ -19,8 +19,8 @@ from groupwise.learn.examples import (
 )
 from groupwise.learn.finite import check_loss
 from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
+from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
 from groupwise.learn.tally import Tally
-from groupwise.learn.update import bounded_step, make_optimizer, set_rates
 from groupwise.model.batch import Rollouts, microbatches
 from groupwise.model.policy import Policy
 from groupwise.run.loop import Summary, finish_example_step, run_steps

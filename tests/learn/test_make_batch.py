@@ -10,7 +10,8 @@ from groupwise.data import Sampling
 from groupwise.errors import RewardError
 from groupwise.learn.auxiliary import AuxiliaryModels
 from groupwise.learn.make_batch import logprobs, make_batch
-from groupwise.learn.update import make_optimizer, update_policy
+from groupwise.learn.optimizer import make_optimizer
+from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
 from groupwise.model.critic import Critic
 from groupwise.objective.correction import token_truncated

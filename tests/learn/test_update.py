@@ -14,8 +14,9 @@ from groupwise.engines.local import LocalEngine
 from groupwise.errors import RunError
 from groupwise.learn.auxiliary import AuxiliaryModels
 from groupwise.learn.make_batch import logprobs, make_batch
+from groupwise.learn.optimizer import learning_rate, make_optimizer
 from groupwise.learn.tally import Tally
-from groupwise.learn.update import _updates, learning_rate, make_optimizer, update_policy
+from groupwise.learn.update import _updates, update_policy
 from groupwise.model.batch import Batch, Rollouts
 from groupwise.model.policy import Policy
 from groupwise.objective.logprobs import entropy, predictors

@@ -16,8 +16,8 @@ from groupwise.data import Sampling
 from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import CheckpointError, ConfigError, ModelError
+from groupwise.learn.optimizer import bounded_step, make_optimizer
 from groupwise.learn.tally import Tally
-from groupwise.learn.update import bounded_step, make_optimizer
 from groupwise.model.checkpoint import load_state, save_checkpoint
 from groupwise.model.lora import load_adapted, merged_weights, without_adapters
 from groupwise.model.policy import load_policy

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from groupwise.errors import RunError
-from groupwise.learn import update
+from groupwise.learn import optimizer, update
 from groupwise.record import open_record
 from groupwise.record import write as recording
 from groupwise.stages import rl
@@ -115,12 +115,12 @@ def test_a_step_that_changes_weights_and_fails_is_not_saved_as_one(words, tmp_pa
             optimizer.param_groups[0]["params"][0].add_(1.0)
         raise MemoryError
 
-    failing_in(monkeypatch, module=rl, name="sample_step", step=2, error=lambda: setattr(update, "_step", half))
-    whole = update._step
+    failing_in(monkeypatch, module=rl, name="sample_step", step=2, error=lambda: setattr(optimizer, "_step", half))
+    whole = optimizer._step
     try:
         done = groupwise(*words, "run.checkpoint_every=1")
     finally:
-        update._step = whole
+        optimizer._step = whole
     newest = tmp_path / "run" / "checkpoints" / "step-000002"
     assert f"could not be saved: a step was changing the weights; the newest checkpoint is {newest}" in done.err
     assert "steps 3 to 4" in go_on(done).err
@@ -169,8 +169,8 @@ def test_a_second_ctrl_c_between_two_updates_counts_those_taken(words, tmp_path,
         signal.raise_signal(signal.SIGINT)
 
     optimizer_steps = []
-    step = update._step
-    monkeypatch.setattr(update, "_step", lambda *a, **k: (optimizer_steps.append(None), step(*a, **k)))
+    step = optimizer._step
+    monkeypatch.setattr(optimizer, "_step", lambda *a, **k: (optimizer_steps.append(None), step(*a, **k)))
     whole = update.policy_loss
 
     def loss(*given, **settings):

@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from groupwise.config import read_recipe
 from groupwise.errors import StoppedEarly
-from groupwise.learn.update import make_optimizer
+from groupwise.learn.optimizer import make_optimizer
 from groupwise.record import list_runs, open_record
 from groupwise.run.loop import run_steps
 from groupwise.run.open import open_run

@@ -7,7 +7,7 @@ import pytest
 
 from groupwise.config import RewardConfig, read_recipe
 from groupwise.errors import CheckpointError, ConfigError, DataError
-from groupwise.learn.update import make_optimizer
+from groupwise.learn.optimizer import make_optimizer
 from groupwise.record import open_record
 from groupwise.run.open import open_run, save
 from groupwise.run.resolve import resolve
