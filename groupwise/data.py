@@ -181,6 +181,7 @@ class Output:
     sampled: [T], True where the policy drew the token (False for a tool's words). logprobs: [T] nats, of each sampled
     token under the distribution it was drawn from; 0 where not sampled. policy_version: optimizer steps so far.
     opening: what the prompt's end has already said for the policy, "<think>\\n" in templates of reasoning models.
+    An output of several turns has the last one's text and opening; messages: all turns, the environment's among them.
     """
 
     question_tokens: np.ndarray
@@ -191,6 +192,12 @@ class Output:
     finish: Finish
     policy_version: int = 0
     opening: str = ""
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def drawn(self) -> int:
+        """Tokens that the policy drew."""
+        return int(self.sampled.sum())
 
 
 @dataclass(frozen=True)

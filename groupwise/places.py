@@ -19,7 +19,7 @@ START = "start"
 MODELINE = "# yaml-language-server:"
 """How a line begins that tells an editor the schema of a recipe."""
 NAMING = (
-    *("source", "heldout", "against", "path", "chat_template", "function", "engine"),
+    *("source", "heldout", "against", "path", "chat_template", "function", "engine", "environment"),
     *("advantage", "loss", "aggregate", "kl_estimator", "correction"),
 )
 """Keys of a recipe whose value may be a file."""

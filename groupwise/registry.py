@@ -100,6 +100,8 @@ PREFERENCES = {
     "kto": "groupwise.objective.preference:kto",
 }
 
+ENVIRONMENTS = {"single_turn": "groupwise.envs.episode:SingleTurn"}
+
 ENGINES = {"local": "groupwise.engines.local:LocalEngine"}
 
 SEARCHES = {"mcts": "groupwise.evaluation.guided:mcts"}
@@ -154,6 +156,7 @@ TABLES: dict[str, Mapping[str, str]] = {
     "aggregates": AGGREGATES,
     "corrections": CORRECTIONS,
     "engines": ENGINES,
+    "environments": ENVIRONMENTS,
     "envs": ENVS,
     "examples": EXAMPLES,
     "keeps": KEEPS,
@@ -176,6 +179,7 @@ SET_BY = {
     "examples": "examples.source",
     "rewards": "rewards.0.function",
     "engines": "rollout.engine",
+    "environments": "rollout.environment",
     "advantages": "objective.advantage",
     "losses": "objective.loss",
     "aggregates": "objective.aggregate",

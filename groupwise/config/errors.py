@@ -127,6 +127,8 @@ def check_names(recipe: Any) -> None:
     if recipe.rollout is not None:
         engine = recipe.rollout.engine
         check_function(registry.ENGINES, engine, f"rollout.engine = {engine!r}", ConfigError)
+        environment = recipe.rollout.environment
+        check_function(registry.ENVIRONMENTS, environment, f"rollout.environment = {environment!r}", ConfigError)
     if recipe.objective is not None:
         _check_objective(recipe.objective)
     for index, reward in enumerate(recipe.rewards):

@@ -107,8 +107,15 @@ class SamplingConfig(Section):
 
     engine: str = "local"
     """What samples (`groupwise list engines`), or a class of your own, path/to/file.py:Class (docs/own_engine.md)."""
+    environment: str = "single_turn"
+    """What replies to the policy's turns (`groupwise list environments`), or a class of your own, path/to/file.py:Class
+    (docs/own_environment.md); single_turn: nothing does."""
+    environment_params: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the environment's class."""
+    max_turns: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Turns of the policy after which an episode is cut (finish: turns); None: no limit."""
     max_new_tokens: int = Field(default=256, ge=1, le=100_000_000)
-    """Tokens after which an output is cut (finish: length)."""
+    """Tokens sampled in an output, in all its turns, after which it is cut (finish: length)."""
     temperature: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Divides the logits, in sampling and in training alike."""
     top_k: int = Field(default=0, ge=0, le=2**31 - 1)

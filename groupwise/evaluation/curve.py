@@ -73,14 +73,14 @@ def curve(
     label: the reward that chooses the best; None: no such row. searched: by simulations the answers with their tokens.
     """
     greedy = evaluation.greedy
-    points = [_point("greedy", 1, [len(s.output.tokens) for s in greedy], share_of(evaluation.values["accuracy"]))]
+    points = [_point("greedy", 1, [s.output.drawn for s in greedy], share_of(evaluation.values["accuracy"]))]
     ways = {"majority": vote(recipe)}
     if label is not None:
         ways[f"best by {label}"] = best_of(recipe, label)
     counts = powers_up_to(len(evaluation.sampled[0]) if evaluation.sampled else 0)
     for method, choice in ways.items():
         for n in counts:
-            tokens = [n * float(np.mean([len(s.output.tokens) for s in group])) for group in evaluation.sampled]
+            tokens = [n * float(np.mean([s.output.drawn for s in group])) for group in evaluation.sampled]
             right = figure_of([in_blocks(choice, group, n) for group in evaluation.sampled])
             points.append(_point(method, n, tokens, right))
     for n, found in searched.items():

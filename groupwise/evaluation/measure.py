@@ -17,6 +17,7 @@ from groupwise import __version__, registry
 from groupwise.config import Recipe
 from groupwise.data import Sample
 from groupwise.engines.factory import open_engine
+from groupwise.envs.episode import SINGLE
 from groupwise.errors import ConfigError
 from groupwise.evaluation.curve import best_of, curve
 from groupwise.evaluation.files import Answered, check_folder, write_files
@@ -35,6 +36,7 @@ from groupwise.evaluation.table import markdown
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
+from groupwise.rollout.episodes import Played
 from groupwise.rollout.evaluate import Evaluation, correct_label, evaluate, figure_of
 from groupwise.rollout.groups import check_lengths, score
 
@@ -119,6 +121,11 @@ def _check(recipe: Recipe, wanted: Wanted) -> None:
     for option, label in (("--best-of", wanted.best_of), ("--guide", wanted.search.guide if wanted.search else None)):
         if label is not None and label not in labels:
             raise ConfigError(f"{option} {label!r}: no reward of that name", hint=registry.nearest(label, labels))
+    if wanted.search is not None and recipe.rollout.environment != SINGLE:
+        raise ConfigError(
+            f"--search with rollout.environment = {recipe.rollout.environment!r}: a tree grows one turn",
+            hint=f"leave it out, or set rollout.environment={SINGLE}",
+        )
     if wanted.best_of is not None and not wanted.samples:
         raise ConfigError(
             f"--best-of {wanted.best_of} with --samples {wanted.samples}: there is nothing to choose from",
@@ -192,7 +199,9 @@ def _measured(
                 trained=step,
             )
             for simulations, answers in by_simulations.items():
-                scored = score(rewards, asked.questions, [[answer.output] for answer in answers], step=step)
+                scored = score(
+                    rewards, asked.questions, [Played((answer.output,), ("",)) for answer in answers], step=step
+                )
                 searched[simulations] = [
                     (sample, answer.tokens) for [sample], answer in zip(scored, answers, strict=True)
                 ]

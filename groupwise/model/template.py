@@ -5,9 +5,9 @@ the model reads, in sampling, training and evaluation alike.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from groupwise.data import Message
 from groupwise.errors import ModelError
@@ -124,7 +124,13 @@ def audit_for_reading(
     )
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], template: Template) -> list[int]:
+def encode(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    template: Template,
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> list[int]:
     """Token ids of a conversation up to where the assistant begins to speak.
 
     The ids are those of the rendered text, except that a special token's string inside a message stays text: a user
@@ -132,7 +138,7 @@ def encode(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], te
     """
     where = str(tokenizer.name_or_path or "the tokenizer")
     safe, cut = guarded(tokenizer, messages, template, where=where)
-    text = render(tokenizer, safe, generation_prompt=True, where=where)
+    text = render(tokenizer, safe, generation_prompt=True, where=where, tools=tools)
     return [*template.bos, *tokens_behind(tokenizer, "", text, cut, template)]
 
 
@@ -178,12 +184,19 @@ def guarded(
 
 
 def render(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, generation_prompt: bool, where: str
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    *,
+    generation_prompt: bool,
+    where: str,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The text that the template makes of messages. Raises ModelError if it refuses them."""
+    """The text that the template makes of messages and tools. Raises ModelError if it refuses them."""
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
+        text = tokenizer.apply_chat_template(
+            turns, tools=[dict(tool) for tool in tools] or None, tokenize=False, add_generation_prompt=generation_prompt
+        )
     except Exception as error:  # a template may do anything, and raise it
         roles = ", ".join(message.role for message in messages)
         told = " ".join(str(error).split())[:300] or type(error).__name__

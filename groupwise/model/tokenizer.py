@@ -1,7 +1,7 @@
 """Text to token ids and back for one model: tokenizer, audited chat template, context. Loads no weights."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from groupwise.config import ModelConfig
 from groupwise.data import Example, Message
 from groupwise.errors import ModelError
-from groupwise.model import conversation
+from groupwise.model import conversation, reply
 from groupwise.model import template as templates
 from groupwise.model.begun import encode_begun
 from groupwise.model.rendering import set_variables
@@ -40,11 +40,20 @@ class ChatTokenizer:
     def end_tokens(self) -> frozenset[int]:
         return self.template.end_tokens
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation up to where the assistant begins to speak, or goes on if the last turn is its."""
+    def encode(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """Token ids of a conversation up to where the assistant begins to speak, or goes on if the last turn is its.
+
+        tools: as JSON schemas, which the template writes.
+        """
         if messages and messages[-1].role == "assistant":
             return encode_begun(self.tokenizer, messages, self.template)
-        return templates.encode(self.tokenizer, messages, self.template)
+        return templates.encode(self.tokenizer, messages, self.template, tools=tools)
+
+    def encode_reply(
+        self, messages: Sequence[Message], *, replies: int, last: int, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
+        """Token ids between a sampled turn, whose last id is `last`, and the next; see groupwise.model.reply."""
+        return reply.encode_reply(self.tokenizer, messages, self.template, replies=replies, last=last, tools=tools)
 
     def encode_example(self, example: Example) -> list[tuple[list[int], list[bool]]]:
         """Token ids of an example, and for each True if it is learned; several where its turns are learned apart."""

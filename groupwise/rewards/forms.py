@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from groupwise.data import Message, Question
+from groupwise.rewards.opening import episode_of
 
 Scored = tuple[Question, str, np.ndarray]
 """A question, the text of one of its outputs, and that output's token ids [T]."""
@@ -118,7 +119,7 @@ def _columns(questions: Sequence[Question]) -> dict[str, list[Any]]:
 def columns_of(question: Question) -> list[str]:
     """Columns of a question that a function may ask for, `answer` beside them."""
     # as TRL has it: what is asked and said has its own parameters
-    taken = ("prompt", "prompts", "completion", "completions", "completion_ids", "_plain", "_opening")
+    taken = ("prompt", "prompts", "completion", "completions", "completion_ids", "_plain", "_opening", "_episode")
     return [name for name in question.meta if name not in taken]
 
 
@@ -191,12 +192,17 @@ def _ours_at_once(samples: Samples, step: int, logged: dict[str, list[Any]]) -> 
     return {"texts": [text for _, text, _ in samples], "questions": [question for question, _, _ in samples]}
 
 
+def _ours_of_turns(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
+    question, text, _ = samples[0]
+    return {"messages": episode_of(question, text), "question": question}
+
+
 def _prompt(question: Question) -> str | list[dict[str, str]]:
     return question.text if question.meta.get("_plain") is True else [_as_dict(m) for m in question.prompt]
 
 
 def _completion(question: Question, text: str) -> str | list[dict[str, str]]:
-    return text if question.meta.get("_plain") is True else [_as_dict(Message("assistant", text))]
+    return text if question.meta.get("_plain") is True else [_as_dict(m) for m in episode_of(question, text)]
 
 
 def _as_dict(message: Message) -> dict[str, str]:
@@ -215,13 +221,15 @@ FORMS = (
     Form(("queries", "prompts", "labels"), _openrlhf, ("queries", "prompts", "labels"), listed=True),
     Form(("texts",), _ours_at_once, ("texts", "questions"), columns=False, at_once=True),
     Form(("text",), _ours, ("text", "question"), columns=False),
+    Form(("messages",), _ours_of_turns, ("messages", "question"), columns=False),
 )
 """The first whose marks a function has counts; our own must have theirs first."""
 TOLD = (
     "(prompts, completions, **columns) -> list of float or None as in TRL, "
     "(data_source, solution_str, ground_truth, extra_info) -> float or dict with 'score' as in verl, "
     "(reward_inputs) -> list of dict with 'overall' as in EasyR1, (queries, prompts, labels) as in OpenRLHF, "
-    "(text, question) -> float, None or dict with 'score', or (texts, questions) -> list of these; "
+    "(text, question) -> float, None or dict with 'score', or (texts, questions) -> list of these, "
+    "or (messages, question), the turns of an episode; "
     "or a class whose instances are called so"
 )
 

@@ -5,6 +5,7 @@ A step ends at a place in the text, in characters from its start. Of a tokenizer
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,6 +33,10 @@ def on_tokens(steps: Steps, output: Output, decode: Decode) -> Steps:
     Steps of one token are summed. A step that ends with the text ends with the output: an end token belongs to it.
     Between words that the policy did not draw it ends at the token before them. None where the policy drew no token.
     """
+    if output.messages:  # the text is the last turn's
+        start = int(np.flatnonzero(~output.sampled).max(initial=-1)) + 1
+        last = replace(output, tokens=output.tokens[start:], sampled=output.sampled[start:], messages=())
+        return tuple((start + token, reward) for token, reward in on_tokens(steps, last, decode))
     drawn, tokens = np.flatnonzero(output.sampled), output.tokens.tolist()
     if not len(drawn):
         return ()

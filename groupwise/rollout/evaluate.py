@@ -9,11 +9,13 @@ import numpy as np
 from groupwise.activity import doing
 from groupwise.config import Recipe
 from groupwise.data import Question, Reward, Sample, Sampling
-from groupwise.engines.base import Engine, Task, generate, stream
+from groupwise.engines.base import Engine, stream
+from groupwise.envs.episode import environments_of
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.record.schema import Answer
 from groupwise.rewards.answer import extract
 from groupwise.rewards.base import RewardSet, check_failures
+from groupwise.rollout.episodes import play
 from groupwise.rollout.groups import score
 from groupwise.statistics.intervals import Figure, bootstrap, majority, pass_at_k, wilson
 
@@ -145,17 +147,19 @@ def answered(
     step: int = 0,
 ) -> list[tuple[Sample, ...]]:
     """`count` scored answers to each question. Raises RewardLimitError if too many rewards failed."""
-    tasks = [
-        Task(
-            tuple(tokenizer.encode(q.messages)),
-            tuple(stream(recipe.seed, STREAMS_STEP, q.id, number) for number in range(count)),
+    assert recipe.rollout is not None
+    streams = [[stream(recipe.seed, STREAMS_STEP, q.id, number) for number in range(count)] for q in questions]
+    with doing("sampling", len(questions) * count, "outputs"):
+        played = play(
+            tokenizer,
+            questions,
+            streams,
+            engine=engine,
+            sampling=sampling,
+            environments=environments_of(recipe.rollout),
         )
-        for q in questions
-    ]
-    with doing("sampling", len(tasks) * count, "outputs"):
-        outputs = generate(engine, tasks, sampling)
     with doing("rewards"):
-        scored = score(rewards, questions, outputs, step=step)
+        scored = score(rewards, questions, played, step=step)
     check_failures([sample.reward for group in scored for sample in group], recipe.run.failed_rewards_limit)
     return scored
 
@@ -177,7 +181,7 @@ def _row(recipe: Recipe, question: Question, number: int, sample: Sample) -> Ans
         correct=part_value(sample.reward, correct_label(recipe)),
         formed=part_value(sample.reward, formed_label(recipe)),
         finish=sample.output.finish,
-        tokens=len(sample.output.tokens),
+        tokens=sample.output.drawn,
     )
 
 
@@ -186,7 +190,7 @@ def _greedy_figures(samples: Sequence[Sample], values: Values) -> dict[str, Any]
     figures: dict[str, Any] = {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
     if formed.n:
         figures["formed"] = {"value": formed.value, "low": formed.low, "high": formed.high}
-    lengths, cut = [len(s.output.tokens) for s in samples], [s.output.finish == "length" for s in samples]
+    lengths, cut = [s.output.drawn for s in samples], [s.output.finish == "length" for s in samples]
     figures |= {
         "length": float(np.mean(lengths)) if samples else float("nan"),
         "truncated": float(np.mean(cut)) if samples else float("nan"),

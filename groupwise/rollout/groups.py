@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from math import ceil
 
 from groupwise.activity import advance, doing
-from groupwise.data import Group, Output, Question, Sample, Sampling
-from groupwise.engines.base import Engine, Task, generate, stream
+from groupwise.data import Group, Part, Question, Reward, Sample, Sampling
+from groupwise.engines.base import Engine, stream
+from groupwise.envs.episode import SINGLE_TURN, Environments
 from groupwise.errors import DataError
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import Pending, RewardSet
 from groupwise.rewards.steps import Decode
+from groupwise.rollout.episodes import Played, play
+
+ENVIRONMENT = "environment"
+"""The part of a reward that says that an environment failed."""
 
 
 @dataclass(frozen=True)
@@ -58,33 +63,41 @@ def sample_groups(
     group_size: int,
     seed: int,
     step: int,
+    environments: Environments = SINGLE_TURN,
 ) -> Rollout:
     """For each q ~ D a group o_1 .. o_G ~ pi_old(. | q) with its rewards (Algorithm 1 of DeepSeekMath, lines 6 to 8).
 
     Each output draws from a random stream named by (seed, step, question, sample): it does not depend on the others.
+    environments: what replies to the policy's turns.
     """
     started = time.perf_counter()
-    tasks = [
-        Task(tuple(tokenizer.encode(q.messages)), tuple(stream(seed, step, q.id, i) for i in range(group_size)))
-        for q in questions
-    ]
-    scored: dict[int, Pending] = {}
+    streams = [[stream(seed, step, q.id, i) for i in range(group_size)] for q in questions]
+    scored: dict[int, tuple[Played, Pending | None]] = {}
 
-    def finished(task: int, outputs: list[Output]) -> None:
+    def finished(number: int, played: Played) -> None:
         """A question's outputs are rewarded while others are still being sampled."""
-        asked = [questions[task]] * len(outputs)
-        scored[task] = rewards.submit(asked, outputs, step=step, decode=tokenizer.decode)
+        sound = played.sound
+        asked = [questions[number]] * len(sound)
+        pending = rewards.submit(asked, sound, step=step, decode=tokenizer.decode) if sound else None
+        scored[number] = played, pending
 
     try:
-        with doing("sampling", sum(len(task.streams) for task in tasks), "outputs"):
-            generate(engine, tasks, sampling, finished=finished)
+        with doing("sampling", sum(map(len, streams)), "outputs"):
+            play(
+                tokenizer,
+                questions,
+                streams,
+                engine=engine,
+                sampling=sampling,
+                environments=environments,
+                finished=finished,
+            )
         sampled = time.perf_counter()
         groups = []
         with doing("rewards", len(questions), "questions"):
-            for task, question in enumerate(questions):
-                pending = scored[task]
-                samples = zip(pending.outputs, pending.result(), strict=True)
-                groups.append(Group(question, tuple(Sample(output, reward) for output, reward in samples)))
+            for number, question in enumerate(questions):
+                played, pending = scored[number]
+                groups.append(Group(question, _samples(played, pending.result() if pending else ())))
                 advance(1)
     except BaseException:
         rewards.halt()  # nobody waits for what they would say
@@ -135,15 +148,24 @@ def sample_until_signal(
 def score(
     rewards: RewardSet,
     questions: Sequence[Question],
-    outputs: Sequence[Sequence[Output]],
+    played: Sequence[Played],
     *,
     step: int,
     decode: Decode | None = None,
 ) -> list[tuple[Sample, ...]]:
     """The samples of each question: its outputs with their rewards. decode: puts the rewards of steps on tokens."""
-    flat = [(q, output) for q, answers in zip(questions, outputs, strict=True) for output in answers]
+    flat = [(q, output) for q, outputs in zip(questions, played, strict=True) for output in outputs.sound]
     values = iter(rewards.score([q for q, _ in flat], [output for _, output in flat], step=step, decode=decode))
-    return [tuple(Sample(output, next(values)) for output in answers) for answers in outputs]
+    return [_samples(outputs, [next(values) for _ in outputs.sound]) for outputs in played]
+
+
+def _samples(played: Played, rewards: Sequence[Reward]) -> tuple[Sample, ...]:
+    """Outputs with their rewards; one whose environment failed has none."""
+    values = iter(rewards)
+    return tuple(
+        Sample(output, Reward(None, {ENVIRONMENT: Part("failed", None, failure)}) if failure else next(values))
+        for output, failure in zip(played.outputs, played.failures, strict=True)
+    )
 
 
 def check_lengths(tokenizer: ChatTokenizer, questions: Sequence[Question], *, max_new_tokens: int) -> None:

@@ -8,6 +8,7 @@ from groupwise.data import Group, Question
 from groupwise.datasets.base import batch as questions_of_step
 from groupwise.datasets.base import following
 from groupwise.engines.base import Engine
+from groupwise.envs.episode import environments_of
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.evaluate import correct_label, part_value
@@ -40,6 +41,7 @@ def sample_step(
             group_size=config.group_size,
             seed=recipe.seed,
             step=step,
+            environments=environments_of(config),
         )
 
     wanted = config.questions_per_step

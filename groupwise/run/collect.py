@@ -14,7 +14,8 @@ from groupwise.config import RejectionRecipe
 from groupwise.data import Group, Question
 from groupwise.datasets.base import Questions
 from groupwise.engines.base import Engine
-from groupwise.engines.factory import open_engine
+from groupwise.engines.factory import capabilities_of, open_engine
+from groupwise.envs.episode import environments_of
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
@@ -134,6 +135,7 @@ def _step(run: Collection, stop: Stop, measure: Callable[[Sequence[Group]], dict
         group_size=recipe.rollout.group_size,
         seed=recipe.seed,
         step=run.step,
+        environments=environments_of(recipe.rollout),
     )
     with stop.guarded():
         metrics = rollout_metrics(recipe, rollout) | measure(rollout.groups)
@@ -179,6 +181,8 @@ def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[
 
 def _sampler(recipe: RejectionRecipe, questions: Questions, opened: ExitStack) -> tuple[Sampler, str]:
     """The model with its rewards, and the digest of its weights; everything that can be checked is checked first."""
+    capabilities_of(recipe.rollout)
+    environments_of(recipe.rollout)
     rewards = opened.enter_context(RewardSet(recipe.rewards))
     check_rewards(recipe, rewards, questions.train)
     require_answers(recipe.rewards, rewards, questions.train)

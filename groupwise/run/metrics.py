@@ -54,7 +54,7 @@ def step_metrics(
 def rollout_metrics(recipe: Recipe, rollout: Rollout, *, update_seconds: float = 0.0) -> dict[str, float]:
     """What there is to say of a step's outputs, and of its time with that of its update."""
     outputs = [sample.output for group in rollout.groups for sample in group.samples]
-    lengths = [len(output.tokens) for output in outputs]
+    lengths = [output.drawn for output in outputs]
     total = rollout.sample_seconds + rollout.reward_seconds + update_seconds
     return {
         **reward_metrics(recipe, rollout.groups),

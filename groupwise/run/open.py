@@ -16,7 +16,8 @@ from groupwise.config import ModelConfig, Recipe, RLRecipe
 from groupwise.data import Output, Question
 from groupwise.datasets.base import Questions, batch, heldout_told, load_questions
 from groupwise.engines.base import Engine
-from groupwise.engines.factory import open_engine
+from groupwise.engines.factory import capabilities_of, open_engine
+from groupwise.envs.episode import environments_of
 from groupwise.errors import ConfigError, DataError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.lora import digest_at_first, load_adapted
@@ -165,6 +166,9 @@ def _questions(recipe: Recipe) -> Questions:
     """The recipe's questions, of which there are enough for a step; how many are held out is told on stderr."""
     if recipe.questions is None:
         return Questions((), ())
+    if recipe.rollout is not None:  # asked for their errors
+        capabilities_of(recipe.rollout)
+        environments_of(recipe.rollout)
     questions = load_questions(recipe.questions, recipe.seed)
     if (told := heldout_told(recipe.questions, questions)) is not None:
         print(told, file=sys.stderr)

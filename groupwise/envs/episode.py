@@ -1,0 +1,93 @@
+"""The protocol of an episode: what an environment shows the policy, and what it says to each of its turns.
+
+Knows conversations alone: no tokens, no rewards. An environment is code of the user's that runs in the process of the
+training, with all its rights.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, get_args
+
+from groupwise import registry
+from groupwise.config.sections import SamplingConfig
+from groupwise.data import Message, Question, Role
+from groupwise.errors import ConfigError
+from groupwise.functions import find, last_line
+
+SINGLE = "single_turn"
+
+
+class Environment(Protocol):
+    """One episode. A class that a recipe names is called with `rollout.environment_params` for each episode.
+
+    Messages are `Message`s, or dicts with role and content. The same question and turns must give the same messages, or
+    a resumed run would sample others.
+    """
+
+    tools: Sequence[Mapping[str, Any]]
+    """Tools as JSON schemas, handed to the chat template; may be left out."""
+
+    def reset(self, question: Question) -> Sequence[Any]:
+        """The conversation that the policy's first turn follows."""
+
+    def reply(self, messages: Sequence[Message]) -> Sequence[Any] | None:
+        """What follows the policy's turn, the last of these messages; None: the episode is done."""
+
+
+class SingleTurn:
+    """The question, and one turn."""
+
+    tools: Sequence[Mapping[str, Any]] = ()
+
+    def reset(self, question: Question) -> Sequence[Message]:
+        return question.messages
+
+    def reply(self, messages: Sequence[Message]) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Environments:
+    """How episodes are made. several: an episode may have several turns. max_turns: of the policy; None: no limit."""
+
+    make: Callable[[], Environment] = SingleTurn
+    several: bool = False
+    max_turns: int | None = None
+
+
+SINGLE_TURN = Environments()
+
+
+def environments_of(rollout: SamplingConfig) -> Environments:
+    """What `rollout.environment` names. Raises ConfigError if it is none, or cannot be made."""
+    where = f"rollout.environment = {rollout.environment!r}"
+    several, params = rollout.environment != SINGLE, rollout.environment_params
+    if not several and (params or rollout.max_turns is not None):
+        raise ConfigError(f"{where} reads no environment_params and no max_turns", hint="leave them out")
+    kind = find(registry.ENVIRONMENTS, rollout.environment, where, ConfigError)
+    missing = [name for name in ("reset", "reply") if not callable(getattr(kind, name, None))]
+    if missing:
+        raise ConfigError(f"{where}: it has no {missing[0]}()", hint="docs/own_environment.md shows an environment")
+
+    def make() -> Environment:
+        made: Environment = kind(**params)
+        return made
+
+    try:
+        make()
+    except Exception as error:
+        raise ConfigError(f"{where}: {last_line(error)}", hint="mend it, or rollout.environment_params") from None
+    return Environments(make, several, rollout.max_turns)
+
+
+def messages_of(given: Any) -> tuple[Message, ...]:
+    """An environment's messages. Raises TypeError for what is none."""
+    if isinstance(given, str | bytes | Mapping | Message) or not isinstance(given, Sequence):
+        raise TypeError(f"an environment gives a list of messages, not {type(given).__name__}")
+    found = tuple(Message(**one) if isinstance(one, Mapping) else one for one in given)
+    for message in found:
+        if not isinstance(message, Message) or message.role not in get_args(Role):
+            raise TypeError(f"not a message: {message!r}"[:200])
+        if not isinstance(message.content, str):
+            raise TypeError(f"a message's content is text, not {type(message.content).__name__}")
+    return found
