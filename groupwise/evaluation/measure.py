@@ -121,6 +121,7 @@ def _check(recipe: Recipe, wanted: Wanted) -> None:
     for option, label in (("--best-of", wanted.best_of), ("--guide", wanted.search.guide if wanted.search else None)):
         if label is not None and label not in labels:
             raise ConfigError(f"{option} {label!r}: no reward of that name", hint=registry.nearest(label, labels))
+    assert recipe.rollout is not None
     if wanted.search is not None and recipe.rollout.environment != SINGLE:
         raise ConfigError(
             f"--search with rollout.environment = {recipe.rollout.environment!r}: a tree grows one turn",

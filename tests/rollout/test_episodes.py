@@ -178,10 +178,11 @@ def test_an_environment_that_is_none_is_refused(given, message):
         environments_of(SamplingConfig(**given))
 
 
+@pytest.mark.long
 def test_a_resumed_run_of_episodes_samples_what_it_would_have_sampled(tmp_path):
     tree = {
         "model": {"path": "tiny"},
-        "questions": {"source": "arithmetic", "params": {"kinds": ["successor"]}, "heldout_size": 2},
+        "questions": {"source": "arithmetic", "params": {"kinds": ["successor"]}, "heldout_size": 0},
         "rewards": [{"function": f"{OWN}:turns_of"}],
         "rollout": {"environment": f"{OWN}:Echo", "environment_params": {"turns": 2}, "max_new_tokens": 6},
         "update": {"steps": 2, "learning_rate": 1e-3},
@@ -192,7 +193,7 @@ def test_a_resumed_run_of_episodes_samples_what_it_would_have_sampled(tmp_path):
     groupwise.train(tree, *sizes, run=tmp_path / "cut", resume=True, show="nothing")
     whole, cut = (
         [
-            (o.tokens.tolist(), o.sampled.tolist(), o.advantage)
+            (o.output.tokens.tolist(), o.output.sampled.tolist(), o.advantage)
             for o in groupwise.open_run(tmp_path / name).record.outputs()
         ]
         for name in ("whole", "cut")
