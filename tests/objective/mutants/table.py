@@ -236,8 +236,8 @@ MUTANTS = (
     ),
     Mutant("divided by the cut's tokens", LOSSES, "max(denominators.tokens, 1.0)", "mask.sum()"),
     Mutant("fixed length not divided by outputs", LOSSES, "size = max(denominators.outputs, 1.0) *", "size ="),
-    Mutant("empty outputs counted", LOSSES, "float(mask.any(dim=1).sum())", "float(len(mask))"),
-    Mutant("mean over rows for any", LOSSES, "tokens=float(mask.sum())", "tokens=float(mask.numel())"),
+    Mutant("empty outputs counted", LOSSES, "[mask.any(dim=1).sum(), mask", "[torch.tensor(len(mask)), mask"),
+    Mutant("mean over rows for any", LOSSES, ".sum(), mask.sum()])", ".sum(), torch.tensor(mask.numel())])"),
     Mutant(
         "kl subtracted", SURROGATE, "per_token + objective.kl_coef * kl_of", "per_token - objective.kl_coef * kl_of"
     ),
