@@ -17,21 +17,25 @@ from groupwise.model.tokenizer import load_tokenizer
 def answers_to(
     model: str, question: str, *, samples: int, max_new_tokens: int, temperature: float, seed: int
 ) -> list[dict[str, Any]]:
-    """Answers of a model to one question; temperature 0 is greedy. Raises DataError for an empty question."""
+    """Answers of a model to one question; temperature 0 is greedy.
+
+    Raises DataError, before weights are loaded, for a question that is empty or too long.
+    """
     if not question.strip():
         raise DataError("the question is empty", hint="give some text")
     recipe = Path(model) / "recipe.yaml"
     config = trained(Path(model), read_recipe(recipe)).config if recipe.exists() else ModelConfig(path=model)
-    with doing("loading the model"):
-        policy = load_policy(config, load_tokenizer(config))
+    tokenizer = load_tokenizer(config)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature or 1.0, greedy=temperature == 0)
-    tokens = policy.tokenizer.encode((Message("user", question),))
-    if len(tokens) + max_new_tokens > policy.tokenizer.context:
+    tokens = tokenizer.encode((Message("user", question),))
+    if len(tokens) + max_new_tokens > tokenizer.context:
         raise DataError(
             f"the question's {len(tokens)} tokens and --max-new-tokens {max_new_tokens} are more than the model's "
-            f"context of {policy.tokenizer.context}",
+            f"context of {tokenizer.context}",
             hint="ask for fewer tokens",
         )
+    with doing("loading the model"):
+        policy = load_policy(config, tokenizer)
     task = Task(tuple(tokens), tuple(stream(seed, 0, "sample", number) for number in range(samples)))
     with open_engine(policy, SamplingConfig()) as engine, doing("sampling", samples, "outputs"):
         [outputs] = generate(engine, [task], sampling)

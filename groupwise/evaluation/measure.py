@@ -39,6 +39,8 @@ from groupwise.rewards.base import RewardSet
 from groupwise.rollout.episodes import Played
 from groupwise.rollout.evaluate import Evaluation, correct_label, evaluate, figure_of
 from groupwise.rollout.groups import check_lengths, score
+from groupwise.run.answers import require_answers
+from groupwise.run.open import check_rewards
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ def evaluate_source(source: str, overrides: Sequence[str], wanted: Wanted) -> Re
     asked = questions_of(recipe, named=wanted.questions)
     if wanted.out is not None:
         check_folder(wanted.out)
-    seen = _told_of_training(subjects, asked)
     with RewardSet(recipe.rewards) as rewards, _guide(recipe, wanted.search) as guide:
+        _check_rewards(recipe, rewards, asked)
         tokenizers = [_tokenizer(recipe, subject, asked) for subject in subjects]
+        seen = _told_of_training(subjects, asked)
         measured = [
             _measured(recipe, subject, asked, tokenizer, rewards, guide=guide if first else None, wanted=wanted)
             for subject, tokenizer, first in zip(subjects, tokenizers, (True, False), strict=False)
@@ -132,6 +135,22 @@ def _check(recipe: Recipe, wanted: Wanted) -> None:
             f"--best-of {wanted.best_of} with --samples {wanted.samples}: there is nothing to choose from",
             hint="add --samples 8, for example",
         )
+
+
+def _check_rewards(recipe: Recipe, rewards: RewardSet, asked: Asked) -> None:
+    """Raises DataError for questions that the rewards cannot judge, as training does.
+
+    Parts that no question has are left out: a file that is asked need not have all of a mixture's.
+    """
+    there = {question.meta.get("part") for question in asked.questions}
+    parts = [tuple(part for part in reward.parts if part in there) for reward in recipe.rewards]
+    judging = [
+        reward.model_copy(update={"parts": own})
+        for reward, own in zip(recipe.rewards, parts, strict=True)
+        if own or not reward.parts
+    ]
+    check_rewards(recipe.model_copy(update={"rewards": judging}), rewards, asked.questions, None)
+    require_answers(judging, rewards, asked.questions)
 
 
 def _check_two(ours: Subject, theirs: Subject) -> None:

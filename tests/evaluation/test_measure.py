@@ -197,6 +197,34 @@ def test_what_cannot_be_measured_is_refused(at_home, words, said):
     assert line.startswith(said) or said in line, line
 
 
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        ([{"question": "7>", "answer": "8"}, {"question": "8>", "answer": "none"}], [],
+         "golds.jsonl:2: question 'golds:2': reward 'number' cannot judge it: "),
+        ([{"question": "7>", "answer": "8"}], [f"rewards.1={{function: {__file__}:wants_a_column, name: one_digit}}"],
+         "reward 'one_digit' wants column 'rubric', which no question has; they have: "),
+    ],
+)  # fmt: skip
+def test_questions_that_a_reward_cannot_judge_are_refused_before_weights_are_loaded(at_home, rows, words, said):
+    (at_home / "golds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("groupwise.evaluation.measure.load_policy", lambda *_: pytest.fail("weights are loaded"))
+        line = refused("first", "--questions", "golds.jsonl", *words)
+    assert said in line, line
+
+
+def wants_a_column(prompts, completions, rubric, **columns):
+    return [1.0] * len(completions)
+
+
+def test_a_reward_of_a_part_that_no_asked_question_has_abstains(at_home):
+    (at_home / "parts.jsonl").write_text('{"question": "7>", "answer": "8", "part": "a"}\n')
+    both = "rewards.0.parts=[a, b]", "rewards.1.parts=[b]"
+    found = evaluated(RECIPE, "--model", "first", *SMALL[1:], "--questions", "parts.jsonl", *both)
+    assert (found["reward/number"]["n"], found["reward/one_digit"]["n"]) == (1, 0)
+
+
 def test_a_model_folder_alone_is_told_where_it_goes(at_home):
     place = "first/checkpoints/step-000001"
     said = f"{place}: neither a run directory nor a recipe; it is a model: give a recipe, and --model {place}"
