@@ -15,9 +15,13 @@ def write_whole(path: Path, data: bytes | str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    # The new name is an entry of the folder, which reaches the disk by itself, later.
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)  # the new name is an entry of the folder, which reaches the disk by itself, later
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or a folder's entries, are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -21,9 +21,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 
+from groupwise.atomic import sync
 from groupwise.errors import CheckpointError
 from groupwise.model.lora import FOLDER, is_adapted, merged_weights, write_adapters
-from groupwise.model.manifest import DAMAGED, MANIFEST, checked, forget, read_manifest, sync, write_manifest
+from groupwise.model.manifest import DAMAGED, MANIFEST, checked, forget, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

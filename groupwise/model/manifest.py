@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,12 +65,3 @@ def forget(folder: Path, names: Sequence[str]) -> None:
     """Takes files off the list, which is whole at any moment; what is not listed is no part of the checkpoint."""
     kept = {name: sums for name, sums in read_manifest(folder).items() if name not in names}
     write_whole(folder / MANIFEST, json.dumps(kept, indent=1))
-
-
-def sync(path: Path) -> None:
-    """Returns when a file or a folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

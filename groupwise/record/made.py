@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from groupwise.atomic import sync
 from groupwise.errors import DataError, RunError
 from groupwise.record.holders import holders
 from groupwise.record.schema import FILE, TABLES, VERSION, stored
@@ -36,11 +37,7 @@ def make_record(path: Path, info: Mapping[str, str], *, began: str) -> None:
             db.execute("COMMIT")
         set_aside(path.parent)  # the log of a record that is gone would be read as the new one's
         partial.rename(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path.parent)
     except OSError as error:
         raise RunError(
             f"record {path} cannot be made: {error.strerror}", hint="make room there, then start the run again"
