@@ -81,6 +81,16 @@ def default_size(distinct: int, most: int) -> int:
     return min(most, distinct // 5)
 
 
+def heldout_told(what: str, given: int | None, *, held: int, left: int, usual: int) -> str | None:
+    """How many rows are held out, in words, where the recipe does not say; None: it does, or as many as usual.
+
+    what: questions or examples, which is the recipe's section too. given: its `heldout_size`.
+    """
+    if given is not None or held == usual:
+        return None
+    return f"{what}.heldout_size: {held} {what} are held out and {left} are left to train on"
+
+
 @lru_cache(maxsize=4)  # of a million rows an order takes a tenth of a second, and each step asks for it
 def permutation(count: int, seed: int, *key: int) -> np.ndarray:
     """[count] indices in an order drawn from the seed and the key."""

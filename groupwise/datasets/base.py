@@ -66,14 +66,6 @@ def load_questions(config: QuestionsConfig, seed: int) -> Questions:
     return Questions(chosen(source.items, train, renamed), tuple(heldout))
 
 
-def heldout_told(config: QuestionsConfig, questions: Questions) -> str | None:
-    """How many questions are held out, in words, where the recipe does not say; None: it does, or as many as usual."""
-    held, left = len(questions.heldout), len(questions.train)
-    if config.heldout_size is not None or held == HELDOUT_SIZE:
-        return None
-    return f"questions.heldout_size: {held} questions are held out and {left} are left to train on"
-
-
 def batch(
     train: Sequence[Question], step: int, *, questions_per_step: int, seed: int, shuffle: bool = True
 ) -> list[Question]:

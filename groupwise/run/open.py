@@ -12,9 +12,12 @@ import torch
 
 from groupwise import __version__, registry
 from groupwise.activity import doing
-from groupwise.config import ModelConfig, Recipe, RLRecipe
+from groupwise.config import ExamplesConfig, ModelConfig, QuestionsConfig, Recipe, RLRecipe
 from groupwise.data import Output, Question
-from groupwise.datasets.base import Questions, batch, heldout_told, load_questions
+from groupwise.datasets.apart import heldout_told
+from groupwise.datasets.base import HELDOUT_SIZE as QUESTIONS_HELDOUT
+from groupwise.datasets.base import Questions, batch, load_questions
+from groupwise.datasets.sources import HELDOUT_SIZE as EXAMPLES_HELDOUT
 from groupwise.engines.base import Engine
 from groupwise.engines.factory import capabilities_of, open_engine
 from groupwise.envs.episode import environments_of
@@ -131,6 +134,7 @@ def _opened(
             for part in (questions.train, questions.heldout):
                 check_lengths(tokenizer, part, max_new_tokens=recipe.rollout.max_new_tokens)
         material = read(tokenizer)
+        _tell_heldout("examples", recipe.examples, material, usual=EXAMPLES_HELDOUT)
         room = require_room(recipe, tokenizer, folder, objective, train=questions.train, heldout=len(questions.heldout))
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
         # as before, if it is resumed: another number rounds otherwise
@@ -170,11 +174,19 @@ def _questions(recipe: Recipe) -> Questions:
         capabilities_of(recipe.rollout)
         environments_of(recipe.rollout)
     questions = load_questions(recipe.questions, recipe.seed)
-    if (told := heldout_told(recipe.questions, questions)) is not None:
-        print(told, file=sys.stderr)
+    _tell_heldout("questions", recipe.questions, questions, usual=QUESTIONS_HELDOUT)
     if isinstance(recipe, RLRecipe):  # drawn for its error
         batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
     return questions
+
+
+def _tell_heldout(what: str, section: QuestionsConfig | ExamplesConfig | None, parts: Any, *, usual: int) -> None:
+    """Says on stderr how many are held out, where that is not what the recipe's section says or what is usual."""
+    if section is None:
+        return
+    told = heldout_told(what, section.heldout_size, held=len(parts.heldout), left=len(parts.train), usual=usual)
+    if told is not None:
+        print(told, file=sys.stderr)
 
 
 def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load: Callable[[], Policy]) -> Policy:

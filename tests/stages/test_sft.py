@@ -73,9 +73,20 @@ def test_adapters_learn_examples_and_what_is_left_is_a_whole_model(tmp_path, tin
 
 @pytest.mark.parametrize("own", [(), ("model.lora.rank=4",)], ids=["all weights", "adapters"])
 def test_a_resumed_run_is_the_uninterrupted_one(own, tmp_path, tiny_folder, at_root):
-    words = ("train", RECIPE, f"model.path={tiny_folder}", *FAST, *own, "update.schedule=constant", "--run")
+    words = (
+        "train",
+        RECIPE,
+        f"model.path={tiny_folder}",
+        *FAST,
+        *own,
+        "update.schedule=constant",
+        "examples.heldout_size=null",
+        "--run",
+    )
     for folder, steps in (("whole", 8), ("cut", 3)):
-        assert groupwise(*words, tmp_path / folder, f"update.steps={steps}").code == 0
+        done = groupwise(*words, tmp_path / folder, f"update.steps={steps}")
+        assert done.code == 0
+        assert "examples.heldout_size: 20 examples are held out and 80 are left to train on" in done.err
     assert groupwise("train", "--run", tmp_path / "cut", "--resume", "update.steps=8").code == 0
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
     whole, cut = (
