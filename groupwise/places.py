@@ -7,11 +7,14 @@ import os
 import shutil
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from groupwise.errors import ConfigError, DataError
 from groupwise.registry import closest
 
+RECORD = "record.sqlite"
+"""The record of a run, which holds its recipe too."""
 OWN = "recipe.yaml"
 """The recipe of a folder that `groupwise init` made; of a run too, beside its record."""
 START = "start"
@@ -48,7 +51,7 @@ def first_comment(path: Path) -> str:
 
 def is_run(folder: Path) -> bool:
     """True if a run is in the folder, or what is left of one."""
-    return (folder / "record.sqlite").exists() or (folder / "checkpoints").exists()
+    return (folder / RECORD).exists() or (folder / "checkpoints").exists()
 
 
 def recipe_file(word: str) -> str:
@@ -83,10 +86,13 @@ def new_folder(root: Path, name: str) -> Path:
 
 
 def asked_file(word: str) -> str:
-    """The recipe of a run's folder, or one that is named as for `recipe_file`: what `groupwise eval` is given."""
+    """The recipe that `groupwise eval` is given: of a run's folder, else one that is named as for `recipe_file`.
+
+    Of a run whose recipe is gone it is the record, which holds it.
+    """
     folder = Path(word)
-    if is_run(folder) and (folder / OWN).is_file():
-        return str(folder / OWN)
+    if is_run(folder):
+        return _of_run(folder)
     if (folder / "config.json").is_file():
         hint = f"it is a model: give a recipe, and --model {word}"
         raise ConfigError(f"{word}: neither a run directory nor a recipe", hint=hint)
@@ -97,6 +103,15 @@ def asked_file(word: str) -> str:
             raise ConfigError(f"{word}: neither a run directory nor a recipe", hint="see `groupwise runs`") from None
         hint = error.hint if error.hint.startswith("did") else "see `groupwise runs` and `groupwise list recipes`"
         raise ConfigError(f"{word}: no such run, recipe file or shipped recipe", hint=hint) from None
+
+
+def _of_run(folder: Path) -> str:
+    found = next((folder / name for name in (OWN, RECORD) if (folder / name).is_file()), None)
+    if found is None:
+        newest = max((folder / "checkpoints").glob("step-*"), default=folder / "checkpoints" / "step-...")
+        hint = f"give a recipe, and --model {quote(str(newest))}"
+        raise ConfigError(f"{folder}: {OWN} and {RECORD} are gone, so nothing says what to ask", hint=hint)
+    return str(found)
 
 
 def _hint(path: Path, known: dict[str, Path]) -> str:

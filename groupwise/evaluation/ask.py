@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.activity import doing
-from groupwise.config import ModelConfig, SamplingConfig, read_recipe
+from groupwise.config import ModelConfig, SamplingConfig
 from groupwise.data import Message, Sampling
 from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.factory import open_engine
 from groupwise.errors import DataError
-from groupwise.evaluation.subject import trained
+from groupwise.evaluation.subject import is_run, recipe_in, trained
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import load_tokenizer
+from groupwise.places import asked_file
 
 
 def answers_to(
@@ -23,8 +24,8 @@ def answers_to(
     """
     if not question.strip():
         raise DataError("the question is empty", hint="give some text")
-    recipe = Path(model) / "recipe.yaml"
-    config = trained(Path(model), read_recipe(recipe)).config if recipe.exists() else ModelConfig(path=model)
+    own = ModelConfig(path=model)
+    config = trained(Path(model), recipe_in(asked_file(model))).config if is_run(model) else own
     tokenizer = load_tokenizer(config)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature or 1.0, greedy=temperature == 0)
     tokens = tokenizer.encode((Message("user", question),))

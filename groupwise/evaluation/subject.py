@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groupwise import places, registry
-from groupwise.config import RECIPES, ModelConfig, Recipe, read_recipe
+from groupwise.config import RECIPES, ModelConfig, Recipe, read_recipe, recipe_from
 from groupwise.data import Question
 from groupwise.datasets.base import load_questions
 from groupwise.errors import ConfigError, DataError
@@ -15,6 +15,7 @@ from groupwise.model.checkpoint import load_state
 from groupwise.model.saved import sound_checkpoint
 from groupwise.model.source import source_of
 from groupwise.places import OWN
+from groupwise.recipe_file import tree_of, with_overrides
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 
@@ -38,13 +39,24 @@ class Asked:
 
 
 def is_run(word: str) -> bool:
-    return (Path(word) / OWN).exists() and places.is_run(Path(word))
+    """True for a run's folder that still says by which recipe it was made."""
+    return places.is_run(Path(word)) and any((Path(word) / name).exists() for name in (OWN, FILE))
+
+
+def recipe_in(file: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe that a file says, or that a run's record holds. Raises ConfigError or DataError."""
+    path = Path(file)
+    if path.name != FILE:
+        return read_recipe(path, overrides)
+    with closing(open_record(path.parent)) as record:
+        text = record.info()["recipe"]
+    return recipe_from(with_overrides(tree_of(text), overrides), where=str(path))
 
 
 def recipe_of(source: str, overrides: Sequence[str], *, questions: str | None) -> Recipe:
     """The recipe in a file, or that of a run; with other questions, if some are named. Raises ConfigError."""
     file = Path(places.asked_file(source))
-    recipe = read_recipe(file, [*_asking(file, questions), *overrides])
+    recipe = recipe_in(file, [*_asking(file, questions), *overrides])
     if recipe.questions is None:
         raise ConfigError("questions: missing; there is nothing to ask", hint="add questions and rewards to the recipe")
     return recipe
@@ -69,7 +81,7 @@ def model_of(source: str, recipe: Recipe, *, model: str | None) -> Subject:
 def named_model(word: str, recipe: Recipe, *, option: str) -> Subject:
     """A run's last checkpoint, or the model of a folder or a name, with the recipe's other settings of a model."""
     if is_run(word):
-        return trained(Path(word), read_recipe(Path(word) / OWN))
+        return trained(Path(word), recipe_in(places.asked_file(word)))
     config = recipe.model.model_copy(update={"path": word})
     source_of(word, seed=recipe.seed, where=f"{option} {word}", trust=config.trust_remote_code)
     return Subject(config)
@@ -112,7 +124,7 @@ def _asking(file: Path, questions: str | None) -> list[str]:
     words += [f"questions.{name}=null" for name in ("subset", "split", "heldout_split", "ignore_columns")]
     if questions in registry.ENVS:
         words += ["questions.prompt_column=null", "questions.answer_column=null"]
-    before = read_recipe(file).questions
+    before = recipe_in(file).questions
     if questions not in registry.ENVS or before is None or before.source != questions:
         words += ["questions.params={}", "questions.size=null"]
     return words

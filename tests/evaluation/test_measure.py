@@ -225,6 +225,20 @@ def test_a_reward_of_a_part_that_no_asked_question_has_abstains(at_home):
     assert (found["reward/number"]["n"], found["reward/one_digit"]["n"]) == (1, 0)
 
 
+def test_a_run_whose_recipe_is_gone_is_asked_by_its_record(at_home):
+    shutil.copytree("first", "bare", ignore=shutil.ignore_patterns("recipe.yaml"))
+    before = sorted(path.name for path in (at_home / "bare").iterdir())
+    assert evaluated("bare")["accuracy"] == evaluated("first")["accuracy"]
+    assert groupwise("sample", "bare", "7>", "--max-new-tokens", 2).code == 0
+    assert sorted(path.name for path in (at_home / "bare").iterdir()) == before
+    for file in (at_home / "bare").glob("record.sqlite*"):
+        file.unlink()
+    assert refused("bare") == (
+        "bare: recipe.yaml and record.sqlite are gone, so nothing says what to ask; give a recipe, and --model "
+        "bare/checkpoints/step-000001"
+    )
+
+
 def test_a_model_folder_alone_is_told_where_it_goes(at_home):
     place = "first/checkpoints/step-000001"
     said = f"{place}: neither a run directory nor a recipe; it is a model: give a recipe, and --model {place}"
