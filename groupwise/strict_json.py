@@ -11,18 +11,21 @@ from groupwise.terminal import UNSAFE
 
 def json_text(content: Any) -> str:
     """The content as indented JSON; nan and infinities as null; what no terminal may be sent as its escape."""
-    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
-    return UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return _shown(json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def json_line(content: Any) -> str:
     """The content on one line; what JSON has no form for, such as a date, as its repr."""
-    return json.dumps(_plain(content), ensure_ascii=False, allow_nan=False, default=repr)
+    return _shown(json.dumps(_plain(content), ensure_ascii=False, allow_nan=False, default=repr))
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a file as a whole or not at all."""
     write_whole(path, json_text(content) + "\n")
+
+
+def _shown(text: str) -> str:
+    return UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _plain(content: Any) -> Any:

@@ -37,6 +37,11 @@ def quoted(path: str | os.PathLike[str]) -> str:
     return f"$'{''.join(told)}'"
 
 
+def command(*words: str | os.PathLike[str]) -> str:
+    """A `groupwise` command that is shown, its words quoted where a shell needs it."""
+    return " ".join(["groupwise", *map(quoted, words)])
+
+
 class Outlet:
     """A text stream in front of another, whose reader may leave: what is written then is lost without an error.
 

@@ -3,6 +3,7 @@
 A process of its own because the peak of memory is one of a process, and because a crash then ends one run alone.
 """
 
+import json
 import os
 import select
 import signal
@@ -13,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal, Protocol
+from typing import IO, Literal, Protocol
 
+from groupwise.activity import advance, doing
 from groupwise.atomic import write_whole
 from groupwise.config import Recipe, dump_recipe, recipe_from
 from groupwise.errors import ConfigError, DataError
@@ -23,6 +25,7 @@ from groupwise.record import process
 from groupwise.record.place import found_in
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE as RECORD
+from groupwise.run.progress import event
 from groupwise.stop import handled_by
 
 POLL_SECONDS = 0.5
@@ -128,8 +131,10 @@ def train_process(run: Planned, signals: Signals) -> str | None:
         return None
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     write_whole(run.recipe_file, dump_recipe(run.recipe))
-    words = ["train", str(run.recipe_file), "--run", str(run.folder), *(["--resume"] if state == "stopped" else [])]
-    code, last = groupwise_process(words, run.label, signals)
+    words = ["train", str(run.recipe_file), "--run", str(run.folder), "--events"]
+    steps = run.recipe.update.steps if "update" in type(run.recipe).model_fields else 0
+    with doing(run.label, steps, "steps"):
+        code, last = groupwise_process([*words, *(["--resume"] if state == "stopped" else [])], run.label, signals)
     if signals.asked:
         raise KeyboardInterrupt
     return None if code == 0 else _reason(code, last)
@@ -141,20 +146,26 @@ def groupwise_process(words: Sequence[str], label: str, signals: Signals) -> tup
 
 
 def run_process(command: list[str], label: str, signals: Signals) -> tuple[int, str]:
-    """Runs a command and shows its standard error with a label before each line: its exit code and its last line."""
+    """Runs a command and shows its standard error with a label before each line: its exit code and its last line.
+
+    Events on its standard output are passed on with the label; other lines there, its closing tables, are not shown.
+    """
     # With -P no file of the user's folder stands in for a library's; what we were imported from it finds all the same.
     places = os.pathsep.join(place or os.getcwd() for place in sys.path)
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,  # its closing tables: ours come at the end
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": places},
         process_group=0,  # Ctrl-C in the terminal reaches us alone, and it through us once
     )
     last = ""
     with signals.handed_to(child):
-        for line in _lines(child):
+        for pipe, line in _lines(child):
+            if pipe is child.stdout:
+                _pass_on(line, label)
+                continue
             # Which command goes on is ours to say; a run that is stopped while it starts has a traceback, and no more.
             if line.startswith("go on with:") or (signals.asked and not line.startswith(("stopped", "stopping"))):
                 continue
@@ -163,26 +174,41 @@ def run_process(command: list[str], label: str, signals: Signals) -> tuple[int, 
         return child.wait(), last
 
 
-def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Lines of its standard error that say something, until it has ended.
+def _pass_on(line: str, label: str) -> None:
+    """An event of a run is one of ours, and a step that is done is told to whoever shows what is being done."""
+    if not line.startswith('{"event":'):
+        return
+    found = json.loads(line)
+    kind = found.pop("event")
+    event(kind, label=label, **found)
+    if kind == "begin":
+        advance(found["done"])
+    elif kind == "step":
+        advance(1, tokens=round(found["metrics"].get("tokens/sampled") or 0))
 
-    Not until the pipe closes: what a reward function has started may hold it open for ever.
+
+def _lines(child: "subprocess.Popen[bytes]") -> Iterator[tuple[IO[bytes], str]]:
+    """Lines of its two outputs that say something, each with its pipe, until it has ended.
+
+    Not until the pipes close: what a reward function has started may hold them open for ever.
     """
+    assert child.stdout is not None
     assert child.stderr is not None
-    unread, ended, open_ = b"", False, True
-    with child.stderr as pipe:
-        while open_:
-            ready = select.select([pipe], [], [], 0 if ended else POLL_SECONDS)[0]
+    unread: dict[IO[bytes], bytes] = {child.stdout: b"", child.stderr: b""}
+    waiting, ended = list(unread), False
+    with child.stdout, child.stderr:
+        while waiting:
+            ready = select.select(waiting, [], [], 0 if ended else POLL_SECONDS)[0]
             if ended and not ready:
                 break
             ended = child.poll() is not None
-            if ready:
+            for pipe in ready:
                 chunk = os.read(pipe.fileno(), 1 << 16)
-                open_ = bool(chunk)
-                *whole, unread = (unread + chunk).split(b"\n")
-                yield from (text for line in whole if (text := _text(line)))
-    if text := _text(unread):
-        yield text
+                if not chunk:
+                    waiting.remove(pipe)
+                *whole, unread[pipe] = (unread[pipe] + chunk).split(b"\n")
+                yield from ((pipe, text) for line in whole if (text := _text(line)))
+    yield from ((pipe, text) for pipe, line in unread.items() if (text := _text(line)))
 
 
 def _text(line: bytes) -> str:

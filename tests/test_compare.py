@@ -2,17 +2,19 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from groupwise.activity import heard_by
 from groupwise.compare.comparison import check_folder, compare
 from groupwise.compare.figures import RunFigures, difference, run_curves, run_figures
 from groupwise.compare.plan import make_plan
@@ -20,6 +22,7 @@ from groupwise.compare.table import content, markdown
 from groupwise.config import RolloutConfig, dump_recipe
 from groupwise.errors import DataError
 from groupwise.record import Recorder, list_runs, open_record
+from groupwise.run.progress import shown_as
 from groupwise.statistics.plot import draw
 from groupwise.statistics.seeds import mean_over_seeds, student_t
 from groupwise.train_process import Signals, holding, run_process
@@ -257,6 +260,41 @@ def test_runs_that_are_in_the_way_are_refused(tmp_path, state, overrides, resume
         recorder.close()
 
 
+def test_the_command_that_goes_on_says_every_word_of_the_one_that_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"presets": "grpo", "variants": ["wide: objective.clip_high=0.28 run.root='a b'"], "seeds": "3,4"}
+    plan = make_plan(
+        RECIPE, ["update.steps=2", 'questions.template="Say {question}!"'], **given, folder=Path("my runs")
+    )
+    words = shlex.split(plan.command)
+    assert words[:2] == ["groupwise", "compare"]
+    asked = []
+    monkeypatch.setattr("groupwise.compare.comparison.compare", lambda plan, *, resume: asked.append((plan, resume)))
+    with pytest.raises(AttributeError):  # nothing came of it
+        groupwise(*words[1:])
+    assert asked == [(plan, True)]
+
+
+def test_events_of_a_run_are_passed_on_with_its_label_and_move_the_bar(capsys):
+    told = [{"event": "begin", "done": 3}, {"event": "step", "step": 4, "metrics": {"tokens/sampled": 20.0}}]
+    heard = Heard([])
+    child = f"import json; [print(json.dumps(line)) for line in {told}]; print('a table')"
+    with heard_by(heard), shown_as("json"):
+        assert run_process([sys.executable, "-c", child], "a/seed-0", Signals()) == (0, "")
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {**line, "label": "a/seed-0"} for line in told
+    ]
+    assert heard.advanced == [(3, 0), (1, 20)]
+
+
+@dataclass
+class Heard:
+    advanced: list
+
+    def advance(self, done, tokens):
+        self.advanced.append((done, tokens))
+
+
 def test_a_signal_is_handed_to_the_run_which_saves_and_ends(capfd):
     child = (
         "import os, signal, sys, time\n"
@@ -295,7 +333,9 @@ def test_a_comparison_survives_a_killed_run_and_a_failing_one(tmp_path, tiny_fol
     (tmp_path / "kill").touch()
     killed = groupwise(*command, "--seeds", "0")
     assert killed.code == 1, killed.err
-    assert "error: 1 of 2 runs failed: grpo/seed-0: ended by SIGKILL (out of memory?); the same" in killed.err
+    assert (
+        "error: 1 of 2 runs failed: grpo/seed-0: ended by SIGKILL (out of memory?); try again: groupwise " in killed.err
+    )
     assert "set by the recipe, and so the same under every preset: objective.kl_coef = 0.0" in killed.err
     refused = groupwise(*command, "--seeds", "0")
     assert (refused.code, "grpo/seed-0: a run that did not finish is there; add --resume" in refused.err) == (2, True)
@@ -310,8 +350,15 @@ def test_a_comparison_survives_a_killed_run_and_a_failing_one(tmp_path, tiny_fol
     assert "steps 2 to 2, in" in done.err  # the killed one went on from its checkpoint
     assert "rloo/seed-0  finished already" in done.err
     assert "ValueError: no luck today" in done.err
-    values = json.loads(done.out)
-    assert values == json.loads((folder / "compare.json").read_text())
+    *events, values = map(json.loads, done.out.splitlines())
+    assert values == {"event": "end", **json.loads((folder / "compare.json").read_text())}
+    assert events[0] == {
+        "event": "begin",
+        "run": str(folder),
+        "runs": [f"{v}/seed-{s}" for s in (0, 1) for v in ("grpo", "rloo")],
+    }
+    # the one that was killed had done its first step
+    assert [event["step"] for event in events if event["event"] == "step" and event["label"] == "grpo/seed-0"] == [2]
     states = {f"{run['variant']} {run['seed']}": run["state"] for run in values["runs"]}
     assert states == {"grpo 0": "finished", "rloo 0": "finished", "grpo 1": "failed", "rloo 1": "finished"}
     assert "reward" in next(run["reason"] for run in values["runs"] if run["state"] == "failed")

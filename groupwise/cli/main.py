@@ -4,11 +4,10 @@ import errno
 import json
 import os
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -42,6 +41,7 @@ MACHINE = (
 """Errors of the system that are the machine's, whatever we were doing; others may be a bug and are shown whole."""
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Values in place of the recipe's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+Events = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line, for a program.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="The run directory; default: a new one under run.root.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last checkpoint.")]
 
@@ -123,7 +123,8 @@ def train(
         bool, typer.Option("--accept-loss", help="With --resume: also if the record is damaged or has lost steps.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result alone, no progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line, for a program.")] = False,
+    as_json: Events = False,
+    both: Annotated[bool, typer.Option("--events", hidden=True, help="--json, with progress as without it.")] = False,
 ) -> None:
     """Train the recipe's model by the recipe's stage."""
     from groupwise.config import read_recipe
@@ -137,12 +138,11 @@ def train(
     settings = read_recipe(source, words)
     folder = run or new_folder(Path(settings.run.root), name_of(source))
     from groupwise import api
-    from groupwise.cli.bar import bar
+    from groupwise.cli.showing import showing
 
-    show: Literal["table", "nothing", "json"] = "json" if as_json else "nothing" if quiet else "table"
-    with bar() if show == "table" else nullcontext():
-        summary = api.train(settings, run=folder, resume=resume, show=show)
-    if not as_json:
+    with showing(as_json, quiet=quiet, both=both) as view:
+        summary = api.train(settings, run=folder, resume=resume, show=view)
+    if not (as_json or both):
         from groupwise.run.report import print_report
 
         print_report(summary)
@@ -161,21 +161,22 @@ def compare(
     seeds: Annotated[str | None, typer.Option(help="Separated by commas; default: the recipe's one.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the comparison; default: a new one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs there that did not finish.")] = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Train a recipe under several presets and seeds, at equal samples: one table and one picture, with intervals."""
+    from groupwise.cli.showing import print_result, showing
     from groupwise.compare.comparison import compare as comparison_of
     from groupwise.compare.plan import make_plan
     from groupwise.config import read_recipe
-    from groupwise.strict_json import json_text
 
     if resume and run is None:
         raise ConfigError("--resume without --run: which comparison?", hint="give its folder")
     words, recipe = list(overrides or []), recipe_file(recipe)
     folder = run or new_folder(Path(read_recipe(recipe, words).run.root), f"{name_of(recipe)}-compare")
     plan = make_plan(recipe, words, presets=presets, variants=variant or [], seeds=seeds, folder=folder)
-    found = comparison_of(plan, resume=resume)
-    print(json_text(found.content) if as_json else found.text)
+    with showing(as_json):
+        found = comparison_of(plan, resume=resume)
+    print_result(found.content, found.text, as_json=as_json)
     if found.error:
         raise found.error
 
@@ -189,18 +190,19 @@ def pipeline(
     overrides: Overrides = None,
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the pipeline; default: a new one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on at the stage and step where it stopped.")] = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Run stages in a row, each from what earlier ones left, measured alike: one table and one picture."""
+    from groupwise.cli.showing import print_result, showing
     from groupwise.pipeline.plan import make_plan
     from groupwise.pipeline.run import FILE, run_pipeline
-    from groupwise.strict_json import json_text
 
     hint = "give its folder"
     source, words = source_of("pipeline", recipe, overrides, run, resume=resume, own=FILE, what="pipeline", hint=hint)
     plan = make_plan(source, words, folder=lambda file: run or new_folder(Path(file.run.root), name_of(source)))
-    found = run_pipeline(plan, resume=resume)
-    print(json_text(found.content) if as_json else found.text)
+    with showing(as_json):
+        found = run_pipeline(plan, resume=resume)
+    print_result(found.content, found.text, as_json=as_json)
 
 
 @app.command("eval", epilog="Example: groupwise eval tiny --samples 4")
@@ -222,21 +224,20 @@ def evaluate(
     max_steps: Annotated[int | None, typer.Option(help="Steps of an output at most; default 16.")] = None,
     c_puct: Annotated[float | None, typer.Option(help="How much a search explores; default 1.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, eval.md and answers.jsonl.")] = None,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
     asked_file(source)  # before torch is loaded
-    from groupwise.cli.bar import bar
+    from groupwise.cli.showing import begun_again, print_result, showing
     from groupwise.evaluation.measure import Wanted, evaluate_source
     from groupwise.evaluation.search import settings_of
-    from groupwise.strict_json import json_text
 
     given = {"guide": guide, "simulations": simulations, "width": width, "max_steps": max_steps, "c_puct": c_puct}
     settings = settings_of(search, {**given, "separator": step_separator})
     wanted = Wanted(samples, questions, model, best_of, settings, against, out)
-    with bar():
+    with begun_again(sys.argv[1:]), showing(as_json):
         found = evaluate_source(source, list(overrides or []), wanted)
-    print(json_text(found.content) if as_json else found.text)
+    print_result(found.content, found.text, as_json=as_json)
 
 
 @app.command(epilog="Example: groupwise sample tiny '7>' --samples 3")
@@ -250,13 +251,13 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Ask a model one question."""
-    from groupwise.cli.bar import bar
+    from groupwise.cli.showing import begun_again, showing
     from groupwise.evaluation.ask import answers_to
     from groupwise.strict_json import json_text
 
     text = sys.stdin.read() if question == "-" else question
     asked = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
-    with bar():
+    with begun_again(sys.argv[1:]), showing(as_json):
         found = answers_to(model, text, temperature=temperature, **asked)
     if as_json:
         print(json_text(found))
@@ -317,7 +318,6 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs under a folder, with their state and results."""
-
     from groupwise.record.listing import list_runs
 
     found = list_runs(root)

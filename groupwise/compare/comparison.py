@@ -6,10 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from groupwise.activity import counted
 from groupwise.compare.figures import RunFigures, run_curves, run_figures
 from groupwise.compare.plan import FILE, Plan
 from groupwise.compare.table import content, markdown
 from groupwise.errors import RunError
+from groupwise.run.progress import event
 from groupwise.statistics.plot import draw
 from groupwise.strict_json import write_json
 from groupwise.terminal import quoted
@@ -54,7 +56,8 @@ def _compared(plan: Plan) -> Comparison:
     signals = Signals()
     try:
         with signals.listening():
-            for number, pair in enumerate(plan.pairs, 1):
+            event("begin", run=str(plan.folder), runs=[pair.label for pair in plan.pairs])
+            for number, pair in enumerate(counted(plan.pairs, "comparison", "runs"), 1):
                 print(f"run {number} of {len(plan.pairs)}: {pair.folder}", file=sys.stderr)
                 reason = train_process(pair, signals)
                 if reason is None:
@@ -64,7 +67,8 @@ def _compared(plan: Plan) -> Comparison:
                     print(f"{pair.label}  failed: {reason}", file=sys.stderr)
                 _written(plan, runs, failures)
     except BaseException as error:
-        print(f"stopped; to go on: the same command with --run {quoted(plan.folder)} --resume", file=sys.stderr)
+        event("stopped", run=str(plan.folder), command=plan.command)
+        print(f"stopped\ngo on with: {plan.command}", file=sys.stderr)
         if isinstance(error, OSError):
             raise RunError(f"{plan.folder}: {error}", hint="make room or repair the disk, then go on") from error
         raise
@@ -116,5 +120,4 @@ def _error(plan: Plan, failures: dict[tuple[str, int], str]) -> RunError | None:
     if not failures:
         return None
     told = "; ".join(f"{variant}/seed-{seed}: {reason}" for (variant, seed), reason in failures.items())
-    hint = f"the same command with --run {quoted(plan.folder)} --resume tries again"
-    return RunError(f"{len(failures)} of {len(plan.pairs)} runs failed: {told}", hint=hint)
+    return RunError(f"{len(failures)} of {len(plan.pairs)} runs failed: {told}", hint=f"try again: {plan.command}")

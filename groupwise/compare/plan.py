@@ -13,6 +13,7 @@ from groupwise.datasets.base import batch, load_questions
 from groupwise.errors import ConfigError
 from groupwise.recipe_file import changes
 from groupwise.run.resolve import resolve_recipe
+from groupwise.terminal import command
 
 FILE = "compare.json"
 SHARED = (
@@ -58,7 +59,8 @@ class Pair:
 class Plan:
     """The whole comparison. pairs: seed by seed, so that a comparison cut short has all variants under its first seeds.
 
-    kept: columns of the objective that the recipe sets itself, and that stay whatever the preset.
+    kept: columns of the objective that the recipe sets itself, and that stay whatever the preset. command: goes on
+    with it, as a shell reads it.
     """
 
     source: str
@@ -68,6 +70,7 @@ class Plan:
     kept: dict[str, Any]
     folder: Path
     pairs: tuple[Pair, ...]
+    command: str
 
     @property
     def steps(self) -> int:
@@ -111,7 +114,10 @@ def make_plan(
     )
     own = base.objective.model_dump(exclude={"preset"}, exclude_defaults=True)
     kept = {f"objective.{name}": value for name, value in own.items()}
-    return Plan(source, tuple(overrides), chosen, numbers, kept, folder, pairs)
+    options = [("--presets", presets), *(("--variant", text) for text in variants), ("--seeds", seeds)]
+    named = [word for option, value in options if value is not None for word in (option, value)]
+    again = command("compare", source, *overrides, *named, "--run", folder, "--resume")
+    return Plan(source, tuple(overrides), chosen, numbers, kept, folder, pairs, again)
 
 
 def _variants(presets: str | None, variants: Sequence[str]) -> tuple[Variant, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
+from groupwise.activity import counted, doing
 from groupwise.atomic import write_whole
 from groupwise.config import Recipe, dump_recipe
 from groupwise.errors import DataError, RunError
@@ -19,8 +20,9 @@ from groupwise.pipeline.plot import draw
 from groupwise.pipeline.table import Row, content, markdown
 from groupwise.pipeline.vocabulary import check_vocabularies
 from groupwise.recipe_file import write_tree
+from groupwise.run.progress import event
 from groupwise.strict_json import write_json
-from groupwise.terminal import quoted
+from groupwise.terminal import command
 from groupwise.train_process import (
     Signals,
     check_holder,
@@ -67,21 +69,23 @@ def _run(plan: Plan) -> Outcome:
     signals = Signals()
     try:
         with signals.listening():
+            event("begin", run=str(plan.folder), runs=[stage.label for stage in plan.stages])
             _measure(plan, BASE, plan.base, tuple(plan.measures), signals)
-            for number, stage in enumerate(plan.stages, 1):
+            for number, stage in enumerate(counted(plan.stages, "pipeline", "stages"), 1):
                 print(f"stage {number} of {len(plan.stages)}: {stage.folder}", file=sys.stderr)
                 if not is_finished(stage):  # what was measured there was another model
                     shutil.rmtree(plan.folder / MEASURED / stage.name, ignore_errors=True)
                 reason = train_process(stage, signals)
                 if reason is not None:
-                    raise RunError(f"stage {stage.name!r}: {reason}", hint=f"mend it and {_go_on(plan)}")
+                    raise RunError(f"stage {stage.name!r}: {reason}", hint=f"mend it and go on with: {_command(plan)}")
                 if stage.leaves != "examples":
                     drop_optimizer(stage.left)  # four times what a later stage begins with, and nobody goes on from it
                 _measure(plan, stage.name, str(stage.left), stage.measures, signals)
                 _written(plan)
     except BaseException as error:
+        event("stopped", run=str(plan.folder), command=_command(plan))
         if not isinstance(error, RunError):  # which says so itself
-            print(f"stopped; {_go_on(plan)}", file=sys.stderr)
+            print(f"stopped\ngo on with: {_command(plan)}", file=sys.stderr)
         if isinstance(error, OSError):
             raise RunError(f"{plan.folder}: {error}", hint="make room or repair the disk, then go on") from error
         raise
@@ -89,8 +93,9 @@ def _run(plan: Plan) -> Outcome:
     return Outcome(values, "\n".join([text, "", *_places(plan)]))
 
 
-def _go_on(plan: Plan) -> str:
-    return f"go on with: groupwise pipeline --run {quoted(plan.folder)} --resume"
+def _command(plan: Plan) -> str:
+    """What goes on; the folder's own file holds the recipe and its overrides."""
+    return command("pipeline", "--run", plan.folder, "--resume")
 
 
 def _places(plan: Plan) -> list[str]:
@@ -130,12 +135,13 @@ def _measure(plan: Plan, name: str, model: str, measures: tuple[str, ...], signa
         write_whole(asked, text)
         words = ["eval", str(asked), "--samples", str(recipe.evaluate.samples), "--out", str(partial)]
         print(f"{name}  measured by {measure}", file=sys.stderr)
-        code, last = groupwise_process(words, name, signals)
+        with doing(f"{name} measured by {measure}"):
+            code, last = groupwise_process(words, name, signals)
         if signals.asked:
             raise KeyboardInterrupt
         if code:
             told = last.removeprefix("error: ") or f"exit code {code}"
-            raise RunError(f"{name}, measured by {measure!r}: {told}", hint=f"mend it and {_go_on(plan)}")
+            raise RunError(f"{name}, measured by {measure!r}: {told}", hint=f"mend it and go on with: {_command(plan)}")
         partial.rename(place)
 
 

@@ -14,7 +14,7 @@ from groupwise.config import Recipe, RLRecipe
 from groupwise.statistics.intervals import figure_in
 from groupwise.statistics.intervals import shown as with_interval
 from groupwise.strict_json import json_line
-from groupwise.terminal import printable, quoted
+from groupwise.terminal import command, printable
 
 HEADER_EVERY = 20
 Columns = tuple[tuple[str, str, int, str], ...]
@@ -40,7 +40,9 @@ OF_UPDATE: Columns = (
 """Behind the figures of any stage that learns from examples."""
 
 
-View = Literal["table", "nothing", "json"]
+View = Literal["table", "nothing", "json", "both"]
+LINES, EVENTS = ("table", "both"), ("json", "both")
+"""Views with lines on stderr, and with events on stdout."""
 OnStep = Callable[[int, Mapping[str, float]], None]
 """(steps done, the step's metrics)."""
 _view: list[View] = ["table"]
@@ -49,7 +51,7 @@ _on_step: list[OnStep | None] = [None]
 
 @contextmanager
 def shown_as(view: View, *, on_step: OnStep | None = None) -> Iterator[None]:
-    """How runs are shown inside the block: a table on stderr; nothing; or events, a JSON object a line, on stdout.
+    """How runs are shown inside the block: a table on stderr; nothing; events, a JSON object a line, on stdout; both.
 
     on_step: called once a step is on record.
     """
@@ -63,13 +65,13 @@ def shown_as(view: View, *, on_step: OnStep | None = None) -> Iterator[None]:
 
 def event(kind: str, /, **values: Any) -> None:
     """Prints an event where runs are shown as JSON."""
-    if _view[0] == "json":
+    if _view[0] in EVENTS:
         print(json_line({"event": kind, **values}), flush=True)
 
 
 def remark(text: str) -> None:
     """Prints what is good to know on stderr, where runs are shown as a table; no warning, which is shown always."""
-    if _view[0] == "table":
+    if _view[0] in LINES:
         print(text, file=sys.stderr)
 
 
@@ -79,7 +81,7 @@ class Progress:
     def __init__(self, *, plan: str, steps: int, columns: Columns, tokens_are: str = "sampled") -> None:
         """plan: what a step is, in numbers that leave no doubt about what a batch is."""
         self.plan, self.steps, self.columns, self.tokens_are = plan, steps, columns, tokens_are
-        quiet = _view[0] != "table"
+        quiet = _view[0] not in LINES
         self.console = line_console() or Console(stderr=True, highlight=False, markup=False, quiet=quiet)
         self._rows = 0
         self._evaluation_seconds = 0.0
@@ -139,7 +141,7 @@ class Progress:
         """What is safe and how to go on, whatever ended the run."""
         event("stopped", run=str(folder), step=step, kept=kept)
         print(f"\nstopped after step {step}, {kept}", file=sys.stderr)
-        print(f"go on with: groupwise train --run {quoted(folder)} --resume", file=sys.stderr)
+        print(f"go on with: {command('train', '--run', folder, '--resume')}", file=sys.stderr)
 
 
 def of_rollouts(recipe: RLRecipe) -> Progress:

@@ -140,7 +140,7 @@ def test_everything_is_written_into_a_folder(at_home):
     done = groupwise("eval", *words, "--out", "out", "--json")
     assert done.code == 0, done.err
     content = json.loads(done.out)
-    assert json.loads((at_home / "out" / "eval.json").read_text()) == content
+    assert content == {"event": "end", **json.loads((at_home / "out" / "eval.json").read_text())}
     assert {(p["method"], p["n"]) for p in content["curve"]} == {
         ("greedy", 1),
         *((method, n) for method in ("majority", "best by one_digit", "search") for n in (1, 2)),

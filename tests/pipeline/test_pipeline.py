@@ -37,7 +37,14 @@ def finished(tmp_path_factory):
         runs_are_forks(patch)
         done = groupwise("pipeline", RECIPE, *SHORT, "--run", folder, "--json")
     assert done.code == 0, done.err
-    return folder, json.loads(done.out)
+    *events, values = map(json.loads, done.out.splitlines())
+    assert events[0] == {
+        "event": "begin",
+        "run": str(folder),
+        "runs": ["cold_start", "reasoning", "collected", "taught"],
+    }
+    assert values.pop("event") == "end"
+    return folder, values
 
 
 def test_each_stage_is_a_run_and_each_policy_is_measured(finished):
@@ -65,7 +72,7 @@ def test_what_is_finished_is_not_run_again(finished):
     done = groupwise("pipeline", "--run", folder, "--resume", "--json")
     assert done.code == 0, done.err
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
-    assert json.loads(done.out)["stages"] == values["stages"]
+    assert json.loads(done.out.splitlines()[-1])["stages"] == values["stages"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,10 @@ def test_a_pipeline_killed_in_a_stage_goes_on_there_and_ends_as_one_that_was_not
     assert "cold_start  finished already" in done.err
     kept = [(place / "collected" / "examples.jsonl").read_text() for place in (folder, finished[0])]
     assert kept[0].replace(str(folder), "") == kept[1].replace(str(finished[0]), "")
-    figures = [{s["name"]: s["measured"] for s in values["stages"]} for values in (json.loads(done.out), finished[1])]
+    figures = [
+        {s["name"]: s["measured"] for s in values["stages"]}
+        for values in (json.loads(done.out.splitlines()[-1]), finished[1])
+    ]
     for name, measured in figures[0].items():
         for measure, found in measured.items():
             assert found["accuracy"] == figures[1][name][measure]["accuracy"]
