@@ -1,5 +1,6 @@
 """Episodes of several turns: what is sampled, what is learned, and that neither depends on what else is going on."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from groupwise.engines.local import LocalEngine
 from groupwise.envs.episode import Environments, environments_of
 from groupwise.errors import ConfigError
 from groupwise.model.batch import Rollouts
+from groupwise.record.read import open_record
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.episodes import play
 from groupwise.rollout.groups import sample_groups
@@ -191,13 +193,11 @@ def test_a_resumed_run_of_episodes_samples_what_it_would_have_sampled(tmp_path):
     groupwise.train(tree, *sizes, run=tmp_path / "whole", show="nothing")
     groupwise.train(tree, *sizes, "update.steps=1", run=tmp_path / "cut", show="nothing")
     groupwise.train(tree, *sizes, run=tmp_path / "cut", resume=True, show="nothing")
-    whole, cut = (
-        [
-            (o.output.tokens.tolist(), o.output.sampled.tolist(), o.advantage)
-            for o in groupwise.open_run(tmp_path / name).record.outputs()
-        ]
-        for name in ("whole", "cut")
-    )
+    found = []
+    for name in ("whole", "cut"):
+        with closing(open_record(tmp_path / name)) as record:
+            found.append([(o.output.tokens.tolist(), o.output.sampled.tolist(), o.advantage) for o in record.outputs()])
+    whole, cut = found
     assert whole == cut
     assert len(whole) == 12
     assert not all(all(sampled) for _, sampled, _ in whole)
