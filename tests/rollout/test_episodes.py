@@ -186,10 +186,11 @@ def test_a_resumed_run_of_episodes_samples_what_it_would_have_sampled(tmp_path):
         "model": {"path": "tiny"},
         "questions": {"source": "arithmetic", "params": {"kinds": ["successor"]}, "heldout_size": 0},
         "rewards": [{"function": f"{OWN}:turns_of"}],
-        "rollout": {"environment": f"{OWN}:Echo", "environment_params": {"turns": 2}, "max_new_tokens": 6},
+        "rollout": {"environment": f"{OWN}:Echo", "environment_params": {"turns": 2}, "max_new_tokens": 9},
         "update": {"steps": 2, "learning_rate": 1e-3},
     }
-    sizes = ("rollout.questions_per_step=2", "rollout.group_size=3")
+    stop = "rollout.stop=[" + ", ".join(f"'{text}'" for text in SAMPLING.stop) + "]"
+    sizes = ("rollout.questions_per_step=2", "rollout.group_size=3", stop)
     groupwise.train(tree, *sizes, run=tmp_path / "whole", show="nothing")
     groupwise.train(tree, *sizes, "update.steps=1", run=tmp_path / "cut", show="nothing")
     groupwise.train(tree, *sizes, run=tmp_path / "cut", resume=True, show="nothing")
