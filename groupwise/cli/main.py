@@ -138,7 +138,7 @@ def train(
     settings = read_recipe(source, words)
     folder = run or new_folder(Path(settings.run.root), name_of(source))
     from groupwise import api
-    from groupwise.cli.main.showing import showing
+    from groupwise.cli.showing import showing
 
     with showing(as_json, quiet=quiet, both=both) as view:
         summary = api.train(settings, run=folder, resume=resume, show=view)
@@ -164,7 +164,7 @@ def compare(
     as_json: Events = False,
 ) -> None:
     """Train a recipe under several presets and seeds, at equal samples: one table and one picture, with intervals."""
-    from groupwise.cli.main.showing import print_result, showing
+    from groupwise.cli.showing import print_result, showing
     from groupwise.compare.comparison import compare as comparison_of
     from groupwise.compare.plan import make_plan
     from groupwise.config import read_recipe
@@ -193,7 +193,7 @@ def pipeline(
     as_json: Events = False,
 ) -> None:
     """Run stages in a row, each from what earlier ones left, measured alike: one table and one picture."""
-    from groupwise.cli.main.showing import print_result, showing
+    from groupwise.cli.showing import print_result, showing
     from groupwise.pipeline.plan import make_plan
     from groupwise.pipeline.run import FILE, run_pipeline
 
@@ -228,7 +228,7 @@ def evaluate(
 ) -> None:
     """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
     asked_file(source)  # before torch is loaded
-    from groupwise.cli.main.showing import begun_again, print_result, showing
+    from groupwise.cli.showing import begun_again, print_result, showing
     from groupwise.evaluation.measure import Wanted, evaluate_source
     from groupwise.evaluation.search import settings_of
 
@@ -251,7 +251,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Ask a model one question."""
-    from groupwise.cli.main.showing import begun_again, showing
+    from groupwise.cli.showing import begun_again, showing
     from groupwise.evaluation.ask import answers_to
     from groupwise.strict_json import json_text
 

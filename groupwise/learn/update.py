@@ -10,6 +10,7 @@ from torch import Tensor
 
 from groupwise.config import UpdateConfig
 from groupwise.data import Sampling
+from groupwise.errors import RunError
 from groupwise.learn.agreement import Agreement
 from groupwise.learn.finite import check_loss
 from groupwise.learn.microbatches import in_microbatches
@@ -54,16 +55,21 @@ def update_policy(
     tally, stop = Tally(), stop or Stop()
     learner = _Learner(policy, objective, sampling, config, step, critic, tally, agreement, ranks)
     for rows in _updates(len(batch), config, seed=seed, step=step, ranks=ranks):
+        error: BaseException | None = None
         try:
             with stop.abandonable():
-                learned = learner.gradient(optimizer, batch[rows.to(batch.rollouts.lengths.device)])
+                learned = learner.gradient(optimizer, _part(batch, rows))
             if learned:  # else an optimizer step would only apply stale momentum
                 learner.bounded_step(optimizer, stop)
-        except BaseException as error:
-            if stop.torn or not tally.updates:
-                raise
-            tally.cut_short = error
-            break
+        except BaseException as caught:
+            error = caught
+        if not ranks.most(error is not None):
+            continue
+        error = error or RunError("another rank failed in this update", hint="its own error says why")
+        if stop.torn or not tally.updates:
+            raise error
+        tally.cut_short = error
+        break
     return tally.over(ranks)
 
 
@@ -233,6 +239,11 @@ class _Learner:
             return critic.config.value_coef * self.objective.aggregate(errors, piece.mask, denominators)
 
         return loss
+
+
+def _part(batch: Batch, rows: Tensor) -> Batch:
+    """The batch's rows of an update; of a rank that has none for it, an output with nothing to learn from."""
+    return batch[rows.to(batch.rollouts.lengths.device)] if len(rows) else _idle(batch)
 
 
 def _idle(update: Batch) -> Batch:

@@ -98,7 +98,7 @@ def models(tmp_path_factory, tiny_folder):
 REWARDS = [1.0, 0.0, 0.25, 0.75, 0.0, 1.0, 0.5, 0.5, 0.5]  # of the last group: equal, so it teaches nothing by itself
 
 
-def step(models, part, *, objective, critic=None, ranks=ALONE):
+def step(models, part, *, objective, critic=None, ranks=ALONE, config=UPDATE):
     """One update of copies of the models on a part of the step: its tally, the new weights, the batch."""
     policy, reference, trunk = (replace(one, model=copy.deepcopy(one.model)) for one in models)
     learned = None
@@ -115,12 +115,12 @@ def step(models, part, *, objective, critic=None, ranks=ALONE):
         sampling=SAMPLING,
         truncated=torch.zeros(len(part.lengths), dtype=torch.bool),
         exact_engine=True,
-        config=UPDATE,
+        config=config,
         reward_weights=(1.0,),
         ranks=ranks,
     )
-    optimizer = make_optimizer(policy, UPDATE, learned)
-    settings = {"sampling": SAMPLING, "config": UPDATE, "seed": 0, "step": 0, "critic": learned, "ranks": ranks}
+    optimizer = make_optimizer(policy, config, learned)
+    settings = {"sampling": SAMPLING, "config": config, "seed": 0, "step": 0, "critic": learned, "ranks": ranks}
     tally = update_policy(policy, optimizer, batch=batch, objective=objective, **settings)
     modules = [policy.model, *([learned.module] if learned else [])]
     weights = [weight.detach() for module in modules for weight in module.parameters()]
@@ -170,6 +170,25 @@ def test_parts_of_a_step_on_two_ranks_are_the_whole_step(models, name, cut):
             close(own, expected)
         expected = tally.metrics(**told)
         assert own_tally.metrics(**told) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("cut", "at_most"), [(2, 3), (4, 1)])
+def test_a_rank_with_fewer_outputs_than_updates_goes_on(models, cut, at_most):
+    objective = resolve(ObjectiveConfig(preset="grpo", kl_coef=0.0))
+    several = UPDATE.model_copy(update={"outputs_per_update": at_most})
+    rollouts = whole_of(models)
+    parts = [rollouts[torch.arange(0, cut)], rollouts[torch.arange(cut, 9)]]
+    found, errors = on_ranks(
+        *(
+            lambda ranks, part=part: step(models, part, objective=objective, ranks=ranks, config=several)
+            for part in parts
+        )
+    )
+    assert not errors, errors
+    (one, weights, _), (other, theirs, _) = found
+    assert one.updates == other.updates > 1
+    for own, expected in zip(weights, theirs, strict=True):
+        assert torch.equal(own, expected)
 
 
 def test_a_denominator_of_one_rank_alone_would_be_seen(models, monkeypatch):
