@@ -310,6 +310,10 @@ def test_a_run_directory_that_may_not_be_written_to(here, no_weights):
             "questions.heldout_size = 0: nothing to evaluate on; set it to 200, for example, or name questions with "
             "--questions",
         ),
+        (
+            ["runs", "model/config.json"],
+            "model/config.json: a file, not a folder with runs; see `groupwise runs model`",
+        ),
         (["sample", "model", "  "], "the question is empty; give some text"),
     ],
 )

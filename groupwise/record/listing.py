@@ -9,6 +9,7 @@ from groupwise.errors import DataError, RunError
 from groupwise.record.process import living_writer
 from groupwise.record.read import Record, open_record
 from groupwise.record.schema import FILE
+from groupwise.terminal import quoted
 
 State = Literal["running", "finished", "stopped", "unreadable"]
 HOLDERS: dict[str, Literal["comparison", "pipeline"]] = {"compare.json": "comparison", "pipeline.yaml": "pipeline"}
@@ -41,8 +42,11 @@ class RunInfo:
 def list_runs(root: str | Path) -> list[RunInfo]:
     """The runs under a folder, or the one that it is; those of a comparison or a pipeline stand behind it.
 
-    The oldest first; none if there is no such folder."""
+    The oldest first; none if there is no such folder. Raises DataError for what is no folder.
+    """
     root = Path(root)
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root}: a file, not a folder with runs", hint=f"see `groupwise runs {quoted(root.parent)}`")
     if (root / FILE).exists():
         return [_run(root)]
     return [run for group in _groups(root, DEEPEST) for run in group]
