@@ -1,4 +1,4 @@
-"""The sections that belong to some stages alone; `groupwise.registry.SECTIONS` says to which."""
+"""Sections that some stages alone read; the file of each stage, as `groupwise.config.rl`, declares those it has."""
 
 from typing import Any, Literal
 
