@@ -1,6 +1,6 @@
 """What is held out and what is left, by the fingerprints of rows alone. Knows no question and no example."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
@@ -18,14 +18,9 @@ class Fingerprinted(Protocol):
 Item = TypeVar("Item", bound=Fingerprinted)
 
 
-def prints(fingerprints: Iterable[str]) -> np.ndarray:
-    """[N] fingerprints as bytes, which can be sorted and compared at once."""
-    return prints_of(b"".join(map(bytes.fromhex, fingerprints)))
-
-
-def prints_of(laid_out: bytes | bytearray) -> np.ndarray:
-    """[N] fingerprints from their bytes, end to end."""
-    return np.frombuffer(bytes(laid_out), dtype=_PRINT)
+def prints_of(laid_out: bytes) -> np.ndarray:
+    """[N] fingerprints from their bytes, end to end, which can be sorted and compared at once."""
+    return np.frombuffer(laid_out, dtype=_PRINT)
 
 
 def firsts(fingerprints: np.ndarray) -> np.ndarray:
@@ -58,22 +53,14 @@ def split(fingerprints: np.ndarray, asked: np.ndarray, size: int, *, seed: int) 
     return np.flatnonzero(~gone), heldout
 
 
-def drawn_apart(
-    items: Sequence[Item], size: int, *, seed: int, asked: Callable[[Item], str]
-) -> tuple[list[Item], list[Item]]:
-    """Train and held-out items, as `split` draws them. asked: hash of an item's prompt."""
-    train, heldout = split(
-        prints(item.fingerprint for item in items), prints(asked(item) for item in items), size, seed=seed
-    )
-    return [items[index] for index in train], [items[index] for index in heldout]
-
-
-def once_each(items: Sequence[Item]) -> list[Item]:
+def once_each(items: Iterable[Item]) -> Iterator[Item]:
     """The first item of each fingerprint, in their order."""
-    first: dict[str, Item] = {}
+    seen: set[bytes] = set()
     for item in items:
-        first.setdefault(item.fingerprint, item)
-    return list(first.values())
+        mark = bytes.fromhex(item.fingerprint)
+        if mark not in seen:
+            seen.add(mark)
+            yield item
 
 
 def default_size(distinct: int, most: int) -> int:

@@ -17,7 +17,7 @@ from groupwise.datasets.apart import default_size, firsts, permutation, prints_o
 from groupwise.datasets.dataset import each_question
 from groupwise.datasets.files import Source
 from groupwise.datasets.makers import made
-from groupwise.datasets.stored import chosen, kept
+from groupwise.datasets.stored import chosen, hashed
 from groupwise.errors import ConfigError, DataError
 
 _ORDER = 0  # spawn key: what is drawn for the order never moves what is held out
@@ -197,16 +197,10 @@ def _framed(questions: Iterable[Question], config: QuestionsConfig) -> Iterator[
 
 
 def _gathered(questions: Iterable[Question]) -> _Gathered:
-    said, ids = bytearray(), bytearray()
-
-    def passing() -> Iterator[Question]:
-        for question in questions:
-            said.extend(bytes.fromhex(question.fingerprint))
-            ids.extend(_hashed(question.id))
-            yield question
-
-    items = kept(passing())
-    return _Gathered(items, prints_of(said), np.frombuffer(bytes(ids), np.uint64))
+    items, (said, ids) = hashed(
+        questions, lambda question: bytes.fromhex(question.fingerprint), lambda question: _hashed(question.id)
+    )
+    return _Gathered(items, prints_of(said), np.frombuffer(ids, np.uint64))
 
 
 def _hashed(name: str) -> bytes:

@@ -43,8 +43,8 @@ def _check(row: Row, place: str, cells: Iterable[tuple[str, Any]]) -> None:
             )
 
 
-def check_read(row: Row, read: Collection[str], columns: Iterable[str]) -> None:
-    """Raises DataError for a cell in a column that is not read; columns: all of the file, for the remedy."""
+def check_read(row: Row, read: Collection[str], columns: Iterable[str]) -> Row:
+    """The row. Raises DataError for a cell in a column that is not read; columns: all of the file, for the remedy."""
     check_honoured(row)
     known = {*read, *PLACES}
     strange = next((name for name, cell in row.cells.items() if name not in known and not nothing(cell)), None)
@@ -55,3 +55,4 @@ def check_read(row: Row, read: Collection[str], columns: Iterable[str]) -> None:
             f"{', '.join(sorted(name for name in read if name in row.cells))}",
             hint=f"say so with ignore_columns: [{unread}]",
         )
+    return row

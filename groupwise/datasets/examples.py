@@ -1,6 +1,6 @@
 """Examples for supervised fine-tuning from rows, by the columns of TRL, ShareGPT and Alpaca. Knows no tokens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +32,8 @@ TEXT_COLUMN = "text"
 _KINDS = (*((name,) for name in CONVERSATION_COLUMNS), *PAIR_COLUMNS, (TEXT_COLUMN,))  # the first that is there counts
 
 
-def read_examples(source: Source | Path, limit: int | None = None) -> list[Example]:
-    """The first `limit` (None: all) examples of a source, all of one kind, told by its columns.
+def each_example(source: Source | Path, limit: int | None = None) -> Iterator[Example]:
+    """The first `limit` (None: all) examples of a source, one after the other, all of one kind, told by its columns.
 
     messages or conversations: a conversation. prompt and completion or response, instruction (and input) and output,
     question and answer or response, input and output: a prompt, which is read only, and what is learned as its answer;
@@ -50,11 +50,7 @@ def read_examples(source: Source | Path, limit: int | None = None) -> list[Examp
     else:
         read = _conversation if len(columns) == 1 else _pair
         known = (*columns, *BEFORE, *((INPUT,) if columns[0] == INSTRUCTION else ()))
-    examples = []
-    for row in found:
-        check_read(complete(row, columns), known, found.columns)
-        examples.append(read(row, columns))
-    return examples
+    return (read(check_read(complete(row, columns), known, found.columns), columns) for row in found)
 
 
 def _columns(path: Path, columns: Mapping[str, bool]) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """What a reward model learns from, from rows: pairs, or answers of which each step was judged. Knows no tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from groupwise.data import Message, Pair, Stepped
 from groupwise.datasets.columns import check_read
 from groupwise.datasets.files import Source, table
-from groupwise.datasets.pairs import read_pairs
+from groupwise.datasets.pairs import each_pair
 from groupwise.datasets.row import Row, Wanted, excerpt
 from groupwise.datasets.turns import BEFORE, asked, complete, filled, in_order
 from groupwise.errors import DataError
@@ -18,8 +18,8 @@ _APART = ("prompt", "completions", _LABELS)
 _MARKED = ("prompt", "completion", "step_ends", _LABELS)
 
 
-def read_judgements(source: Source | Path, limit: int | None = None) -> list[Pair] | list[Stepped]:
-    """The first `limit` (None: all) pairs or labelled steps of a source; its columns tell which.
+def each_judgement(source: Source | Path, limit: int | None = None) -> Iterator[Pair] | Iterator[Stepped]:
+    """The first `limit` (None: all) pairs or labelled steps of a source, one after the other; its columns tell which.
 
     chosen, rejected: pairs (groupwise/datasets/pairs.py); labels: steps. Raises DataError naming the file, the row, the
     value and the remedy, also where rows of both kinds are mixed, or for a column that nothing reads.
@@ -33,20 +33,21 @@ def read_judgements(source: Source | Path, limit: int | None = None) -> list[Pai
                 f"columns: {', '.join(columns) or 'none'}",
                 hint=f"give prompt, {' and '.join(_SIDES)}, or {', '.join(_APART)}",
             )
-        return read_pairs(source, limit)
-    marked = "step_ends" in columns
-    wanted = _MARKED if marked else _APART
-    steps = []
-    for row in found:
-        strange = next((name for name in _SIDES if row.cells.get(name) is not None), None)
-        if strange is not None:
-            raise DataError(
-                f"{row.where}: {strange!r} is of a pair, and other rows have {_LABELS!r} of steps",
-                hint="all rows of a file are of one kind: put the row into a file of its kind",
-            )
-        check_read(complete(row, wanted), (*wanted, *BEFORE), columns)
-        steps.append(_marked(row) if marked else _apart(row))
-    return steps
+        return each_pair(source, limit)
+    wanted, read = (_MARKED, _marked) if "step_ends" in columns else (_APART, _apart)
+    known = (*wanted, *BEFORE)
+    return (read(check_read(complete(_no_pair(row), wanted), known, columns)) for row in found)
+
+
+def _no_pair(row: Row) -> Row:
+    """The row. Raises DataError if it has a side of a pair."""
+    strange = next((name for name in _SIDES if row.cells.get(name) is not None), None)
+    if strange is not None:
+        raise DataError(
+            f"{row.where}: {strange!r} is of a pair, and other rows have {_LABELS!r} of steps",
+            hint="all rows of a file are of one kind: put the row into a file of its kind",
+        )
+    return row
 
 
 def _apart(row: Row) -> Stepped:

@@ -1,7 +1,7 @@
 """Pairs and judged answers from rows, by the columns of TRL, LLaMA-Factory and OpenRLHF. Knows no tokens."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ _LABELS = {"true": True, "false": False, "1": True, "0": False}
 """What a label may be, in any case: JSON's true, false, 1 and 0, and the same words in a CSV."""
 
 
-def read_pairs(source: Source | Path, limit: int | None = None) -> list[Pair]:
-    """The first `limit` (None: all) pairs of a source: chosen and rejected answers to a prompt.
+def each_pair(source: Source | Path, limit: int | None = None) -> Iterator[Pair]:
+    """The first `limit` (None: all) pairs of a source, one after the other: chosen and rejected answers to a prompt.
 
     prompt, instruction and input, question, or the turns of conversations; chosen, rejected: each a string, a turn or a
     list of messages; a side that is the whole conversation begins with the prompt's messages. Without a prompt in the
@@ -49,19 +49,15 @@ def read_pairs(source: Source | Path, limit: int | None = None) -> list[Pair]:
     column = first_there([name for name, filled in found.columns.items() if filled], _PROMPTS)
     wanted = _SIDES if column is None else (column, *_SIDES)
     known = (*wanted, *BEFORE, _MARGIN, *((INPUT,) if column == INSTRUCTION else ()))
-    pairs = []
-    for row in found:
-        check_read(complete(row, wanted), known, found.columns)
-        pairs.append(_pair(row, column))
-    return pairs
+    return (_pair(check_read(complete(row, wanted), known, found.columns), column) for row in found)
 
 
-def read_judged(source: Source | Path, limit: int | None = None) -> list[Judged]:
-    """The first `limit` (None: all) judged answers of a source: prompt, completion and label.
+def each_judged(source: Source | Path, limit: int | None = None) -> Iterator[Judged]:
+    """The first `limit` (None: all) judged answers of a source, one after the other: prompt, completion and label.
 
     prompt, or instruction and input, or question; completion, response or output: each a string or a list of messages;
     or conversations whose last turn is judged. label or kto_tag: true or 1 if the answer was liked, else false or 0.
-    system and history stand before the prompt. Raises DataError as `read_pairs` does.
+    system and history stand before the prompt. Raises DataError as `each_pair` does.
     """
     found = table(source, limit, wanted=JUDGED)
     filled = [name for name, filled in found.columns.items() if filled]
@@ -70,11 +66,7 @@ def read_judged(source: Source | Path, limit: int | None = None) -> list[Judged]
     wanted = (prompt, label) if prompt in _WHOLE else (prompt, answer, label)
     _check_columns(source, found.columns, wanted, other=("chosen", "pairs: set preference.loss to dpo"))
     known = (*wanted, *BEFORE, *((INPUT,) if prompt == INSTRUCTION else ()))
-    judged = []
-    for row in found:
-        check_read(complete(row, wanted), known, found.columns)
-        judged.append(_judged(row, prompt, answer, label))
-    return judged
+    return (_judged(check_read(complete(row, wanted), known, found.columns), prompt, answer, label) for row in found)
 
 
 def _check_columns(

@@ -1,13 +1,16 @@
 """What `examples` of a recipe names, of whatever kind: a file that is read, or examples made on the spot; held out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from groupwise import registry
 from groupwise.config import ExamplesConfig
-from groupwise.datasets.apart import default_size, drawn_apart
+from groupwise.datasets.apart import default_size, firsts, prints_of, split
 from groupwise.datasets.files import Source
 from groupwise.datasets.makers import made
+from groupwise.datasets.stored import chosen, hashed
 from groupwise.errors import ConfigError, DataError
 
 
@@ -21,15 +24,15 @@ class Placed(Protocol):
 
 
 Item = TypeVar("Item", bound=Placed)
-Reader = Callable[[Source, int | None], list[Item]]
-"""(source, how many: None all) -> its examples of one kind."""
+Reader = Callable[[Source, int | None], Iterable[Item]]
+"""(source, how many: None all) -> its examples of one kind, one after the other."""
 HELDOUT_SIZE = 100
 """Examples held out at most where nobody says how many."""
 
 
 def load_apart(
     config: ExamplesConfig, *, seed: int, kind: type[Item], read: Reader[Item]
-) -> tuple[list[Item], list[Item]]:
+) -> tuple[Sequence[Item], tuple[Item, ...]]:
     """Train and held-out examples of a recipe, which share no prompt; texts, which have none, are not the same.
 
     Raises ConfigError for a wrong name or parameter, DataError for a wrong file, or if both would hold one example."""
@@ -43,13 +46,15 @@ def load_apart(
         return set_aside(found, size=config.heldout_size, seed=seed)
     size = HELDOUT_SIZE if config.heldout_size is None else config.heldout_size
     subset = config.subset if config.heldout is None else None
-    heldout = read(Source(place, subset, config.heldout_split, ignore, strict=False), size)
-    said, asked = {example.fingerprint for example in heldout}, {example.asked for example in heldout}
-    both = next((example for example in found if example.fingerprint in said or example.asked in asked), None)
-    if both is not None:
-        what = "held out" if both.fingerprint in said else "its prompt is held out"
-        raise DataError(f"{both.where}: {what} in {place!r} too", hint="take it out of one of the two")
-    return found, heldout
+    train, said, asked = _printed(found)
+    heldout_source = Source(place, subset, config.heldout_split, ignore, strict=False)
+    heldout, heldout_said, heldout_asked = _printed(read(heldout_source, size))
+    same = np.isin(said, heldout_said)
+    both = np.flatnonzero(same | np.isin(asked, heldout_asked))
+    if len(both):
+        what = "held out" if same[both[0]] else "its prompt is held out"
+        raise DataError(f"{train[int(both[0])].where}: {what} in {place!r} too", hint="take it out of one of the two")
+    return train, tuple(heldout)
 
 
 def of_source(
@@ -62,7 +67,7 @@ def of_source(
     read: Reader[Item],
     section: str = "examples",
     of_files: Mapping[str, Any] | None = None,
-) -> list[Item]:
+) -> Iterable[Item]:
     """Examples of one kind, made by the maker of that name (`groupwise list examples`) or read from a file.
 
     section: of the recipe, in which it is named. of_files: further fields of a `Source`."""
@@ -91,21 +96,30 @@ def of_source(
     return found
 
 
-def set_aside(examples: Sequence[Item], *, size: int | None, seed: int) -> tuple[list[Item], list[Item]]:
+def set_aside(examples: Iterable[Item], *, size: int | None, seed: int) -> tuple[Sequence[Item], tuple[Item, ...]]:
     """Train and held-out: `size` distinct examples of drawn prompts, and all others of these prompts out of train.
 
     size None: `default_size` of them. Raises DataError if none would be left to train on.
     """
+    items, said, asked = _printed(examples)
+    prompts = len(firsts(asked))
     if size is None:
-        size = default_size(len({example.asked for example in examples}), HELDOUT_SIZE)
+        size = default_size(prompts, HELDOUT_SIZE)
     if not size:
-        return list(examples), []
-    train, heldout = drawn_apart(examples, size, seed=seed, asked=lambda example: example.asked)
-    if not train:
-        distinct, prompts = len({example.fingerprint for example in examples}), len({one.asked for one in examples})
+        return items, ()
+    train, heldout = split(said, asked, size, seed=seed)
+    if not len(train):
         raise DataError(
-            f"examples.heldout_size = {size}, but there are {len(examples)} examples, {distinct} of them distinct, "
-            f"of {prompts} prompt(s): none would be left to train on",
+            f"examples.heldout_size = {size}, but there are {len(items)} examples, {len(firsts(said))} of them "
+            f"distinct, of {prompts} prompt(s): none would be left to train on",
             hint="set a smaller examples.heldout_size (0: none), or give more examples",
         )
-    return train, heldout
+    return chosen(items, train), tuple(chosen(items, heldout))
+
+
+def _printed(examples: Iterable[Item]) -> tuple[Sequence[Item], np.ndarray, np.ndarray]:
+    """The examples, kept, and [N] fingerprints of each and of its prompt."""
+    items, (said, asked) = hashed(
+        examples, lambda example: bytes.fromhex(example.fingerprint), lambda example: bytes.fromhex(example.asked)
+    )
+    return items, prints_of(said), prints_of(asked)

@@ -9,7 +9,7 @@ import pickle
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar, overload
 
@@ -22,11 +22,25 @@ IN_MEMORY = 20_000
 T = TypeVar("T")
 
 
-def kept(items: Iterable[T], *, in_memory: int = IN_MEMORY) -> Sequence[T]:
+def kept(items: Iterable[T]) -> Sequence[T]:
     """The items, in a tuple or in a file."""
     rest = iter(items)
-    first = tuple(islice(rest, in_memory + 1))
-    return first if len(first) <= in_memory else _InFile(chain(first, rest))
+    first = tuple(islice(rest, IN_MEMORY + 1))
+    return first if len(first) <= IN_MEMORY else _InFile(chain(first, rest))
+
+
+def hashed(items: Iterable[T], *hashes: Callable[[T], bytes]) -> tuple[Sequence[T], list[bytes]]:
+    """The items, kept, and what each hash gives for all of them, end to end."""
+    found = [bytearray() for _ in hashes]
+
+    def passing() -> Iterator[T]:
+        for item in items:
+            for laid_out, of in zip(found, hashes, strict=True):
+                laid_out.extend(of(item))
+            yield item
+
+    sequence = kept(passing())
+    return sequence, [bytes(laid_out) for laid_out in found]
 
 
 class _InFile(Sequence[T]):

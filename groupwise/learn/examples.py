@@ -1,6 +1,6 @@
 """Examples as tensors, and the plain loss on them: what supervised fine-tuning learns from and is measured by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 from groupwise.activity import counted
 from groupwise.config import ExamplesConfig
 from groupwise.data import Example, Sampling
-from groupwise.datasets.examples import read_examples
+from groupwise.datasets.examples import each_example
 from groupwise.datasets.sources import load_apart
+from groupwise.datasets.stored import kept
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.batch import Rollouts, microbatches
 from groupwise.model.policy import Policy
@@ -33,14 +34,14 @@ class Encoded:
 class Examples:
     """What is learned from, and what only the loss is measured on."""
 
-    train: tuple[Encoded, ...]
+    train: Sequence[Encoded]
     heldout: tuple[Encoded, ...]
 
 
 def load_examples(config: ExamplesConfig, tokenizer: ChatTokenizer, *, seed: int) -> Examples:
     """The examples that a recipe asks for, as token ids. Raises DataError or ConfigError with file and line."""
-    train, heldout = load_apart(config, seed=seed, kind=Example, read=read_examples)
-    found = Examples(*(tuple(_encoded(part, config, tokenizer)) for part in (train, heldout)))
+    train, heldout = load_apart(config, seed=seed, kind=Example, read=each_example)
+    found = Examples(kept(_encoded(train, config, tokenizer)), tuple(_encoded(heldout, config, tokenizer)))
     check_enough(found.train, config)
     return found
 
@@ -54,8 +55,8 @@ def check_enough(train: Sequence[object], config: ExamplesConfig, *, what: str =
         )
 
 
-def _encoded(examples: Sequence[Example], config: ExamplesConfig, tokenizer: ChatTokenizer) -> list[Encoded]:
-    limit, found = min(config.max_tokens, tokenizer.context), []
+def _encoded(examples: Sequence[Example], config: ExamplesConfig, tokenizer: ChatTokenizer) -> Iterator[Encoded]:
+    limit = min(config.max_tokens, tokenizer.context)
     for example, (tokens, learned) in ((one, taught) for one in examples for taught in tokenizer.encode_example(one)):
         if len(tokens) > limit and config.too_long == "refuse":
             raise DataError(
@@ -67,8 +68,7 @@ def _encoded(examples: Sequence[Example], config: ExamplesConfig, tokenizer: Cha
             continue
         tokens, learned = tokens[:limit], learned[:limit]
         if any(learned[1:]):  # nothing predicts the first token
-            found.append(Encoded(tuple(tokens), (False, *learned[1:])))
-    return found
+            yield Encoded(tuple(tokens), (False, *learned[1:]))
 
 
 def rollouts_of(examples: Sequence[Encoded], device: torch.device) -> Rollouts:

@@ -1,6 +1,6 @@
 """Pairs and labelled steps as readings of a classifier: what a reward model learns from, and is measured by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from groupwise.config import ExamplesConfig, RewardModelConfig
 from groupwise.data import Pair, Stepped
-from groupwise.datasets.files import Source
-from groupwise.datasets.labelled_steps import read_judgements
+from groupwise.datasets.labelled_steps import each_judgement
 from groupwise.datasets.sources import load_apart
+from groupwise.datasets.stored import kept
 from groupwise.errors import ConfigError, DataError
 from groupwise.learn.examples import check_enough
 from groupwise.model.policy import Policy
@@ -67,7 +67,7 @@ class Judgements:
     """What is learned from, and what is only measured."""
 
     lesson: Lesson
-    train: tuple[Case, ...]
+    train: Sequence[Case]
     heldout: tuple[Case, ...]
 
 
@@ -75,19 +75,16 @@ def load_judgements(
     config: ExamplesConfig, tokenizer: ChatTokenizer, *, reward_model: RewardModelConfig, seed: int
 ) -> Judgements:
     """The pairs or labelled steps that a recipe asks for, as readings. Raises DataError or ConfigError."""
-    train, heldout = cast(
-        tuple[list[Any], list[Any]], load_apart(config, seed=seed, kind=cast(Any, object), read=_read)
-    )
-    lesson = _lesson(config, [*train, *heldout])
+    train, heldout = load_apart(config, seed=seed, kind=cast(Any, object), read=each_judgement)
+    lesson = _lesson(config, [*train[:1], *heldout[:1]])  # a source has one kind
     for name in lesson.unread:
         value = getattr(reward_model, name)
         if value != RewardModelConfig.model_fields[name].default:
             raise ConfigError(
                 f"reward_model.{name} = {value!r}: nothing reads it where {lesson.told}s are learned", hint="drop it"
             )
-    found = Judgements(
-        lesson, *(tuple(_cases(part, lesson, config, tokenizer, reward_model.separator)) for part in (train, heldout))
-    )
+    parts = (_cases(part, lesson, config, tokenizer, reward_model.separator) for part in (train, heldout))
+    found = Judgements(lesson, kept(next(parts)), tuple(next(parts)))
     check_enough(found.train, config)
     return found
 
@@ -105,10 +102,6 @@ def heldout_figures(policy: Policy, found: Judgements, *, tokens: int) -> dict[s
     }
 
 
-def _read(source: Source, limit: int | None) -> list[Any]:
-    return list(read_judgements(source, limit))
-
-
 def _lesson(config: ExamplesConfig, examples: Sequence[Any]) -> Lesson:
     """What all of the examples teach. Raises ConfigError if that is not the same, or nothing that is known here."""
     kinds = list(dict.fromkeys(type(example) for example in examples))
@@ -122,14 +115,14 @@ def _lesson(config: ExamplesConfig, examples: Sequence[Any]) -> Lesson:
 
 
 def _cases(
-    examples: Sequence[Any], lesson: Lesson, config: ExamplesConfig, tokenizer: ChatTokenizer, separator: str
-) -> list[Case]:
+    examples: Iterable[Any], lesson: Lesson, config: ExamplesConfig, tokenizer: ChatTokenizer, separator: str
+) -> Iterator[Case]:
     if config.too_long == "cut" and not lesson.cuts:
         raise ConfigError(
             "examples.too_long = 'cut': an answer without its end is not the one that was judged",
             hint="set it to drop, or raise examples.max_tokens",
         )
-    limit, found = min(config.max_tokens, tokenizer.context), []
+    limit = min(config.max_tokens, tokenizer.context)
     for example in examples:
         case = lesson.encode(example, tokenizer, separator, 2**31)
         length = max(len(reading.tokens) for reading in case.readings)
@@ -144,8 +137,7 @@ def _cases(
         if length > limit:
             case = lesson.encode(example, tokenizer, separator, limit)
         if all(reading.places for reading in case.readings):  # else its first step is past the limit
-            found.append(case)
-    return found
+            yield case
 
 
 def _pair(pair: Pair, tokenizer: ChatTokenizer, separator: str, limit: int) -> Case:

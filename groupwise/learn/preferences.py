@@ -11,8 +11,9 @@ from groupwise import registry
 from groupwise.config import ExamplesConfig, PreferenceRecipe
 from groupwise.data import Example, Judged, Message, Pair
 from groupwise.datasets.base import following
-from groupwise.datasets.pairs import read_judged, read_pairs
+from groupwise.datasets.pairs import each_judged, each_pair
 from groupwise.datasets.sources import load_apart
+from groupwise.datasets.stored import kept
 from groupwise.errors import ConfigError, DataError
 from groupwise.learn.examples import PLAIN, check_enough
 from groupwise.model.batch import Rollouts, whole_groups
@@ -42,7 +43,7 @@ class Compared:
 class Preferences:
     """What is learned from, and what is only measured."""
 
-    train: tuple[Compared, ...]
+    train: Sequence[Compared]
     heldout: tuple[Compared, ...]
 
 
@@ -106,12 +107,15 @@ def load_preferences(config: ExamplesConfig, tokenizer: ChatTokenizer, *, method
 
     Raises DataError or ConfigError with file and line.
     """
+    train: Iterable[Conversation]
+    heldout: Iterable[Conversation]
     if method.of_pairs:
-        pairs = load_apart(config, seed=seed, kind=Pair, read=read_pairs)
-        found = Preferences(*(tuple(_fitting(map(_of_pair, part), config, tokenizer)) for part in pairs))
+        pairs = load_apart(config, seed=seed, kind=Pair, read=each_pair)
+        train, heldout = (map(_of_pair, part) for part in pairs)
     else:
-        judged = load_apart(config, seed=seed, kind=Judged, read=read_judged)
-        found = Preferences(*(tuple(_fitting(map(_of_judged, part), config, tokenizer)) for part in judged))
+        judged = load_apart(config, seed=seed, kind=Judged, read=each_judged)
+        train, heldout = (map(_of_judged, part) for part in judged)
+    found = Preferences(kept(_fitting(train, config, tokenizer)), tuple(_fitting(heldout, config, tokenizer)))
     check_enough(found.train, config, what="pairs" if method.of_pairs else "judged answers")
     if method.reads_reference_point:
         _check_other_questions(found, config, method)

@@ -1,18 +1,19 @@
 """What a pipeline is measured on is learned from in none of its stages. Knows questions and examples, no model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from groupwise import registry
 from groupwise.config import PreferenceRecipe, Recipe, RejectionRecipe, RewardModelRecipe
 from groupwise.data import Example, Question
 from groupwise.datasets.base import load_questions
-from groupwise.datasets.examples import read_examples
+from groupwise.datasets.examples import each_example
 from groupwise.datasets.files import Source
 from groupwise.datasets.inner import bare
-from groupwise.datasets.labelled_steps import read_judgements
-from groupwise.datasets.pairs import read_judged, read_pairs
+from groupwise.datasets.labelled_steps import each_judgement
+from groupwise.datasets.pairs import each_judged, each_pair
 from groupwise.datasets.sources import load_apart, of_source
+from groupwise.datasets.stored import kept
 from groupwise.errors import ConfigError, DataError
 from groupwise.objective.preference import of_pairs
 from groupwise.pipeline.plan import Plan, Stage
@@ -42,10 +43,10 @@ def check_apart(plan: Plan) -> None:
     made = {str(stage.left) for stage in plan.stages}
     for stage in plan.stages:
         try:
-            learned = list(_learned(stage, made))
+            learned = kept(_learned(stage, made))
         except (ConfigError, DataError) as error:
             raise type(error)(f"{stage.where}: {error.message}", hint=error.hint) from None
-        heldout = held_out(texts, n=NGRAM, documents=[said for _, said in learned])
+        heldout = held_out(texts, n=NGRAM, documents=(said for _, said in learned))
         for place, said in learned:
             found = heldout.question_in(said)
             if found is not None:
@@ -68,13 +69,13 @@ def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
     for index, entry in enumerate(recipe.rejection.mix if isinstance(recipe, RejectionRecipe) else ()):
         if entry.source in made:
             continue
-        found: list[Example] = of_source(
+        found: Iterable[Example] = of_source(
             entry.source,
             params=entry.params,
             size=None,
             seed=recipe.seed,
             kind=Example,
-            read=read_examples,
+            read=each_example,
             of_files={"ignore": entry.ignore_columns or ()},
             section=f"rejection.mix.{index}",
         )
@@ -89,12 +90,12 @@ def _said(example: Any) -> list[str]:
     return contents(example.prompt)
 
 
-def _reader(recipe: Recipe) -> tuple[type[Any], Callable[[Source, int | None], list[Any]]]:
+def _reader(recipe: Recipe) -> tuple[type[Any], Callable[[Source, int | None], Iterable[Any]]]:
     """The kind of example that a stage learns from, and what reads a file of them."""
     if isinstance(recipe, PreferenceRecipe):
         loss = registry.load(registry.PREFERENCES, recipe.preference.loss)
-        return object, read_pairs if of_pairs(loss) else read_judged
-    return (object, read_judgements) if isinstance(recipe, RewardModelRecipe) else (Example, read_examples)
+        return object, each_pair if of_pairs(loss) else each_judged
+    return (object, each_judgement) if isinstance(recipe, RewardModelRecipe) else (Example, each_example)
 
 
 def _questions(recipe: Recipe) -> tuple[Sequence[Question], tuple[Question, ...]]:

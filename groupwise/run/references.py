@@ -32,7 +32,7 @@ FILE = "reference.safetensors"
 _SAMPLE = 2**20  # bytes read at the start, the middle and the end of a file of weights: training changes all of them
 
 
-Parts = dict[str, list[list[Compared]]]
+Parts = dict[str, list[Sequence[Compared]]]
 """Outputs by what they are for, in pieces that are computed each by itself."""
 
 
@@ -62,8 +62,8 @@ def load_references(run: Run[PreferenceRecipe], method: Method, *, tokens: int) 
     orders = [chosen_for(run.recipe, step, count=len(found.train)) for step in steps]
     # Each step by itself: its sums then do not depend, by roundings, on how many steps a recipe asks for.
     parts: Parts = {
-        "train": [list(found.train)],
-        "heldout": [list(found.heldout)],
+        "train": [found.train],
+        "heldout": [found.heldout],
         "mismatched": [one_before([found.train[index] for index in order]) for order in orders],
         "heldout_mismatched": [one_before(found.heldout)] if steps else [],
     }

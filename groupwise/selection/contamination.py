@@ -4,8 +4,9 @@ As in GPT-3's paper (arXiv:2005.14165, appendix C): n words in a row that two te
 row that more than ten documents share are everybody's: the wording of a task, not the question.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from groupwise.data import Message
@@ -63,15 +64,24 @@ def held_out(questions: Mapping[str, str], *, n: int, documents: Iterable[Sequen
             wholes.setdefault(len(said), {}).setdefault(" ".join(said), key)
         for gram in dict.fromkeys(ngrams(said, n)):
             grams.setdefault(gram, []).append(key)
-    distinct = dict.fromkeys(tuple(document) for document in documents) if grams else {}
     counts = Counter(
         gram
-        for document in distinct
+        for document in (_distinct(documents) if grams else ())
         for gram in {gram for text in document for gram in ngrams(words(text), n)}
         if gram in grams
     )
     common = frozenset(gram for gram, count in counts.items() if count > COMMON)
     return Heldout(n, grams, wholes, common, {key: " ".join(said) for key, said in texts.items()})
+
+
+def _distinct(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """The documents, none twice; of each a hash is kept, not its text."""
+    seen: set[bytes] = set()
+    for document in documents:
+        mark = hashlib.blake2b(repr(tuple(document)).encode(), digest_size=16).digest()
+        if mark not in seen:
+            seen.add(mark)
+            yield document
 
 
 def words(text: str) -> list[str]:

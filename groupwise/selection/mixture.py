@@ -1,13 +1,16 @@
 """Other examples that are put among the kept outputs: read or made, clean of held-out questions, drawn by weight."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from heapq import nsmallest
 
 from groupwise.config import MixConfig, RejectionConfig
 from groupwise.data import Example
 from groupwise.datasets.apart import once_each
-from groupwise.datasets.examples import read_examples
+from groupwise.datasets.examples import each_example
 from groupwise.datasets.sources import of_source
+from groupwise.datasets.stored import kept
 from groupwise.errors import DataError
 from groupwise.selection.contamination import Heldout, contents
 from groupwise.selection.select import drawn
@@ -18,7 +21,7 @@ class Source:
     """The examples of one entry of `rejection.mix`, none twice. contaminated: how many were left out for that."""
 
     config: MixConfig
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     contaminated: int = 0
 
 
@@ -42,23 +45,32 @@ def read_sources(config: RejectionConfig, *, seed: int) -> list[Source]:
             size=None,
             seed=seed,
             kind=Example,
-            read=read_examples,
+            read=each_example,
             of_files={"ignore": entry.ignore_columns or ()},
             section=f"rejection.mix.{index}",
         )
-        plain = next((example for example in examples if example.text is not None), None)
-        if plain is not None:
+        found.append(Source(entry, kept(once_each(_answering(examples, f"rejection.mix.{index}.source")))))
+    return found
+
+
+def _answering(examples: Iterable[Example], place: str) -> Iterator[Example]:
+    """The examples. Raises DataError for a plain text."""
+    for example in examples:
+        if example.text is not None:
             raise DataError(
-                f"{plain.where}: a plain text, among outputs that answer questions (rejection.mix.{index}.source)",
+                f"{example.where}: a plain text, among outputs that answer questions ({place})",
                 hint="give conversations, or prompts with completions",
             )
-        found.append(Source(entry, tuple(once_each(examples))))
-    return found
+        yield example
 
 
 def clean(source: Source, heldout: Heldout, config: RejectionConfig) -> Source:
     """The source without examples that share words with a held-out question; DataError if they are to be refused."""
-    kept = []
+    clean = kept(_clean(source, heldout, config))
+    return Source(source.config, clean, contaminated=len(source.examples) - len(clean))
+
+
+def _clean(source: Source, heldout: Heldout, config: RejectionConfig) -> Iterator[Example]:
     for example in source.examples:
         question = heldout.question_in(contents(example.messages))
         if question is not None and config.contaminated == "refuse":
@@ -67,8 +79,7 @@ def clean(source: Source, heldout: Heldout, config: RejectionConfig) -> Source:
                 hint="take it out, or set rejection.contaminated to drop",
             )
         if question is None:
-            kept.append(example)
-    return Source(source.config, tuple(kept), contaminated=len(source.examples) - len(kept))
+            yield example
 
 
 def mixed_in(sources: Sequence[Source], *, kept: int, said: Iterable[str], seed: int) -> list[Mixed]:
@@ -78,10 +89,14 @@ def mixed_in(sources: Sequence[Source], *, kept: int, said: Iterable[str], seed:
     """
     seen, found = set(said), []
     for index, source in enumerate(sources):
-        own = [example for example in source.examples if example.fingerprint not in seen]
-        own.sort(key=lambda example: drawn(seed, f"mix/{index}", example.fingerprint))
+        own = (example for example in source.examples if example.fingerprint not in seen)
+        place = partial(_place, seed, f"mix/{index}")
         wanted = int(source.config.weight * kept + 0.5)
-        taken = tuple(own[:wanted])
+        taken = tuple(nsmallest(wanted, own, key=place))
         seen |= {example.fingerprint for example in taken}
         found.append(Mixed(source.config.source, taken, wanted, source.contaminated))
     return found
+
+
+def _place(seed: int, purpose: str, example: Example) -> bytes:
+    return drawn(seed, purpose, example.fingerprint)

@@ -8,9 +8,9 @@ from groupwise.config import ExamplesConfig, QuestionsConfig
 from groupwise.data import Example
 from groupwise.datasets.answered import examples
 from groupwise.datasets.base import load_questions
-from groupwise.datasets.examples import read_examples
 from groupwise.datasets.sources import load_apart
 from groupwise.errors import ConfigError, DataError
+from tests.datasets.reading import read_examples
 
 SECTION = {"source": "words", "params": {"kinds": ["last"]}, "size": 40, "system": "Be brief.", "heldout_size": 10}
 

@@ -5,11 +5,9 @@ import json
 import pytest
 
 from groupwise.datasets.dataset import read_questions
-from groupwise.datasets.examples import read_examples
 from groupwise.datasets.files import Source
-from groupwise.datasets.labelled_steps import read_judgements
-from groupwise.datasets.pairs import read_judged, read_pairs
 from groupwise.errors import DataError
+from tests.datasets.reading import read_examples, read_judged, read_judgements, read_pairs
 
 ASKED, ANSWERED = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 BARE = {

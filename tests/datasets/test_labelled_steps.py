@@ -7,8 +7,8 @@ import re
 import pytest
 
 from groupwise.data import Message, Pair, Stepped
-from groupwise.datasets.labelled_steps import read_judgements
 from groupwise.errors import DataError
+from tests.datasets.reading import read_judgements
 
 ASKED = (Message("user", "2 + 3 + 4?"),)
 GOOD = {"prompt": "2 + 3 + 4?", "completions": ["2 + 3 = 5", "5 + 4 = 8"], "labels": [True, False]}

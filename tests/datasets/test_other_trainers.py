@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from groupwise.datasets.dataset import read_questions
-from groupwise.datasets.examples import read_examples
-from groupwise.datasets.labelled_steps import read_judgements
-from groupwise.datasets.pairs import read_judged, read_pairs
 from groupwise.errors import DataError
+from tests.datasets.reading import read_examples, read_judged, read_judgements, read_pairs
 
 _PAGE = Path(__file__).parents[2] / "docs" / "questions.md"
 _ROW = re.compile(r"^\| ([^|`]+) \| (question|example|pair|label|steps) \| `(.+)` \| `(.+)` \|$", re.MULTILINE)

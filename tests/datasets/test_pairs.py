@@ -7,8 +7,8 @@ import re
 import pytest
 
 from groupwise.data import Judged, Message, Pair
-from groupwise.datasets.pairs import read_judged, read_pairs
 from groupwise.errors import DataError
+from tests.datasets.reading import read_judged, read_pairs
 
 ASKED = {"role": "user", "content": "q"}
 PROMPT = (Message("user", "q"),)

@@ -8,11 +8,11 @@ from groupwise.config import ExamplesConfig, QuestionsConfig
 from groupwise.data import Pair
 from groupwise.datasets import preferred
 from groupwise.datasets.base import load_questions
-from groupwise.datasets.pairs import read_pairs
 from groupwise.datasets.preferred import harmless_pairs, helpful_pairs
 from groupwise.datasets.requests import questions
 from groupwise.datasets.sources import load_apart
 from groupwise.errors import ConfigError
+from tests.datasets.reading import read_pairs
 
 WORDS = {"source": "words", "size": 400, "heldout_size": 50}
 REQUESTS = {"source": "requests", "size": 400, "heldout_size": 50}

@@ -6,10 +6,9 @@ import pytest
 
 from groupwise.config import ExamplesConfig
 from groupwise.data import Example, Judged, Message, Pair, Stepped
-from groupwise.datasets.examples import read_examples
-from groupwise.datasets.pairs import read_judged
 from groupwise.datasets.sources import load_apart, set_aside
 from groupwise.errors import DataError
+from tests.datasets.reading import read_examples, read_judged
 
 
 def user(text):

@@ -1,14 +1,17 @@
-"""Long files are kept in a file without a name: the same questions in the same order as in memory."""
+"""Long files are kept in a file without a name: the same questions and examples in the same order as in memory."""
 
 import json
 
 import pytest
 
-from groupwise.config import QuestionsConfig
-from groupwise.data import Message, Question
-from groupwise.datasets import base, files
-from groupwise.datasets import stored as kept
+from groupwise.config import ExamplesConfig, QuestionsConfig
+from groupwise.data import Example, Judged, Message, Pair, Question
+from groupwise.datasets import files, stored
 from groupwise.datasets.base import batch, load_questions
+from groupwise.datasets.examples import each_example
+from groupwise.datasets.labelled_steps import each_judgement
+from groupwise.datasets.pairs import each_judged, each_pair
+from groupwise.datasets.sources import load_apart
 
 
 def _file(tmp_path, count):
@@ -24,7 +27,7 @@ def test_a_long_file_gives_the_questions_that_it_gives_in_memory(tmp_path, monke
     config = QuestionsConfig(source=_file(tmp_path, 60), heldout_size=size)
     whole = load_questions(config, 3)
     assert isinstance(whole.train, tuple)
-    monkeypatch.setattr(base, "kept", lambda items: kept.kept(items, in_memory=20))
+    monkeypatch.setattr(stored, "IN_MEMORY", 20)
     monkeypatch.setattr(files, "KEPT", 20)
     found = load_questions(config, 3)
     assert not isinstance(found.train, tuple)
@@ -37,10 +40,41 @@ def test_a_long_file_gives_the_questions_that_it_gives_in_memory(tmp_path, monke
     assert len(set(ids)) == len(ids)
 
 
-def test_items_are_kept_as_they_are_and_read_by_their_place():
+ROWS = {
+    each_example: (Example, {"completion": "a"}),
+    each_pair: (Pair, {"chosen": "a", "rejected": "b", "margin": 0.5}),
+    each_judged: (Judged, {"completion": "a", "label": True}),
+    each_judgement: (object, {"completions": ["a", "b"], "labels": [True, False]}),
+}
+
+
+@pytest.mark.parametrize("read", ROWS)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_long_file_gives_the_examples_that_it_gives_in_memory(tmp_path, monkeypatch, read, own):
+    kind, row = ROWS[read]
+
+    def written(name, numbers):
+        rows = [json.dumps({"prompt": f"{number} + 1?", **row}) + "\n" for number in numbers]
+        (tmp_path / name).write_text("".join(rows))
+        return str(tmp_path / name)
+
+    heldout = {"heldout": written("h.jsonl", range(100, 130))} if own else {"heldout_size": 30}
+    config = ExamplesConfig(source=written("e.jsonl", [number % 55 for number in range(60)]), **heldout)
+    train, held = load_apart(config, seed=3, kind=kind, read=read)
+    monkeypatch.setattr(stored, "IN_MEMORY", 20)
+    monkeypatch.setattr(files, "KEPT", 20)
+    found = load_apart(config, seed=3, kind=kind, read=read)
+    assert isinstance(train, tuple)
+    assert not isinstance(found[0], tuple)
+    assert (tuple(found[0]), found[1]) == (train, held)
+    assert len(held) == 30
+
+
+def test_items_are_kept_as_they_are_and_read_by_their_place(monkeypatch):
+    monkeypatch.setattr(stored, "IN_MEMORY", 4)
     items = [Question(str(number), (Message("user", "x" * number),)) for number in range(9)]
-    held = kept.kept(iter(items), in_memory=4)
+    held = stored.kept(iter(items))
     assert [held[0], held[-1], len(held), list(held)] == [items[0], items[-1], 9, items]
-    assert list(kept.chosen(held, kept.np.array([5, 2]), {2: items[8]})) == [items[5], items[8]]
+    assert list(stored.chosen(held, stored.np.array([5, 2]), {2: items[8]})) == [items[5], items[8]]
     with pytest.raises(IndexError):
         held[9]

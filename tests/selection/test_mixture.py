@@ -5,12 +5,12 @@ import json
 import pytest
 
 from groupwise.config import RejectionConfig
-from groupwise.datasets.examples import read_examples
 from groupwise.errors import ConfigError, DataError
 from groupwise.selection.contamination import held_out
 from groupwise.selection.mixture import clean, mixed_in, read_sources
 from groupwise.selection.rows import lines, row_of_example, row_of_kept, write_lines
 from groupwise.selection.select import Kept
+from tests.datasets.reading import read_examples
 from tests.selection.made import candidate, question
 
 

@@ -15,11 +15,11 @@ import transformers
 from groupwise.config import ModelConfig, read_recipe
 from groupwise.data import Group, Message, Question
 from groupwise.datasets.base import load_questions
-from groupwise.datasets.examples import read_examples
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.record import Recorder, list_runs, open_record
 from groupwise.stages.rejection import Count, sampled_of
 from tests.command import groupwise
+from tests.datasets.reading import read_examples
 from tests.project.sources import ROOT
 from tests.record.recorded_steps import group, write
 
