@@ -175,6 +175,19 @@ def _easyr1_at_once(samples: Samples, step: int, logged: dict[str, list[Any]]) -
     return {"reward_inputs": inputs}
 
 
+def _predicted(name: str) -> Callable[[Samples, int, dict[str, list[Any]]], dict[str, Any]]:
+    """EasyR1's older sequential form. name: of the parameter that gets the output's text."""
+    return lambda samples, step, logged: {name: samples[0][1], "ground_truth": _ground_truth(samples[0][0])}
+
+
+def _predicted_at_once(name: str) -> Callable[[Samples, int, dict[str, list[Any]]], dict[str, Any]]:
+    """EasyR1's older batch form. name: of the parameter that gets the outputs' texts."""
+    return lambda samples, step, logged: {
+        name: [text for _, text, _ in samples],
+        "ground_truths": [_ground_truth(question) for question, _, _ in samples],
+    }
+
+
 def _openrlhf(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
     prompts = [question.text for question, _, _ in samples]
     return {
@@ -218,6 +231,14 @@ FORMS = (
     Form(("solution_str",), _verl, _VERL),
     Form(("reward_inputs",), _easyr1_at_once, ("reward_inputs",), at_once=True, score="overall"),
     Form(("reward_input",), _easyr1, ("reward_input",), score="overall"),
+    *(
+        Form((name, "ground_truths"), _predicted_at_once(name), (name, "ground_truths"), at_once=True, score="overall")
+        for name in ("predicts", "predict_strs")
+    ),
+    *(
+        Form((name, "ground_truth"), _predicted(name), (name, "ground_truth"), score="overall")
+        for name in ("predict", "predict_str")
+    ),
     Form(("queries", "prompts", "labels"), _openrlhf, ("queries", "prompts", "labels"), listed=True),
     Form(("texts",), _ours_at_once, ("texts", "questions"), columns=False, at_once=True),
     Form(("text",), _ours, ("text", "question"), columns=False),
@@ -227,7 +248,8 @@ FORMS = (
 TOLD = (
     "(prompts, completions, **columns) -> list of float or None as in TRL, "
     "(data_source, solution_str, ground_truth, extra_info) -> float or dict with 'score' as in verl, "
-    "(reward_inputs) -> list of dict with 'overall' as in EasyR1, (queries, prompts, labels) as in OpenRLHF, "
+    "(reward_inputs) -> list of dict with 'overall', or (predict, ground_truth) -> such a dict, as in EasyR1, "
+    "(queries, prompts, labels) as in OpenRLHF, "
     "(text, question) -> float, None or dict with 'score', or (texts, questions) -> list of these, "
     "or (messages, question), the turns of an episode; "
     "or a class whose instances are called so"

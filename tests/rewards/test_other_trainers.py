@@ -32,6 +32,38 @@ def test_easyr1s_sequential_form_scores_one_output():
     assert "without 'overall'" in missing.detail
 
 
+def test_easyr1s_older_sequential_form_gets_text_and_right_answer():
+    def compute_score(predict: str, ground_truth: str, format_weight: float = 0.1) -> dict[str, float]:
+        right = float(predict == ground_truth)
+        return {"overall": (1 - format_weight) * right, "accuracy": right}
+
+    scored = verdicts(compute_score, ["72", "4"], question("4", reward_model={"ground_truth": "72"}), format_weight=0.5)
+    assert [(verdict.part.value, verdict.extras) for verdict in scored] == [
+        (0.5, {"accuracy": 1.0}),
+        (0.0, {"accuracy": 0.0}),
+    ]
+    # the oldest name of the parameter, and a number returned
+    assert parts(lambda predict_str, ground_truth: float(predict_str == ground_truth), ["4"], question()) == [
+        Part("value", 1.0)
+    ]
+
+
+def test_easyr1s_older_batch_form_gets_lists():
+    def compute_score(predicts: list[str], ground_truths: list[str], format_weight: float = 0.1):
+        right = format_weight * (ground_truths == ["4", "4"])
+        return [{"overall": len(said) + right} for said in predicts]
+
+    assert adapt(compute_score, {}, "f").at_once
+    assert parts(compute_score, ["abc", "d"], question(), format_weight=0.5) == [
+        Part("value", 3.5),
+        Part("value", 1.5),
+    ]
+    assert (
+        parts(lambda predict_strs, ground_truths: [float(len(ground_truths))] * 2, ["a", "b"], question())
+        == [Part("value", 2.0)] * 2
+    )
+
+
 @pytest.mark.parametrize("shape", [lambda value: np.array([value]), lambda value: [value], lambda value: value])
 def test_openrlhfs_form_gets_queries_prompts_and_labels(shape):
     def reward_func(queries, prompts, labels, **kwargs):
