@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from groupwise.data import Question
 from groupwise.rewards.answers import symbolic
+from groupwise.rewards.answers.chemistry import formulas
 from groupwise.rewards.answers.equal import same
 from groupwise.rewards.answers.final import answer_part, boxes, extract, final, tagged, tagged_or_boxed
 from groupwise.rewards.answers.formula import Number
 from groupwise.rewards.answers.latex import respelled
 from groupwise.rewards.answers.quantities import tolerance as decimal_tolerance
 from groupwise.rewards.answers.read import LONGEST, Answer, Words, read
-from groupwise.rewards.answers.sentences import decisive, is_prose, stated
+from groupwise.rewards.answers.sentences import candidates, decisive, is_prose, stated
 from groupwise.rewards.answers.spelling import UNSPACED, plain, ungrouped
 from groupwise.rewards.opening import opening_of
 
@@ -135,7 +136,8 @@ def _says(given: str, gold: str) -> bool:
         return "\\" in right.raw and symbolic.same(right.raw, respelled(given))
     if not is_prose(read(given)):
         return False
-    found = decisive(given)
+    found = next(filter(formulas, candidates(given)), None) if formulas(gold) else None
+    found = found or decisive(given)
     if found is not None:
         return same(gold, found)
     return "\\" in given and symbolic.same(respelled(gold), respelled(given))

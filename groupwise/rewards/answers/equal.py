@@ -6,6 +6,7 @@
 import re
 from collections.abc import Callable, Iterator
 
+from groupwise.rewards.answers.chemistry import same_formulas
 from groupwise.rewards.answers.forms import bases, ratios, times
 from groupwise.rewards.answers.formula import Operation
 from groupwise.rewards.answers.latex import respelled
@@ -27,7 +28,7 @@ def same(gold: str, given: str) -> bool:
     if letters:
         return _chosen(given) == letters
     right = read(gold)
-    if any(equal(right, answer) for answer in _readings(given, right)):
+    if any(equal(right, answer) for answer in _readings(given, right)) or same_formulas(gold, given):
         return True
     if normal(gold) in ANSWERED:
         first = re.match(r"\W*([^\W\d_]+)\s*[,.;:!。，]", respelled(given))

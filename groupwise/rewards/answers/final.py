@@ -3,27 +3,24 @@
 import re
 from collections.abc import Iterator
 
-REASONING = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<reason>", "</reason>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),
-    ("◁think▷", "◁/think▷"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
+_NAMES = "think|thinking|thought|thoughts|reason|reasoning|analysis|scratchpad|seed:think"
+_MARK = re.compile(
+    rf"<\s*(?P<tag_end>/?)\s*(?P<tag>{_NAMES})(?:\s[^<>]*)?>"
+    rf"|\[(?P<bracket_end>/?)(?P<bracket>{_NAMES})\]"
+    rf"|◁(?P<kimi_end>/?)(?P<kimi>{_NAMES})▷"
+    rf"|<\|(?P<bar_end>/?)(?P<bar>{_NAMES})\|>"
+    r"|<\|(?:begin|(?P<sky_end>end))_of_(?P<sky>thought)\|>"
+    r"|<\|(?:start|(?P<command_end>end))_(?P<command>thinking)\|>",
+    re.IGNORECASE,
 )
-"""Marks that open and close reasoning: R1, Qwen3 and most others; Seed-OSS, Magistral, Kimi, Sky-T1, Command A."""
-_OTHER_END = dict(REASONING)
-_CLOSING = frozenset(_OTHER_END.values())
-_MARK = re.compile("|".join(re.escape(mark) for pair in REASONING for mark in pair))
+"""Marks that open and close reasoning, in any case: R1, Qwen3 and most others; Seed-OSS, Magistral, Kimi, Sky-T1,
+Command A. Of each a name, and a sign of the end that is empty where it opens."""
+_FORMS = ("tag", "bracket", "kimi", "bar", "sky", "command")
 # gpt-oss: <|channel|>analysis<|message|>.. <|channel|>final<|message|>..
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w*)[^<]*<\|message\|>")
 _END_OF_TURN = re.compile(r"<\|(?:return|end|call|start)\|>")
 
-_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+_TAG = re.compile(r"<answer\s*>((?:(?!<answer\s*>).)*?)</answer\s*>", re.DOTALL | re.IGNORECASE)
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[\\{}]|[{}]")
 _BETWEEN_BOXES = re.compile(r"(?:[\s$,;，、；]|\\[()]|and|or|和|或|與|及)*")
 
@@ -31,25 +28,29 @@ _BETWEEN_BOXES = re.compile(r"(?:[\s$,;，、；]|\\[()]|and|or|和|或|與|及)
 def answer_part(text: str) -> str:
     """The text without its reasoning, "" where that never ends: an answer is looked for in what this returns.
 
-    What stands between two marks of REASONING goes, and so does all in front of a closing mark without an opening one,
+    What stands between two marks of reasoning goes, and so does all in front of a closing mark without an opening one,
     which the chat template may have written. Of a text in channels the last `final` one counts."""
     channels = list(_CHANNEL.finditer(text)) if "<|channel|>" in text else []
     if channels:
         if channels[-1][1] != "final":
             return ""
         return _END_OF_TURN.split(text[channels[-1].end() :])[0]
-    if not any(mark in text for pair in REASONING for mark in pair):
-        return text
     kept, start, inside = "", 0, ""
     for match in _MARK.finditer(text):
-        mark = match.group()
-        if inside and mark == _OTHER_END[inside]:
+        mark, closes = _mark(match)
+        if inside and closes and mark == inside:
             inside, start = "", match.end()
-        elif not inside and mark in _CLOSING:
+        elif not inside and closes:
             kept, start = "", match.end()
         elif not inside:
             kept, inside = kept + text[start : match.start()], mark
     return "" if inside else kept + text[start:]
+
+
+def _mark(match: "re.Match[str]") -> tuple[str, bool]:
+    """The form and the name of a mark of reasoning, and whether it closes."""
+    form = next(name for name in _FORMS if match[name] is not None)
+    return f"{form} {match[form].lower()}", bool(match[f"{form}_end"])
 
 
 def extract(text: str) -> str:

@@ -4,12 +4,15 @@ from fractions import Fraction
 from math import gcd
 
 from groupwise.rewards.answers import value
+from groupwise.rewards.answers.clock import Clock
 from groupwise.rewards.answers.formula import Number, Operation
-from groupwise.rewards.answers.read import Answer, Based, Clock, Equal, Quantity, Ratio, Words
+from groupwise.rewards.answers.read import Answer, Based, Equal, Quantity, Ratio, Words
+from groupwise.rewards.answers.units import UNITS
 
 
 def times(gold: Answer, given: Answer, equal: Equal) -> bool | None:
-    """Times are equal to the second, on the 12-hour clock where one does not say which half of the day."""
+    """Times are equal to the second, on the 12-hour clock where one does not say which half of the day. What may be a
+    duration is one where the other is."""
     if not isinstance(gold, Clock) and not isinstance(given, Clock):
         return None
     if isinstance(gold, Clock) and isinstance(given, Clock):
@@ -21,8 +24,18 @@ def times(gold: Answer, given: Answer, equal: Equal) -> bool | None:
             and gold.seconds < 12 * 3600 + 3600
             and ((gold.seconds - given.seconds) % (12 * 3600) == 0)
         )
+    spans = [_as_duration(gold, beside=given), _as_duration(given, beside=gold)]
+    if spans != [gold, given]:
+        return equal(spans[0], spans[1])
     one, other = _as_ratio(gold), _as_ratio(given)
     return one is not None and other is not None and equal(one, other)
+
+
+def _as_duration(answer: Answer, *, beside: Answer) -> Answer:
+    """3时30分 as 3.5 hours beside a number or a duration."""
+    if not isinstance(answer, Clock) or not answer.span or not isinstance(beside, Quantity):
+        return answer
+    return Quantity(Number(Fraction(answer.seconds, 3600)), UNITS["h"])
 
 
 def _as_ratio(answer: Answer) -> Answer | None:

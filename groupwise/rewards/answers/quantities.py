@@ -5,6 +5,7 @@ from fractions import Fraction
 from groupwise.rewards.answers import value
 from groupwise.rewards.answers.formula import Number, Operation, Tree
 from groupwise.rewards.answers.read import Answer, Equal, Quantity
+from groupwise.rewards.answers.units import UNITS, Unit
 
 _INTERCHANGEABLE = {"angle", "celsius", "fahrenheit"}
 """Dimensions whose units are all called degrees."""
@@ -17,10 +18,10 @@ def quantities(gold: Answer, given: Answer, equal: Equal) -> bool | None:
         return None
     within = tolerance(gold.tree)
     if gold.unit and given.unit and gold.unit != given.unit:
-        if gold.unit.dimension == given.unit.dimension:
-            size = given.unit.size / gold.unit.size
-            return _within(gold.tree, Operation("*", (given.tree, Number(size))), within)
-        alike = {gold.unit.dimension, given.unit.dimension} <= _INTERCHANGEABLE
+        right, said = _beside(gold.unit, given.unit), _beside(given.unit, gold.unit)
+        if right.dimension == said.dimension:
+            return _within(gold.tree, Operation("*", (given.tree, Number(said.size / right.size))), within)
+        alike = {right.dimension, said.dimension} <= _INTERCHANGEABLE
         return alike and _within(gold.tree, given.tree, within)
     if _within(gold.tree, given.tree, within):
         return _percent_left_out(gold, given)
@@ -33,6 +34,11 @@ def quantities(gold: Answer, given: Answer, equal: Equal) -> bool | None:
             return _within(Operation("%", (gold.tree,)), given.tree, within / 100)
         return _within(gold.tree, Operation("%", (given.tree,)), within)
     return False
+
+
+def _beside(unit: Unit, other: Unit) -> Unit:
+    """A unit as it is meant beside another: 分 is a hundredth of a yuan, and a minute beside a time."""
+    return UNITS["分钟"] if unit == UNITS["分"] and other.dimension == "time" else unit
 
 
 def _percent_left_out(gold: Quantity, given: Quantity) -> bool:

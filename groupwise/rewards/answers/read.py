@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from groupwise.rewards.answers.clock import Clock, clock
 from groupwise.rewards.answers.formula import Number, Operation, Symbol, Tree
 from groupwise.rewards.answers.latex import CLOSING, OPENING, bare, closed_at, respelled, split
 from groupwise.rewards.answers.parsing import NotAFormula, parsed
@@ -25,14 +26,6 @@ class Quantity:
     tree: Tree
     unit: Unit | None = None
     percent: bool = False
-
-
-@dataclass(frozen=True)
-class Clock:
-    """A time of day in seconds; half: am or pm, if written."""
-
-    seconds: int
-    half: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,13 +93,6 @@ _LIST = re.compile(
 )
 _SIGN = re.compile(r"=+|<|>|\\(?:le|ge|ne|in|approx|equiv)(?![a-zA-Z])")
 _SET_SIGN = re.compile(r"\\(?:cup|cap|setminus)(?![a-zA-Z])|(?<=[)\]}])\s*U\s*(?=[(\[{\\])")
-_CLOCK = re.compile(
-    r"(?:(?P<early>上午|早上|凌晨)|(?P<late>下午|晚上))?\s*(\d{1,2})\s*:\s*(\d\d)(?:\s*:\s*(\d\d))?\s*(?P<half>[apAP]\.?\s?[mM]\.?)?"
-)
-_O_CLOCK = re.compile(
-    r"(?:(?P<early>上午|早上|凌晨)|(?P<late>下午|晚上))?(\d{1,2})点(?:(\d{1,2})分|(?P<half>半)|整)?|(\d{1,2})\s*(?:o'?clock|(?=[ap]\.?m))\s*(?P<part>[ap]\.?m\.?)?",
-    re.IGNORECASE,
-)
 _BASE = re.compile(
     r"\(?([0-9A-Za-z]+)\)?\s*(?:_\s*\{?\s*\(?(\d+|[a-z]+)\)?\s*\}?|,?\s*\(?(?:in\s+)?base[\s-]+(\d+|[a-z]+)\)?)",
     re.IGNORECASE,
@@ -170,22 +156,7 @@ def _number_in_base(text: str, depth: int) -> Answer | None:
 
 
 def _clock(text: str, depth: int) -> Answer | None:
-    found = _CLOCK.fullmatch(text)
-    if found:
-        hours, minutes, seconds = int(found[3]), int(found[4]), int(found[5] or 0)
-        half = (found["half"] or "").lower()[:1] or ("a" if found["early"] else "p" if found["late"] else "")
-    else:
-        found = _O_CLOCK.fullmatch(text)
-        if not found:
-            return None
-        hours, seconds = int(found[3] or found[6]), 0
-        minutes = int(found[4] or 0) or (30 if found["half"] else 0)
-        half = (found["part"] or "").lower()[:1] or ("a" if found["early"] else "p" if found["late"] else "")
-    if hours > 24 or minutes > 59 or seconds > 59 or (half and hours > 12 and half == "a"):
-        return None
-    if half:
-        hours = hours % 12 + (12 if half == "p" else 0) if hours <= 12 else hours
-    return Clock(3600 * hours + 60 * minutes + seconds, half)
+    return clock(text)
 
 
 def _choices(text: str, depth: int) -> Answer | None:
@@ -198,7 +169,7 @@ def _compound(text: str, depth: int) -> Answer | None:
     parts = list(_COMPOUND.finditer(text))
     if len(parts) < 2 or "".join(part.group() for part in parts) != text:
         return None
-    units = [unit("分钟" if part[2] == "分" and "时" in text else part[2]) for part in parts]
+    units = [unit("分钟" if part[2] == "分" and re.search("[时時秒]", text) else part[2]) for part in parts]
     first = units[0]
     if first is None or any(one is None or one.dimension != first.dimension for one in units):
         return None

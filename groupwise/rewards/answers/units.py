@@ -52,9 +52,9 @@ _ROWS: dict[str, dict[str, str]] = {
         "45359237/1600000": "oz ounce ounces",
     },
     "time": {  # seconds
-        "1": "s sec secs second seconds 秒",
-        "60": "min mins minute minutes 分钟",
-        "3600": "h hr hrs hour hours 小时",
+        "1": "s sec secs second seconds 秒 秒钟 秒間 초",
+        "60": "min mins minute minutes 分钟 分鐘 分間 분",
+        "3600": "h hr hrs hour hours 小时 小時 钟头 時間 시간",
         "86400": "day days 天",
         "604800": "week weeks 周 星期",
         "1/1000": "ms millisecond milliseconds 毫秒",
