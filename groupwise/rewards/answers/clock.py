@@ -15,7 +15,7 @@ class Clock:
 
 _EARLY = r"(?P<early>上午|早上|早晨|清晨|凌晨|午前|오전|새벽)"
 _LATE = r"(?P<late>下午|晚上|傍晚|午后|午後|오후|저녁)"
-_HALF = rf"(?:{_EARLY}|{_LATE})?\s*"
+_HALF = rf"(?:{_EARLY}|{_LATE}|(?P<noon>中午|正午))?\s*"
 _COLONS = re.compile(
     _HALF + r"(?P<hours>\d{1,2})\s*:\s*(?P<minutes>\d\d)(?:\s*:\s*(?P<seconds>\d\d))?\s*(?P<part>[ap]\.?\s?m\.?)?",
     re.IGNORECASE,
@@ -36,6 +36,8 @@ def clock(text: str) -> Clock | None:
     hours, minutes, seconds = (int(found.get(name) or 0) for name in ("hours", "minutes", "seconds"))
     minutes = 30 if found.get("thirty") else minutes
     half = (found.get("part") or "").lower()[:1] or ("a" if found.get("early") else "p" if found.get("late") else "")
+    if found.get("noon"):
+        half = "a" if 3 < hours < 12 else "p"
     if hours > 24 or minutes > 59 or seconds > 59 or (half == "a" and hours > 12):
         return None
     if half and hours <= 12:

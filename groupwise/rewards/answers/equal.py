@@ -10,6 +10,7 @@ from groupwise.rewards.answers.chemistry import same_formulas
 from groupwise.rewards.answers.forms import bases, ratios, times
 from groupwise.rewards.answers.formula import Operation
 from groupwise.rewards.answers.latex import respelled
+from groupwise.rewards.answers.notations import same_notation
 from groupwise.rewards.answers.quantities import quantities
 from groupwise.rewards.answers.read import LONGEST, Answer, Equal, Matrix, Quantity, Several, Union, Words, read
 from groupwise.rewards.answers.relations import equations, inequalities, plus_minus
@@ -24,11 +25,14 @@ def same(gold: str, given: str) -> bool:
     """Whether the text of an answer says what the right answer says."""
     if max(len(gold), len(given)) > LONGEST:
         return gold == given
-    letters = choices(gold) or (frozenset(found[0]) if (found := choice(gold)) and not found[1] else None)
+    spelled = respelled(gold)
+    letters = choices(spelled) or (frozenset(found[0]) if (found := choice(spelled)) and not found[1] else None)
     if letters:
         return _chosen(given) == letters
     right = read(gold)
-    if any(equal(right, answer) for answer in _readings(given, right)) or same_formulas(gold, given):
+    if any(equal(right, answer) for answer in _readings(given, right)):
+        return True
+    if same_formulas(gold, given) or same_notation(gold, given):
         return True
     if normal(gold) in ANSWERED:
         first = re.match(r"\W*([^\W\d_]+)\s*[,.;:!。，]", respelled(given))
@@ -64,6 +68,8 @@ def _readings(given: str, right: Answer) -> Iterator[Answer]:
             yield read(without_indian_commas(text))
         if re.fullmatch(r"-?\d+,\d+", text):  # a decimal comma
             yield read(text.replace(",", "."))
+        if "\\approx" in text:  # P = 3/56 \approx 0.0536
+            yield read(text.rpartition("\\approx")[0])
         if found := re.fullmatch(r"(.*[\d)}])\s*([mgLhs])", text):
             yield read(f"{found[1]} {found[2]}")
     if isinstance(right, Several) and re.fullmatch(r"[-\d,]+", text):
@@ -78,7 +84,7 @@ def _chosen(given: str) -> frozenset[str] | None:
     found = choice(text)
     if found:
         return frozenset(found[0])
-    return frozenset(text.upper()) if re.fullmatch(r"[a-j]", text) else None
+    return frozenset(text.upper()) if re.fullmatch(r"[a-j]", text := text.strip("()")) else None
 
 
 def _count(answer: Answer) -> int:

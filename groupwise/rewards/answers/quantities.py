@@ -18,10 +18,10 @@ def quantities(gold: Answer, given: Answer, equal: Equal) -> bool | None:
         return None
     within = tolerance(gold.tree)
     if gold.unit and given.unit and gold.unit != given.unit:
-        right, said = _beside(gold.unit, given.unit), _beside(given.unit, gold.unit)
-        if right.dimension == said.dimension:
-            return _within(gold.tree, Operation("*", (given.tree, Number(said.size / right.size))), within)
-        alike = {right.dimension, said.dimension} <= _INTERCHANGEABLE
+        unit, other = _beside(gold.unit, given.unit), _beside(given.unit, gold.unit)
+        if unit.dimension == other.dimension:
+            return _within(gold.tree, Operation("*", (given.tree, Number(other.size / unit.size))), within)
+        alike = {unit.dimension, other.dimension} <= _INTERCHANGEABLE
         return alike and _within(gold.tree, given.tree, within)
     if _within(gold.tree, given.tree, within):
         return _percent_left_out(gold, given)

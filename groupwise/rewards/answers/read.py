@@ -109,6 +109,10 @@ _NUMBER_END = tuple("0123456789)}!")
 _NOUN = re.compile(r"[^\W\d_]{2,}\.?(?:[\s'/-]+[^\W\d_]+\.?)*")
 _LEAD = re.compile(rf"[{UNSPACED},:\s]*[{UNSPACED}:]\s*(?=[-+]?[\d.\\$¥])")
 _COMPOUND = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+|[{UNSPACED}]+)\.?\s*(?:,|and)?")
+_PER = re.compile(rf"每(小时|时|分钟|分|秒)\s*(?:行驶?|走|跑|飞行)?\s*([\d.,]+)\s*([{UNSPACED}]+|[a-z]+)")
+_IN_BRACKETS = re.compile(rf"\s*\(\s*([{UNSPACED}]+|[a-zA-Z°]+(?:\^?\{{?[23]\}}?)?)\s*\)$")
+_NUMERAL_SIGNS = "半零〇一二两兩三四五六七八九十百千万萬亿億点又分之"
+_IN_WORDS = re.compile(rf"([{_NUMERAL_SIGNS}]+?)个?(半)?((?![半一二两兩三四五六七八九十百万萬亿億又之]).*)")
 _DENIED = re.compile("不|非|没|無|无")
 
 
@@ -178,6 +182,8 @@ def _compound(text: str, depth: int) -> Answer | None:
 
 
 def _list(text: str, depth: int) -> Answer | None:
+    if english_numeral(text) is not None:  # one hundred and five
+        return None
     outside = _outside_brackets(text)
     text = text if outside is None else without_commas(text)
     pieces = [piece for piece in split(text, _LIST)[0] if piece.strip()]
@@ -247,6 +253,12 @@ def _ratio(text: str, depth: int) -> Answer | None:
 
 def _quantity(text: str) -> Quantity | None:
     """A formula with what may stand around it: a currency, a per cent sign, a unit, a noun, words in Chinese."""
+    if found := _PER.fullmatch(text):  # 每小时80千米
+        text = f"{found[2]}{found[3]}/{found[1]}"
+    if (found := _IN_BRACKETS.search(text)) and (unit(found[1]) or not found[1].isascii()):  # 36(平方厘米)
+        text = f"{text[: found.start()]} {found[1]}"
+    if (counted := _counted(text)) is not None:
+        return counted
     found = _LEAD.match(text)
     if found and not _DENIED.search(found.group()):
         text = text[found.end() :]
@@ -280,6 +292,16 @@ def _quantity(text: str) -> Quantity | None:
     return None if tree is None else Quantity(tree, measured, percent)
 
 
+def _counted(text: str) -> Quantity | None:
+    """A Chinese numeral with a unit: 两小时, 三千米, 半小时, 两个半小时."""
+    found = _IN_WORDS.fullmatch(text)
+    measured = unit(found[3]) if found else None
+    if not found or measured is None or found[3] == "角":  # 三角 is mostly no money
+        return None
+    value = Fraction(1, 2) if found[1] == "半" else chinese_numeral(found[1])
+    return None if value is None else Quantity(Number(value + Fraction(1, 2) * bool(found[2])), measured)
+
+
 def _is_noun(words: str) -> bool:
     return bool(_NOUN.fullmatch(words)) if words.isascii() else not re.search(r"\d", words)
 
@@ -297,7 +319,7 @@ def _tree(text: str) -> Tree | None:
         return parsed(text)
     except NotAFormula:
         pass
-    bare = re.sub(rf"(?<=[{UNSPACED}])(?:个|個|元|只|本|人|米|岁|天|次|张|块|条|名|件|支|棵|倍)$", "", text)
+    bare = re.sub(rf"(?<=[{UNSPACED}])(?:个|個|元|只|本|人|米|岁|天|次|张|块|条|名|件|支|棵|倍|度)$", "", text)
     value = chinese_numeral(bare) if bare else None
     value = english_numeral(text) if value is None else value
     return None if value is None else Number(value)

@@ -56,7 +56,7 @@ def _range(answer: Answer) -> Answer:
     if isinstance(answer, Several) and not answer.opening and answer.items:
         ranges = tuple(map(_range, answer.items))
         return Union(("\\cup",) * (len(ranges) - 1), ranges) if all(map(_is_interval, ranges)) else answer
-    if not isinstance(answer, Relation) or not set(answer.signs) <= {"<", ">", "\\le", "\\ge"}:
+    if not isinstance(answer, Relation) or not set(answer.signs) <= {"<", ">", "\\le", "\\ge", "\\ne"}:
         return answer
     sides, signs = answer.sides, answer.signs
     if len(sides) == 3 and set(signs) <= {">", "\\ge"}:
@@ -71,6 +71,9 @@ def _range(answer: Answer) -> Answer:
     if not is_symbol(sides[0]) or not constant:
         return answer
     infinite = Symbol("infinity")
+    if signs[0] == "\\ne":
+        below = Several("(", ")", (Quantity(Operation("-", (infinite,))), sides[1]))
+        return Union(("\\cup",), (below, Several("(", ")", (sides[1], Quantity(infinite)))))
     if signs[0] in (">", "\\ge"):
         return Several("(" if signs[0] == ">" else "[", ")", (sides[1], Quantity(infinite)))
     return Several("(", ")" if signs[0] == "<" else "]", (Quantity(Operation("-", (infinite,))), sides[1]))
@@ -95,7 +98,7 @@ def equations(gold: Answer, given: Answer, equal: Equal) -> bool | None:
         last = _value(gold)
         return last is not None and equal(last, given)
     if isinstance(given, Relation):
-        last = _value(given)
+        last = given.sides[-1] if _is_sum_of_names(given.sides[0]) and given.signs == ("=",) else _value(given)
         return last is not None and equal(gold, last)
     return None
 
@@ -116,6 +119,12 @@ def _value(relation: Relation) -> Answer | None:
     if len(sides) > 2 or is_symbol(sides[0]) or (_constant(sides[0]) and not is_symbol(sides[1])):
         return sides[-1]
     return sides[0] if is_symbol(sides[1]) else None  # 5 = x
+
+
+def _is_sum_of_names(answer: Answer) -> bool:
+    """Whether it is m + n + p, whose value is asked for, and no equation that is to be solved."""
+    tree = answer.tree if isinstance(answer, Quantity) else None
+    return isinstance(tree, Operation) and tree.name == "+" and all(isinstance(part, Symbol) for part in tree.operands)
 
 
 def _both_equations(gold: Relation, given: Relation, equal: Equal) -> bool:

@@ -13,6 +13,9 @@ _PHRASE = re.compile(
     r"\s*:?\s*",
     re.IGNORECASE,
 )
+_CHOSEN = re.compile(
+    r"(?:\b(?i:choose|pick|select|choice\s+is|option\s+is|it'?s|it\s+is)|正确的(?:选项)?[是为])(?=\W*[A-J](?![a-zA-Z]))"
+)
 _IS = re.compile(r"\b(?:is|are|equals?|gives?|becomes?)\b(?!\s+not\b)\s*:?|(?<!\d):|=|(?<!不)(?:等于|是|为)")
 _END = re.compile(r"\n|(?<!\b[a-zA-Z])[.!?](?=\s|$)|\.$|(?<=。)")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\*\*([^*\n]+)\*\*", re.DOTALL)
@@ -62,7 +65,7 @@ def stated(text: str) -> Iterator[str]:
     """All of the text, and what stands behind its last phrase such as `the answer is`: where words may be an answer."""
     yield text[-LONGEST:]
     respelled = ungrouped(plain(text[-LONGEST:]))
-    phrases = list(_PHRASE.finditer(respelled))
+    phrases = list(_PHRASE.finditer(respelled)) or list(_CHOSEN.finditer(respelled))
     if phrases:
         rest = respelled[phrases[-1].end() :]
         yield rest
@@ -103,4 +106,4 @@ def _content(found: "re.Match[str]") -> str:
 
 
 def _without_marks(text: str) -> str:
-    return re.sub(r"\*\*|\$", "", text)
+    return re.sub(r"\*\*|(?<!\\)\$", "", text)

@@ -67,21 +67,28 @@ _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+")
 _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞↉]")
+_NEGATIVE = re.compile(r"(?:零下|负|負|マイナス|영하\s?)(?=[\d.])")
+_MIXED = re.compile(r"(?<=\d)\s*又\s*(?=\d|\\[dtc]?frac)")
+_OF_PARTS = re.compile(r"(?<!\d)(\d{1,9}) ?分之 ?(\d{1,9})")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 
-_GAP = r"(?:,\\!|\{,\}|\\[,;: ]|[~ '])"
+_GAP = r"(?:,\\!\s*|\{,\}|\\[,;: ]|[~ '])"
 _GROUPED = re.compile(rf"(?<![\d.])(\d{{1,3}})(?P<gap>{_GAP})(\d{{3}}(?:(?P=gap)\d{{3}})*)(?!\d|[~ ']\d|/\d)")
 _COMMAS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _INDIAN = re.compile(r"(?<![\d.,])\d{1,2}(?:,\d\d)+,\d{3}(?!\d|,\d)")
 
 
 def plain(text: str) -> str:
-    """The text with every sign of the tables above in its plain spelling, and digits of any script as 0 to 9."""
+    """The text with every sign of the tables above in its plain spelling, digits of any script as 0 to 9, and what is
+    said around digits in Chinese as signs: 零下3 is -3, 2又1/2 is 2 1/2, 4分之3 is 3/4."""
     text = text.translate(_TABLE)
     text = _RAISED_RUN.sub(lambda run: f"^{{{run.group().translate(_RAISED)}}}", text)
     text = _LOWERED_RUN.sub(lambda run: f"_{{{run.group().translate(_LOWERED)}}}", text)
     text = _VULGAR.sub(lambda one: _vulgar(one.group()), text)
-    return _OTHER_DIGIT.sub(lambda digit: _decimal(digit.group()), text)
+    text = _OTHER_DIGIT.sub(lambda digit: _decimal(digit.group()), text)
+    text = text.replace("正负", r"\pm ").replace("正負", r"\pm ")
+    text = _OF_PARTS.sub(r"\2/\1", text)
+    return _MIXED.sub(" ", _NEGATIVE.sub("-", text))
 
 
 def ungrouped(text: str) -> str:
@@ -104,7 +111,7 @@ _TENS = {"十": 10, "百": 100, "千": 1000}
 _MYRIADS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _WHOLE = re.compile("[零〇一二两兩三四五六七八九十百千万萬亿億]+")
 _NUMERAL = re.compile(
-    f"(?P<minus>负|負)?(?:(?P<below>{_WHOLE.pattern})分之)?(?P<whole>{_WHOLE.pattern})(?:点(?P<decimals>[零〇一二三四五六七八九]+))?"
+    f"(?P<minus>负|負|零下)?(?:(?P<ones>{_WHOLE.pattern})又(?=.*分之))?(?:(?P<below>{_WHOLE.pattern})分之)?(?P<whole>{_WHOLE.pattern})(?:点(?P<decimals>[零〇一二三四五六七八九]+))?"
 )
 
 
@@ -118,6 +125,7 @@ def chinese_numeral(text: str) -> Fraction | None:
         return None
     decimals = "".join(str(_DIGITS[sign]) for sign in found["decimals"] or "")
     total = (value + (Fraction(int(decimals), 10 ** len(decimals)) if decimals else 0)) / Fraction(below)
+    total += (_chinese_whole(found["ones"]) or 0) if found["ones"] else 0
     return -total if found["minus"] else total
 
 

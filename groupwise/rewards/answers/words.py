@@ -1,6 +1,7 @@
 """Answers that are words: the spelling in which they are compared, letters of choices, English numerals."""
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 _MARKS = re.compile(r"[\"'`*_.,;:!?()\[\]{}\\]|(?<=\s)-|-(?=\s)")
@@ -19,7 +20,7 @@ ANSWERED = frozenset({"yes", "no", "true", "false", "是", "否", "对", "错", 
 
 _CHOICE = re.compile(
     r"\s*(?:(?i:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is)?\s*:?)\s*|[我故]?选[择项]?\s*:?\s*)?"
-    r"(?:(?P<bracket>[(\[]\s*(?P<a>[A-J])\s*[)\]])|(?P<b>[A-J])(?P<dot>\s*[.:、)](?=\s|$|\S)|\s*$))\s*(?P<rest>.*)",
+    r"(?:(?P<bracket>[(\[]\s*(?P<a>[A-J])\s*[)\]])|(?P<b>[A-J])(?P<dot>\s*[.:、)](?=\s|$|\S)|\s*(?:选?项)?\s*$))\s*(?P<rest>.*)",
     re.DOTALL,
 )
 
@@ -30,6 +31,10 @@ _ONES = (
 )
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 # fmt: on
+_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4} | {
+    word: value for value, word in enumerate(("fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"), 4)
+}
+_GROUPS = {"thousand": 1000, "million": 10**6}
 _NUMERALS = {word: value for value, word in enumerate(_ONES)} | {word: 20 + 10 * at for at, word in enumerate(_TENS)}
 
 
@@ -58,12 +63,36 @@ def choices(text: str) -> frozenset[str] | None:
 
 
 def english_numeral(text: str) -> Fraction | None:
-    """The value of a word such as seven or forty-two; None for any other text."""
-    words = text.casefold().replace("-", " ").split()
-    values = [_NUMERALS.get(word) for word in words]
-    if not 1 <= len(values) <= 2 or None in values:
+    """The value of words such as seven, forty-two, one hundred and five, two thirds, two and a half; else None."""
+    words = ["one" if word in ("a", "an") else word for word in text.casefold().replace("-", " ").split()]
+    if not 1 <= len(words) <= 12 or text.casefold() in ("a", "an"):
         return None
-    first, *rest = (value for value in values if value is not None)
-    if rest and not (first >= 20 and 0 < rest[0] < 10):
-        return None
-    return Fraction(first + sum(rest))
+    part = _PARTS.get(words[-1].removesuffix("s"))
+    if part is None:
+        whole = _whole(words)
+        return None if whole is None else Fraction(whole)
+    before = words[:-1] or ["one"]
+    above = _whole(before[-1:])
+    ones = _whole(before[:-2]) if len(before) > 2 and before[-2] == "and" else 0 if len(before) == 1 else None
+    return None if above is None or ones is None else ones + Fraction(above, part)
+
+
+def _whole(words: Sequence[str]) -> int | None:
+    """The value of a whole number in words."""
+    total = section = 0
+    before = 1000  # what the last word was worth: fifty may be followed by two, not by twelve
+    for at, word in enumerate(words):
+        value = _NUMERALS.get(word)
+        if word == "and" and at and words[at - 1] in ("hundred", *_GROUPS):
+            continue
+        if value and (before >= 100 or (before >= 20 and value < 10)):
+            section, before = section + value, value
+        elif word == "hundred" and 0 < section < 10:
+            section, before = section * 100, 100
+        elif word in _GROUPS and section:
+            total, section, before = total + section * _GROUPS[word], 0, 1000
+        elif word == "zero" and len(words) == 1:
+            return 0
+        else:
+            return None
+    return total + section if words else None
