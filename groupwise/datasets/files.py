@@ -19,6 +19,7 @@ KEPT = 10_000
 """Rows that are kept from the first reading."""
 _READERS: dict[str, Callable[[Path, Wanted], Iterator[Row]]] = {
     ".jsonl": text_files.jsonl,
+    ".ndjson": text_files.jsonl,
     ".json": text_files.json_list,
     ".csv": text_files.csv_rows,
     ".tsv": text_files.tsv_rows,

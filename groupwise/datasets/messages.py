@@ -9,7 +9,7 @@ from groupwise.errors import DataError
 from groupwise.registry import nearest
 
 _ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
-_SHAREGPT: dict[str, Role] = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
+_SHAREGPT: dict[str, Role] = {"human": "user", "gpt": "assistant", **_ROLES}
 _FORMS: Mapping[tuple[str, str], dict[str, Role]] = {("role", "content"): _ROLES, ("from", "value"): _SHAREGPT}
 """What a file calls role and content, and the roles."""
 _CALLS = ("function_call", "observation", "function")
@@ -21,6 +21,13 @@ _UNREAD = {
     "thinking": "write it into the content, between the model's own tags",
 }
 WEIGHT = "weight"
+_TEXTS = ("text", "input_text", "output_text")
+_NO_TEXT = "cache_control"  # of a part: what a server keeps, and nothing that is said
+_PARTS = {
+    **dict.fromkeys(("tool_use", "tool_result", "function_call"), "drop the row: no tools are offered to the model"),
+    **dict.fromkeys(("thinking", "reasoning"), "write it into the text, between the model's own tags"),
+}
+"""Type of a part of a turn's content -> the remedy, where it is no text."""
 
 
 def conversation(cell: Any, where: str) -> tuple[Message, ...]:
@@ -86,7 +93,7 @@ def _message(turn: Any, place: str, keys: tuple[str, str]) -> Message:
         )
     if not isinstance(role, str) or role not in roles:
         raise DataError(f"{place}.{role_key} = {excerpt(role)}: unknown", hint=nearest(str(role), roles))
-    return Message(roles[role], _content(turn[content_key], f"{place}.{content_key}"))
+    return Message(roles[role], content_of(turn[content_key], f"{place}.{content_key}"))
 
 
 def _check_keys(turn: dict[str, Any], place: str, keys: tuple[str, str]) -> None:
@@ -98,24 +105,26 @@ def _check_keys(turn: dict[str, Any], place: str, keys: tuple[str, str]) -> None
         raise DataError(f"{place}.{unread} = {excerpt(turn[unread])}: not read", hint=hint)
 
 
-def _content(content: Any, place: str) -> str:
-    """Text, or the text of OpenAI's list of parts if all of them are text."""
+def content_of(content: Any, place: str) -> str:
+    """Text, or the text of OpenAI's or Anthropic's list of parts if all of them are text."""
     if isinstance(content, list) and content:
-        parts = []
-        for index, part in enumerate(content):
-            text = part.get("text") if isinstance(part, dict) and part.get("type") in ("text", "input_text") else None
-            unread = isinstance(part, dict) and any(
-                not nothing(value) for key, value in part.items() if key not in ("type", "text")
-            )
-            if not isinstance(text, str) or unread:
-                raise DataError(
-                    f"{place}[{index}] = {excerpt(part)}: not a text", hint="give text; images are not read"
-                )
-            parts.append(text)
-        content = "".join(parts)
+        content = "".join(_text_of(part, f"{place}[{index}]") for index, part in enumerate(content))
     if not isinstance(content, str):
         raise DataError(f"{place} = {excerpt(content)}: not a string", hint="give text; images are not read")
     return encodable(content, place)
+
+
+def _text_of(part: Any, place: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    text = part.get("text") if isinstance(part, dict) and kind in _TEXTS else None
+    if not isinstance(text, str):
+        hint = _PARTS.get(str(kind), 'give {"type": "text", "text": "..."}; images are not read')
+        raise DataError(f"{place} = {excerpt(part)}: not a text", hint=hint)
+    known = ("type", "text", _NO_TEXT)
+    unread = next((key for key, value in part.items() if key not in known and not nothing(value)), None)
+    if unread is not None:
+        raise DataError(f"{place}.{unread} = {excerpt(part[unread])}: not read", hint="drop it")
+    return text
 
 
 def _weight(turn: dict[str, Any], message: Message, place: str) -> int | None:

@@ -92,6 +92,7 @@ def _pair(row: Row, column: str | None) -> Pair:
     else:
         whole = [behind_history(row, _conversation(row, name), listed=True) for name in _SIDES]
         prompt = _shared(*whole)
+        _check_begin_alike(row, prompt, *whole)
         sides = [_behind(row, name, turns, prompt, "prompt") for name, turns in zip(_SIDES, whole, strict=True)]
     _check_differ(row, *sides)
     chosen, rejected = sides
@@ -141,6 +142,19 @@ def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Mes
             break
         count += 1
     return tuple(chosen[:count])
+
+
+def _check_begin_alike(
+    row: Row, prompt: Sequence[Message], chosen: Sequence[Message], rejected: Sequence[Message]
+) -> None:
+    """Raises DataError where two whole conversations differ before the last turn of both."""
+    turn = len(prompt)
+    if turn < len(chosen) - 1 and turn < len(rejected) - 1:
+        raise DataError(
+            f"{row.where}: chosen and rejected differ from turn {turn + 1} on, before their last: "
+            f"{excerpt(chosen[turn].content)} and {excerpt(rejected[turn].content)}",
+            hint="both sides answer one prompt: give them the same turns up to the last",
+        )
 
 
 def _behind(row: Row, name: str, turns: tuple[Message, ...], prompt: tuple[Message, ...], column: str) -> str:

@@ -19,6 +19,10 @@ _MARKS = (
     *((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32")),
     *((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")),
 )
+_PACKED = (
+    *((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\x00", ".xz")),
+    *((b"PK\x03\x04", ".zip"), (b"\x28\xb5\x2f\xfd", ".zst")),
+)
 _CELL_BYTES = 2**31 - 1  # csv's own limit, 131072, is less than one long document
 
 
@@ -34,6 +38,8 @@ def jsonl(path: Path, wanted: Wanted) -> Iterator[Row]:
             hint = "write one JSON object a line"
             if line.strip() in ("[", "{"):
                 hint += "; a file that is one list of objects is named .json"
+            if line.rstrip().endswith("},"):
+                hint += ", without the comma at its end"
             raise DataError(f"{where}: not JSON: {_why(error)}: {excerpt(line.strip())}", hint=hint) from None
         if isinstance(cells, list) and cells and isinstance(cells[0], dict):
             raise DataError(f"{where}: a list of objects, not an object", hint="name the file .json")
@@ -119,6 +125,10 @@ def _lines(path: Path, wanted: Wanted) -> Iterator[tuple[int, str]]:
 
 def _decoded(line: bytes, where: str, *, first: bool) -> str:
     if first:
+        packed = next((ending for mark, ending in _PACKED if line.startswith(mark)), None)
+        if packed is not None:
+            hint = f"name the file so, {Path(where.rpartition(':')[0]).name}{packed}"
+            raise DataError(f"{where}: compressed, a {packed} file", hint=hint if packed in COMPRESSED else "unpack it")
         encoding = next((name for mark, name in _MARKS if line.startswith(mark)), None)
         if encoding is None and b"\0" in line[:64]:
             encoding = "UTF-16"  # without a mark, every other byte of it is 0 in Latin script

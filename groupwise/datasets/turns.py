@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from groupwise.data import Message, Role
-from groupwise.datasets.messages import conversation
+from groupwise.datasets.messages import content_of, conversation
 from groupwise.datasets.row import Row, encodable, excerpt, nothing
 from groupwise.errors import DataError
 
@@ -57,7 +57,8 @@ def behind_history(row: Row, turns: tuple[Message, ...], *, listed: bool) -> tup
         )
     if nothing(system := row.cells.get(SYSTEM)):
         return (*before, *turns)
-    text = filled(system, f"{row.where}: {SYSTEM}")
+    place = f"{row.where}: {SYSTEM}"
+    text = filled(content_of(system, place) if isinstance(system, list) else system, place)
     if turns[0].role == "system":
         if turns[0].content.strip() != text.strip():
             raise DataError(

@@ -36,7 +36,7 @@ from groupwise.errors import DataError
         ("q.csv", b'a,b\n1,2\n1,"2\n', "q.csv:3: not CSV: unexpected end of data"),
         ("q.parquet", b"PAR1 and no more", "q.parquet: not a whole Parquet file"),
         ("q.parquet", b"", "q.parquet: not a whole Parquet file"),
-        ("q.xlsx", b"x", "unknown ending '.xlsx'; give a file in .jsonl, .json, .csv, .tsv, .parquet"),
+        ("q.xlsx", b"x", "unknown ending '.xlsx'; give a file in .jsonl, .ndjson, .json, .csv, .tsv, .parquet"),
         ("q", b"x", "unknown ending ''"),
     ],
 )
@@ -92,6 +92,13 @@ def test_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, monkey
         ("q.jsonl", b'{"a": 1},\n', r"q.jsonl:1: not JSON: Extra data"),
         ("q.json", b'[{"a": 1},]', r"q.json:1: not JSON"),
         ("q.jsonl.gz", b'{"a": 1}', r"q.jsonl.gz: not a whole .gz file"),
+        ("q.jsonl", gzip.compress(b'{"a": 1}'), r"q.jsonl:1: compressed, a .gz file; name the file so, q.jsonl.gz"),
+        ("q.csv", b"PK\x03\x04", r"q.csv:1: compressed, a .zip file; unpack it"),
+        (
+            "q.jsonl",
+            b'{"a": 1},\n',
+            r"q.jsonl:1: not JSON: .*write one JSON object a line, without the comma at its end",
+        ),
         ("q.jsonl.zst", b"x", r"unknown ending '.zst'; .*text files may be .gz, .bz2, .xz"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_pair_that_teaches_nothing_is_refused_in_one_line(tmp_path, row, said_
         (
             [ASKED, said("a"), ASKED, said("c")],
             [ASKED, said("b"), ASKED, said("c")],
-            "chosen has 3 turns behind the prom",
+            "chosen and rejected differ from turn 2 on, before their last: 'a' and 'b'",
         ),
         ([ASKED, said("a")], [ASKED], "chosen has 2 turns behind the prompt, from 'q' on"),
         ([said("a")], [said("b")], "turn 1 of role 'assistant' at the start"),
