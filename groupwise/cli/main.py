@@ -297,7 +297,7 @@ def list_names(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: groupwise schema > recipe.schema.json")
+@app.command(epilog="Example: groupwise schema")
 def schema(
     pipeline: Annotated[bool, typer.Option("--pipeline", help="Of pipelines, not of recipes.")] = False,
 ) -> None:

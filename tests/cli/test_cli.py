@@ -40,7 +40,7 @@ def at_home(tmp_path, tiny_folder, monkeypatch):
 
 
 def test_the_verbs():
-    assert VERBS == ["compare", "eval", "init", "list", "pipeline", "plot", "runs", "sample", "train"]
+    assert VERBS == ["compare", "eval", "init", "list", "pipeline", "plot", "runs", "sample", "schema", "train"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

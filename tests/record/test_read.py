@@ -63,7 +63,7 @@ def test_a_finished_run_is_read_beside_its_directory_name_with_odd_characters(tm
     recorder = Recorder.create(run, {"stage": "rl"})
     recorder.close()
     with closing(open_record(run)) as record:
-        assert record.info()["stage"] == "grpo"
+        assert record.info()["stage"] == "rl"
 
 
 def test_a_reader_cannot_write(tmp_path):
@@ -126,7 +126,7 @@ def test_runs_are_listed_with_their_state_and_accuracy(tmp_path):
     (tmp_path / "not a run").mkdir()
     broken, first, ended = list_runs(tmp_path)
     assert (broken.path.name, broken.state) == ("broken", "unreadable")
-    assert (first.state, first.stage, first.model, first.last_step, first.steps) == ("finished", "grpo", "tiny", 1, 2)
+    assert (first.state, first.stage, first.model, first.last_step, first.steps) == ("finished", "rl", "tiny", 1, 2)
     assert (first.accuracy_before, first.accuracy_after) == (0.25, 0.5)
     assert (ended.state, ended.last_step, ended.steps, ended.accuracy_after) == ("stopped", None, None, None)
 
