@@ -17,7 +17,8 @@ def told(item: Any, recipe: type[BaseModel], stages: Mapping[str, type[BaseModel
     """One of pydantic's errors on a recipe as `where = value: what; remedy`. stages: the recipe of each stage."""
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "none_required":
-        return _not_here(where, recipe, [stage for stage, other in stages.items() if other is not recipe])
+        readers = [stage for stage, other in stages.items() if any(key.startswith(f"{where}.") for key in _keys(other))]
+        return _not_here(where, recipe, readers)
     if item["type"] == "extra_forbidden":
         readers = [stage for stage, other in stages.items() if other is not recipe and where in _keys(other)]
         if readers:

@@ -188,7 +188,7 @@ def test_everything_is_written_into_a_folder(at_home):
         (["--model", "./nowhere"], "--model ./nowhere: no such folder or built-in model; "),
         (["--model", "first/recipe.yaml"], "--model first/recipe.yaml: a file of this kind is no model; a recipe "),
         (["--questions", "arithmetc"], "questions.source = 'arithmetc': no such name; did you mean 'arithmetic'?"),
-        (["--questions", "no.jsonl"], "questions 'no.jsonl': no such file or folder; give .jsonl, .json, .csv"),
+        (["--questions", "no.jsonl"], "questions 'no.jsonl': no such file or folder; give .jsonl, .ndjson, .json"),
         (["--out", "first/recipe.yaml"], "--out first/recipe.yaml: File exists; give another place"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ def load() -> None:
     import groupwise.run.report  # noqa: F401
     from groupwise import registry
 
-    for table, name in ((registry.STAGES, "grpo"), (registry.ENGINES, "local"), (registry.ENVS, "arithmetic")):
+    for table, name in ((registry.STAGES, "rl"), (registry.ENGINES, "local"), (registry.ENVS, "arithmetic")):
         registry.load(table, name)
     torch.set_num_threads(1)
 

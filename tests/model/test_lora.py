@@ -267,7 +267,10 @@ def test_products_of_one_input_are_made_as_one_with_those_of_its_adapters(tiny_f
         (["model.lora.rank=0"], r"model\.lora\.rank = 0: input should be greater than or equal to 1"),
         (["model.lora.dropout=0.1"], r"model\.lora\.dropout: unknown key"),
         (["model.lora.targets=[]"], r"model\.lora\.targets = \[\]"),
-        (["model.lora={}", "stage=rejection"], r"model\.lora: stage 'rejection' trains no adapters \(grpo, ppo, sft"),
+        (
+            ["model.lora={}", "stage=rejection"],
+            r"model\.lora: stage 'rejection' does not read it, rl, sft and preference do",
+        ),
         (["model.lora={}", "stage=rl", "critic.trunk=shared"], r"model\.lora: .*set critic\.trunk to own"),
         (["model.lora.targets=q_prj"], r"is called 'q_prj'; did you mean 'q_proj'\?"),
     ],
@@ -303,9 +306,9 @@ def test_the_memory_asked_for_is_what_adapters_take(tmp_path, tiny_folder, monke
     )
 
 
-@pytest.mark.parametrize(("stage", "rank", "rate"), [("grpo", 8, 1e-5), ("preference", 16, 1e-5), ("sft", 64, 1e-4)])
+@pytest.mark.parametrize(("stage", "rank", "rate"), [("rl", 8, 1e-5), ("preference", 16, 1e-5), ("sft", 64, 1e-4)])
 def test_adapters_learn_with_the_defaults_of_their_stage(stage, rank, rate, tiny_folder):
-    learns_from = {"grpo": {"questions": {"source": "arithmetic"}, "rewards": [{"function": "number"}]}}
+    learns_from = {"rl": {"questions": {"source": "arithmetic"}, "rewards": [{"function": "number"}]}}
     sections = learns_from.get(stage, {"examples": {"source": "some.jsonl"}})
     tree = {"stage": stage, "model": {"path": "tiny", "lora": {}}, "update": {"steps": 8}, **sections}
     recipe = recipe_from(tree)
