@@ -174,7 +174,7 @@ def test_a_file_that_is_no_recipe(here, name, text, said):
             "",
             r"reward 'number' cannot judge question 'rows:1': .*no answer to compare with .*; give questions\.answer_c",
         ),
-        ('{"prompt": "%s"}\n' % ("1" * 600), "", r"question 'rows:1' has 60\d tokens; .*context of 512; shorten"),
+        ('{"prompt": "%s"}\n' % ("1" * 600), "", r"question 'rows:1' has 60\d tokens; .*context of the model, 512 t"),
         (None, "", r"questions 'rows\.jsonl': no such file or folder; give \.jsonl, .*arithmetic"),
     ],
 )  # fmt: skip

@@ -168,26 +168,34 @@ def _samples(played: Played, rewards: Sequence[Reward]) -> tuple[Sample, ...]:
     )
 
 
-def check_lengths(tokenizer: ChatTokenizer, questions: Sequence[Question], *, max_new_tokens: int) -> None:
-    """Raises DataError if a question and its output could not fit into the model's context together.
+def check_lengths(
+    tokenizer: ChatTokenizer,
+    questions: Sequence[Question],
+    *,
+    max_new_tokens: int,
+    readers: Sequence[tuple[str, int]] = (),
+) -> None:
+    """Raises DataError if a question and its output could not fit together into the context of a model that reads them.
 
-    A question is encoded only if it might not fit: no tokenizer makes more tokens of a text than twice its bytes, and
-    what the template writes around turns of the same roles is no more than twice the first such question in all.
+    readers: what each model beside the policy is, in words, and its context. A question is encoded only if it might not
+    fit: no tokenizer makes more tokens of a text than twice its bytes, and what the template writes around turns of the
+    same roles is no more than twice the first such question in all.
     """
+    model, context = min((("the model", tokenizer.context), *readers), key=lambda reader: reader[1])
     around: dict[tuple[str, ...], int] = {}
     for question in questions:
         roles = tuple(message.role for message in question.messages)
         size = sum(_bytes(message.content) for message in question.messages)
-        if roles in around and 2 * (around[roles] + size) + max_new_tokens <= tokenizer.context:
+        if roles in around and 2 * (around[roles] + size) + max_new_tokens <= context:
             continue
         length = len(tokenizer.encode(question.messages))
         around.setdefault(roles, length)
-        if length + max_new_tokens > tokenizer.context:
+        if length + max_new_tokens > context:
             place = f"{question.where}: " if question.where else ""
             raise DataError(
                 f"{place}question {question.id!r} has {length} tokens; with rollout.max_new_tokens = {max_new_tokens} "
-                f"that is more than the model's context of {tokenizer.context}",
-                hint="shorten or drop that question, or lower rollout.max_new_tokens",
+                f"that is more than the context of {model}, {context} tokens",
+                hint="shorten or drop that question, lower rollout.max_new_tokens, or take a model of longer context",
             )
 
 

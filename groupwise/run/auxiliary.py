@@ -10,8 +10,8 @@ from groupwise.model.lora import check_base, digest_at_first, without_adapters
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import other_model
 from groupwise.objective.surrogate import Objective
-from groupwise.run.memory import holds_reference
 from groupwise.run.open import Run
+from groupwise.run.readers import holds_reference
 
 
 def load_auxiliary(run: Run[RLRecipe], objective: Objective) -> AuxiliaryModels:

@@ -1,6 +1,6 @@
 """What a run needs of disk and memory, asked for before its weights are loaded. Loads no weights itself."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,7 @@ from groupwise.model.device import pick_device
 from groupwise.model.footprint import footprint
 from groupwise.model.free import free_bytes
 from groupwise.model.lora import add_adapters
-from groupwise.model.tokenizer import ChatTokenizer, other_model
-from groupwise.objective.surrogate import Objective
+from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.run.disk import require_disk
 from groupwise.run.memory_parts import Models, Need, model_bytes, need, shown, to_sample
 
@@ -39,24 +38,21 @@ def require_room(
     recipe: Recipe,
     tokenizer: ChatTokenizer,
     folder: Path,
-    objective: Objective | None,
     *,
+    beside: Mapping[str, ChatTokenizer],
     train: Sequence[Question] = (),
     heldout: int,
 ) -> Room:
     """Raises if the disk cannot hold the checkpoints, or the memory what this run holds; loads no weights.
 
-    train: questions to learn from; heldout: number of those that are evaluated on.
+    beside: the models beside the policy (`groupwise.run.readers.readers`). train: questions to learn from; heldout:
+    number of those that are evaluated on.
     """
     policy = _empty(tokenizer, None if recipe.model.lora is None else recipe.model)
-    critic = recipe.critic
-    own_trunk = (
-        [] if critic is None or critic.trunk == "shared" else [_other(critic.path, tokenizer, recipe.seed, "critic")]
-    )
     renewed = isinstance(recipe, RLRecipe) and recipe.objective.reference_every > 0
-    own_reference = objective is not None and isinstance(recipe, RLRecipe) and holds_reference(recipe, objective)
-    reference = [_empty(tokenizer)] if own_reference else []
-    teacher = [] if recipe.teacher is None else [_other(recipe.teacher.path, tokenizer, recipe.seed, "teacher")]
+    own_trunk, reference, teacher = (
+        [_empty(beside[section])] if section in beside else [] for section in ("critic", "model", "teacher")
+    )
     trained = [policy, *own_trunk]
     one = checkpoints.bytes_needed(*trained, with_optimizer=True)
     one += sum(model_bytes(model) for model in reference if renewed)
@@ -115,11 +111,6 @@ def _changed(recipe: R, section: str, **values: Any) -> R:
     return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
 
 
-def holds_reference(recipe: RLRecipe, objective: Objective) -> bool:
-    """True if pi_ref is a model of its own: with adapters it is the policy without them, unless it is renewed."""
-    return objective.kl_coef > 0 and (recipe.model.lora is None or recipe.objective.reference_every > 0)
-
-
 def require_memory_to_sample(recipe: RejectionRecipe, tokenizer: ChatTokenizer, train: Sequence[Question] = ()) -> None:
     """Raises ModelError if the memory cannot hold a run that trains nothing."""
     model, question = _empty(tokenizer), longest_question(tokenizer, train)
@@ -149,11 +140,6 @@ def _require_memory(recipe: Recipe, needed: Need, remedies: Iterable[tuple[str, 
             hint=hint,
         )
     return said + f", {shown(free)} are free" + ": it may not be enough" * (needed.bytes > free)
-
-
-def _other(path: str | None, tokenizer: ChatTokenizer, seed: int, section: str) -> torch.nn.Module:
-    """The model behind a path without its weights; None: the policy's."""
-    return _empty(tokenizer if path is None else other_model(tokenizer, path, seed=seed, section=section))
 
 
 def _empty(tokenizer: ChatTokenizer, adapted: ModelConfig | None = None) -> torch.nn.Module:

@@ -1,7 +1,7 @@
 """Opening a run: everything that can be checked is checked before the weights are loaded. Owns what must be closed."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ from groupwise.run.best import check_keep_best
 from groupwise.run.memory import require_room
 from groupwise.run.place import LOST_BEFORE, recording, require_steps, taken_place, tell_held_back
 from groupwise.run.progress import remark
+from groupwise.run.readers import contexts, readers
 
 R = TypeVar("R", bound=Recipe)
 
@@ -130,12 +131,13 @@ def _opened(
         tokenizer = load_tokenizer(
             model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop if recipe.rollout else ()
         )
-        if recipe.rollout is not None:
-            for part in (questions.train, questions.heldout):
-                check_lengths(tokenizer, part, max_new_tokens=recipe.rollout.max_new_tokens)
+        beside = readers(recipe, tokenizer, objective, resumed=latest is not None)
+        _check_lengths(recipe, questions, tokenizer, beside)
         material = read(tokenizer)
         _tell_heldout("examples", recipe.examples, material, usual=EXAMPLES_HELDOUT)
-        room = require_room(recipe, tokenizer, folder, objective, train=questions.train, heldout=len(questions.heldout))
+        room = require_room(
+            recipe, tokenizer, folder, beside=beside, train=questions.train, heldout=len(questions.heldout)
+        )
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
         # as before, if it is resumed: another number rounds otherwise
         policy.microbatch_limit = state.get("microbatch_limit", room.tokens)
@@ -187,6 +189,16 @@ def _tell_heldout(what: str, section: QuestionsConfig | ExamplesConfig | None, p
     told = heldout_told(what, section.heldout_size, held=len(parts.heldout), left=len(parts.train), usual=usual)
     if told is not None:
         print(told, file=sys.stderr)
+
+
+def _check_lengths(
+    recipe: Recipe, questions: Questions, tokenizer: ChatTokenizer, beside: Mapping[str, ChatTokenizer]
+) -> None:
+    """Raises DataError if a question and its output do not fit the policy, or what else reads them in training."""
+    if recipe.rollout is not None:
+        most, others = recipe.rollout.max_new_tokens, contexts(recipe, beside)
+        check_lengths(tokenizer, questions.train, max_new_tokens=most, readers=others)
+        check_lengths(tokenizer, questions.heldout, max_new_tokens=most)
 
 
 def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load: Callable[[], Policy]) -> Policy:

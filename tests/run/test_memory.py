@@ -12,6 +12,7 @@ from groupwise.model.footprint import footprint
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.run import memory as room
 from groupwise.run.memory import require_room
+from groupwise.run.readers import readers
 from groupwise.run.resolve import resolve_recipe
 from tests.command import RECIPE
 from tests.model import made
@@ -29,7 +30,8 @@ def required(tiny_folder, tmp_path, monkeypatch):
         recipe = read_recipe(RECIPE, (f"model.path={tiny_folder}", "model.device=cpu", *words))
         tokenizer = tokenizer or load_tokenizer(recipe.model)
         monkeypatch.setattr(room, "free_bytes", lambda device: free)
-        return require_room(recipe, tokenizer, tmp_path / "run", resolve_recipe(recipe), heldout=30)
+        beside = readers(recipe, tokenizer, resolve_recipe(recipe), resumed=False)
+        return require_room(recipe, tokenizer, tmp_path / "run", beside=beside, heldout=30)
 
     return call
 
