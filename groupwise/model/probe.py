@@ -14,6 +14,7 @@ from torch import Tensor
 
 from groupwise.errors import ModelError
 from groupwise.model.batch import Rollouts
+from groupwise.model.positions import require_positions
 from groupwise.model.products import Products, use_products
 from groupwise.model.traits import context, nearer, routes_tokens
 from groupwise.model.twin import sharpened, twin
@@ -48,9 +49,9 @@ def tried(model: Any, products: Products) -> Iterator[tuple[Any, bool]]:
         yield subject, wholly
 
 
-def tokens_of(model: Any, length: int, *, seed: int = 0) -> list[int]:
+def tokens_of(model: Any, length: int, *, seed: int = 0, padded: bool = True) -> list[int]:
     """Random token ids that stand for text, with one of padding among them and the end token behind, as a sampler may
-    draw them: some models count their positions by what is padding."""
+    draw them: some models count their positions by what is padding. padded: False: without these two."""
     config = model.config.get_text_config(decoder=True)
     settings = {**model.config.to_dict(), **config.to_dict()}
     special = {value for name, value in settings.items() if name.endswith(("_token_id", "_index"))}
@@ -59,7 +60,7 @@ def tokens_of(model: Any, length: int, *, seed: int = 0) -> list[int]:
     text = [token for token in drawn if token not in special][:length]
     for place, name in ((length // 2, "pad_token_id"), (length - 1, "eos_token_id")):
         token = settings.get(name)
-        if isinstance(token, int) and 0 <= token < config.vocab_size and length > 4:
+        if padded and isinstance(token, int) and 0 <= token < config.vocab_size and length > 4:
             text[place] = token
     return text
 
@@ -76,9 +77,9 @@ def plain_logits(model: Any, tokens: Sequence[int]) -> Tensor:
 
 
 def require_plain(model: Any, named: str) -> tuple[list[int], Tensor]:
-    """Raises ModelError unless the model gives logits of token ids alone, each from the tokens before it; returns a row
-    and its logits [T, V]."""
-    row = tokens_of(model, 8)
+    """Raises ModelError unless the model gives logits of token ids alone, each from the tokens before it, as far as its
+    config promises; returns a row and its logits [T, V]."""
+    row, text = tokens_of(model, 8), tokens_of(model, 8, padded=False)
     try:
         whole, beginning = plain_logits(model, row), plain_logits(model, row[:5])
     except REFUSALS as error:
@@ -87,10 +88,17 @@ def require_plain(model: Any, named: str) -> tuple[list[int], Tensor]:
             hint="choose a decoder-only language model",
         ) from None
     if not same(whole[:5], beginning):
+        if same(plain_logits(model, text)[:5], plain_logits(model, text[:5])):
+            raise ModelError(
+                f"{named}: {type(model).__name__} takes a padding token inside a text for one that is missing at its "
+                "end, so the logits of an output that holds one are wrong",
+                hint="choose another model",
+            )
         raise ModelError(
             f"{named}: the logits of {type(model).__name__} depend on later tokens, so it cannot be sampled from",
             hint="choose a decoder-only language model (an encoder may have is_decoder in its config.json)",
         )
+    require_positions(model, named, text, context=context(model.config)[0])
     return row, whole
 
 

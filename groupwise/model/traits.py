@@ -12,6 +12,12 @@ _CHOSEN = ("index_topk", "keep_window_size")
 """Settings in tokens past which attention sees a chosen few of the earlier ones."""
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions")
 
+_BEHIND_PADDING = {
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "xmod"),
+    *("esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet"),
+}
+"""Kinds of model whose first token is at the row behind the padding token's in a table of `max_position_embeddings`."""
+
 _NEAR = 4
 _NEAR_CAP = 2.0
 _PLACES = re.compile(
@@ -31,6 +37,8 @@ def context(config: Any) -> tuple[int, str]:
     """
     text = config.get_text_config(decoder=True)
     own = next((int(length) for name in _LENGTHS if (length := getattr(text, name, None) or 0) > 0), 2**31)
+    if text.model_type in _BEHIND_PADDING and text.pad_token_id is not None:
+        own -= text.pad_token_id + 1
     for name in _CHOSEN:
         chosen = getattr(text, name, None) or own
         if chosen < own:

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from transformers import BertConfig, Phi3Config
+from transformers import BertConfig, Phi3Config, XLMConfig
 
 from groupwise.errors import ModelError
 from groupwise.model.traits import context
@@ -39,6 +39,11 @@ def test_a_decoder_is_computed_as_a_pass_over_one_row(name: str):
     assert Way.of(policy, engine) == HARDEST[name]
     found = walk.errors(policy, engine)
     assert found.small, found
+
+
+def test_what_takes_a_padding_token_for_a_missing_one_is_refused_for_that():
+    with pytest.raises(ModelError, match="XLMWithLMHeadModel takes a padding token inside a text for one that is miss"):
+        walk.loaded(decoders.small(XLMConfig))
 
 
 def test_what_looks_ahead_is_refused_in_one_line():

@@ -7,9 +7,12 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MixtralConfig,
+    OPTConfig,
     Phi3Config,
     PretrainedConfig,
     Qwen3MoeConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
     XLNetConfig,
 )
 
@@ -37,6 +40,9 @@ PHI = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "m
         (LlamaConfig(**PHI, rope_parameters=YARN), 96, ""),
         (LlamaConfig(**PHI, rope_parameters=LINEAR | {"rope_type": "dynamic"}), 96, ""),
         (GPT2Config(n_positions=77), 77, ""),
+        (OPTConfig(max_position_embeddings=77), 77, ""),  # its table has two rows more
+        (RobertaConfig(max_position_embeddings=77, pad_token_id=1), 75, ""),
+        (XLMRobertaConfig(max_position_embeddings=77, pad_token_id=4), 72, ""),
         (XLNetConfig(), 2**31, ""),
     ],
 )
