@@ -19,6 +19,8 @@ from groupwise.rewards.steps import Decode
 
 LIMIT = 0.01
 """Nats between sampler and trainer in fp32: rounding is a hundredth of it, a wrong position or mask a hundred times."""
+COLD = 0.01
+"""A temperature; below it, logits that are rounded by 1e-5 nats may be a tenth of the limit apart."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Miss:
 class Agreement:
     """How far the trainer's log-probabilities are from the sampler's, over the tokens of a step's first update.
 
-    groups: what was sampled, in this step. smooth: no rounding error is made large (top-p, min-p,
-    experts). gap: sum of the differences, nats. worst: the token farthest off.
+    groups: what was sampled, in this step. smooth: no rounding error is made large (`expected_agreement`). gap: sum of
+    the differences, nats. worst: the token farthest off.
     """
 
     groups: Sequence[Group]
@@ -102,12 +104,13 @@ def expected_agreement(
 ) -> Agreement | None:
     """What a step's first update is held to; None where the engine does not claim to be exact.
 
-    Rounding may tip a scale, and so be made large, at the edge of top-p or min-p, or where a router sends a token to
-    another expert.
+    Rounding may tip a scale, and so be made large, at the edge of top-k, top-p or min-p, between two tokens at a
+    temperature near 0, or where a router sends a token to another expert.
     """
     if not exact_engine or policy.precision != torch.float32:
         return None
-    smooth = sampling.top_p >= 1 and not sampling.min_p and not routes_tokens(policy.model.config)
+    truncated = sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0
+    smooth = not truncated and sampling.temperature >= COLD and not routes_tokens(policy.model.config)
     return Agreement(groups, step, decode, smooth)
 
 

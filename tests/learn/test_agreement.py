@@ -11,11 +11,12 @@ from groupwise.data import Group, Output, Sampling
 from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import RunError
-from groupwise.learn.agreement import Agreement
+from groupwise.learn.agreement import Agreement, expected_agreement
 from groupwise.learn.make_batch import make_batch
 from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy
+from groupwise.objective.logprobs import sampling_logits, token_logprobs
 from groupwise.run.resolve import resolve
 from tests.model import made
 
@@ -88,3 +89,30 @@ def test_where_rounding_may_tip_a_scale_the_mean_counts(policy):
     all_of_them = dict.fromkeys(np.ndindex(2, 3, 7), 0.05)
     with pytest.raises(RunError, match=r"0\.05 nats apart on average"):
         update(policy, groups_of(policy, all_of_them), smooth=False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "smooth"),
+    [
+        ({}, True),
+        ({"temperature": 0.5}, True),
+        ({"temperature": 1e-4}, False),
+        ({"top_k": 4}, False),
+        ({"top_p": 0.9}, False),
+        ({"min_p": 0.1}, False),
+    ],
+)
+def test_every_token_counts_unless_a_setting_makes_rounding_large(policy, changed, smooth):
+    sampling = replace(SAMPLING, **changed)
+    found = expected_agreement(policy, [], sampling, exact_engine=True, step=0, decode=policy.tokenizer.decode)
+    assert found.smooth is smooth
+
+
+def test_rounding_at_the_edge_of_top_k_is_worth_a_token():
+    # The trainer's rounding puts token 2 ahead of token 1, which was drawn; it is kept all the same, as one of three:
+    # log 1/2 when sampled, log 1/3 in training.
+    token = torch.tensor([1])
+    sampled = sampling_logits(torch.tensor([[0.0, 0.0, -1e-6]]), top_k=2, keep=token)
+    trained = sampling_logits(torch.tensor([[0.0, -2e-6, -1e-6]]), top_k=2, keep=token)
+    gap = token_logprobs(sampled, token) - token_logprobs(trained, token)
+    assert float(gap) == pytest.approx(0.4055, abs=1e-3)
