@@ -1,10 +1,10 @@
 """The floor of a step: the seconds that its unavoidable matrix products take at the rate torch reaches on each shape.
 
-Counted: what no exact implementation can leave out. Sampling: each question once, then one token a turn for the outputs
-that are not yet finished. Update: each question once with the outputs that have signal (all of them with a KL term),
-forward, gradient of the input, gradient of the weight; the last layer at the output tokens alone; with a KL term one
-more forward pass of the reference. Not counted, and so in favour of a low floor: attention, norms, softmax, drawing,
-the optimizer, reading the weights more often than once a product.
+Counted: what no exact implementation can leave out. Sampling: each question once, then one token a decode step for the
+outputs that are not yet finished. Update: each question once with the outputs that have signal (all of them with a KL
+term), forward, gradient of the input, gradient of the weight; the last layer at the output tokens alone; with a KL term
+one more forward pass of the reference. Not counted, and so in favour of a low floor: attention, norms, softmax,
+drawing, the optimizer, reading the weights more often than once a product.
 
 Two floors: at the rate of `torch.mm`, and at that of the fastest product that torch has on this machine.
 """
@@ -23,8 +23,8 @@ from torch import Tensor
 from benchmarks.workload import Case, case_of, parser
 
 Product = Callable[[Tensor, Tensor], Tensor]
-TURN_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
-"""Rows at which a turn's products are timed; a turn of fewer takes the next one's rate, which is the better one."""
+DECODE_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
+"""Rows at which a decode step's products are timed; fewer take the next one's rate, which is the better one."""
 TRUNK_ROWS, HEAD_ROWS = 2048, 1024  # tokens to a product where there are many
 LARGE_LAYERS = 2  # layers timed where the product, not the reading of its weight, is what costs
 REPEATS = 3
@@ -69,10 +69,10 @@ def work_of(case: Case, model: Model) -> Iterator[Work]:
     """Everything that has to be multiplied in a step of this case."""
     questions = case.questions * case.prompt_tokens
     yield from _passes("sample", model, trunk=questions, head=case.questions, kinds=KINDS[:1])
-    for turn in range(1, case.limit):  # the first token comes from the question's own pass
-        alive = sum(length > turn for length in case.lengths)
+    for step in range(1, case.limit):  # the first token comes from the question's own pass
+        alive = sum(length > step for length in case.lengths)
         if alive:
-            rows = next(size for size in TURN_ROWS if size >= alive)
+            rows = next(size for size in DECODE_ROWS if size >= alive)
             for name in (*model.trunk, "last layer"):
                 yield Work("sample", name, "forward", rows, alive)
     used = [signal or bool(case.beta) for signal in case.with_signal]
@@ -102,7 +102,7 @@ class Rates:
 
     def _seconds(self, product: Product, name: str, kind: str, rows: int) -> float:
         weights = self.weights[name]
-        timed = weights if rows <= TURN_ROWS[-1] else weights[:LARGE_LAYERS]
+        timed = weights if rows <= DECODE_ROWS[-1] else weights[:LARGE_LAYERS]
         out, into = weights[0].shape
         inputs, gradients = torch.randn(rows, into), torch.randn(rows, out)
         operands = {

@@ -36,8 +36,8 @@ def load(model: str, device: str, *, without: Sequence[str] = (), **settings: An
     """The policy, with a tokenizer that knows no end token: every output is as long as its task says.
 
     settings: further ones of the recipe's section `model`."""
-    products = "torch" if "onednn" in without else "auto"
-    config = ModelConfig(path=model, device=device, products=products, **settings)
+    matmul_backend = "torch" if "onednn" in without else "auto"
+    config = ModelConfig(path=model, device=device, matmul_backend=matmul_backend, **settings)
     tokenizer = load_tokenizer(config)
     endless = replace(tokenizer, template=replace(tokenizer.template, end_tokens=frozenset()))
     policy = load_policy(config, endless)

@@ -73,15 +73,15 @@ def apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().nan_to_num(torch.inf).max()) / (size or 1.0)
 
 
-def advantage_cell(peer: str, name: str, row: Row, found: dict, made: dict[str, Batch]) -> Cell | None:
+def advantage_cell(peer: str, name: str, row: Row, found: dict, outcomes_of: dict[str, Batch]) -> Cell | None:
     difference = DIFFERENCES.get((peer, row.preset.advantage))
     distance, left = 0.0, 0.0
     for case, values in found["advantages"].get(name, {}).items():
-        mask, theirs = made[case]["mask"], torch.tensor(values, dtype=torch.float64)
+        mask, theirs = outcomes_of[case]["mask"], torch.tensor(values, dtype=torch.float64)
         theirs = torch.where(mask, theirs if theirs.dim() == 2 else theirs[:, None], 0.0)
-        distance = max(distance, apart(advantages(row.preset, made[case]), theirs))
+        distance = max(distance, apart(advantages(row.preset, outcomes_of[case]), theirs))
         if difference and difference.advantage:
-            left = max(left, apart(difference.advantage(inputs(row.preset, made[case])), theirs))
+            left = max(left, apart(difference.advantage(inputs(row.preset, outcomes_of[case])), theirs))
     return Cell(distance, difference, left) if name in found["advantages"] else None
 
 
@@ -113,11 +113,11 @@ def function_cells(name: str, found: dict, own: dict[str, Value]) -> list[Cell |
     return [None if distance is None else Cell(distance) for distance in distances]
 
 
-def ask(peer: str, told: dict) -> dict:
+def ask(peer: str, inputs_by_name: dict) -> dict:
     """What the peer finds for the tensors that it is told."""
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder, "given.json"), Path(folder, "found.json")
-        given.write_text(json.dumps(told))
+        given.write_text(json.dumps(inputs_by_name))
         words = [str(python_of(peer)), "-m", f"benchmarks.{peer}_objectives", str(given), str(found)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -126,7 +126,7 @@ def ask(peer: str, told: dict) -> dict:
         return json.loads(found.read_text())
 
 
-def told_to_peers(given: dict[str, Batch], made: dict[str, Batch], table_rows: dict[str, Row]) -> dict:
+def peer_inputs(given: dict[str, Batch], outcomes_of: dict[str, Batch], table_rows: dict[str, Row]) -> dict:
     def lists(batch: Batch) -> dict[str, list]:
         return {name: values.tolist() for name, values in batch.items()}
 
@@ -140,8 +140,8 @@ def told_to_peers(given: dict[str, Batch], made: dict[str, Batch], table_rows: d
         "corrections": CORRECTIONS,
         "steered": asdict(Steered()),
         "batches": {name: lists(batch) for name, batch in given.items()},
-        "outcomes": {name: lists(outcome) for name, outcome in made.items()},
-        "rows": {name: row.told() for name, row in table_rows.items()},
+        "outcomes": {name: lists(outcome) for name, outcome in outcomes_of.items()},
+        "rows": {name: row.inputs_by_name() for name, row in table_rows.items()},
     }
 
 
@@ -188,19 +188,22 @@ def main() -> None:
     parser.add_argument("--peers", type=lambda words: words.split(","), default=list(PEERS))
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
-    given, made, table_rows = batches(), outcomes(), rows()
-    told = told_to_peers(given, made, table_rows)
-    found = {peer: ask(peer, told) for peer in arguments.peers}
+    given, outcomes_of, table_rows = batches(), outcomes(), rows()
+    inputs_by_name = peer_inputs(given, outcomes_of, table_rows)
+    found = {peer: ask(peer, inputs_by_name) for peer in arguments.peers}
     of_rows = {
         name: flat(
-            [advantage_cell(peer, name, row, found[peer], made), *loss_cells(peer, name, row, found[peer], given)]
+            [
+                advantage_cell(peer, name, row, found[peer], outcomes_of),
+                *loss_cells(peer, name, row, found[peer], given),
+            ]
             for peer in arguments.peers
         )
         for name, row in table_rows.items()
     }
     of_functions = {
         name: flat(function_cells(name, found[peer], own) for peer in arguments.peers)
-        for name, own in functions(given, made).items()
+        for name, own in functions(given, outcomes_of).items()
     }
     printed(markdown if arguments.markdown else plain, arguments.peers, of_rows, of_functions)
     differing = sum(cell is not None and not cell.agrees for cell in flat([*of_rows.values(), *of_functions.values()]))

@@ -48,7 +48,7 @@ class Row:
         loss = self.preset.loss
         return list(self.only_on) or ["far", "near", "holed"] + ([] if loss in ONE_ADVANTAGE else ["uneven"])
 
-    def told(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """The row as a peer is told of it: the preset's columns and its own, side by side."""
         own = asdict(self)
         preset = own.pop("preset")
@@ -127,21 +127,23 @@ Value = tuple[Tensor, Tensor | None]
 """A function's value and, where it has one, its gradient."""
 
 
-def functions(given: dict[str, Batch], made: dict[str, Batch]) -> dict[str, dict[str, Value]]:
+def functions(given: dict[str, Batch], outcomes_of: dict[str, Batch]) -> dict[str, dict[str, Value]]:
     """By name and case: what is no part of a row. given: batches(); made: outcomes()."""
-    told: dict[str, dict[str, Value]] = {}
+    arguments: dict[str, dict[str, Value]] = {}
     for name in CORRECTIONS:
-        told[name] = {case: (weights(name, given[case]), None) for case in ("far", "near", "holed")}
-    whole = {case: made[case] for case in ("all", "holed")}
-    told["token_rewards with KL"] = {
+        arguments[name] = {case: (weights(name, given[case]), None) for case in ("far", "near", "holed")}
+    whole = {case: outcomes_of[case] for case in ("all", "holed")}
+    arguments["token_rewards with KL"] = {
         case: (inputs(KL_IN_REWARD, outcome)["token_rewards"], None) for case, outcome in whole.items()
     }
-    told["lambda-returns"] = {case: (lambda_returns(outcome), None) for case, outcome in whole.items()}
-    told["value_loss"] = {case: value_and_gradient(outcome, None) for case, outcome in whole.items()}
-    told["value_loss, clipped"] = {case: value_and_gradient(outcome, CLIP_VALUE) for case, outcome in whole.items()}
-    told["kl_coef after each step"] = {"steps": (kl_coefs(Steered()), None)}
-    told["entropy_coef after each step"] = {"steps": (entropy_coefs(Steered()), None)}
-    return told
+    arguments["lambda-returns"] = {case: (lambda_returns(outcome), None) for case, outcome in whole.items()}
+    arguments["value_loss"] = {case: value_and_gradient(outcome, None) for case, outcome in whole.items()}
+    arguments["value_loss, clipped"] = {
+        case: value_and_gradient(outcome, CLIP_VALUE) for case, outcome in whole.items()
+    }
+    arguments["kl_coef after each step"] = {"steps": (kl_coefs(Steered()), None)}
+    arguments["entropy_coef after each step"] = {"steps": (entropy_coefs(Steered()), None)}
+    return arguments
 
 
 def weights(name: str, batch: Batch) -> Tensor:
@@ -153,8 +155,8 @@ def weights(name: str, batch: Batch) -> Tensor:
 
 def lambda_returns(outcome: Batch) -> Tensor:
     """What the critic is to learn: A + V."""
-    told = inputs(A2C, outcome)
-    return torch.where(outcome["mask"], called(gae, told) + told["values"], 0.0)
+    arguments = inputs(A2C, outcome)
+    return torch.where(outcome["mask"], called(gae, arguments) + arguments["values"], 0.0)
 
 
 def value_and_gradient(outcome: Batch, clip: float | None) -> tuple[Tensor, Tensor]:

@@ -36,8 +36,8 @@ def measured(case: str, name: str, arguments: argparse.Namespace) -> dict:
     words += ["--prompt-tokens", str(arguments.prompt_tokens), "--threads", str(arguments.threads), "--beta", "0"]
     words += ["--steps", "2", "--without", without] + (["--tiny"] if arguments.tiny else [])
     own = {"OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"} | environment
-    told = subprocess.run(words, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=True).stdout
-    return {"part": name, **[json.loads(line) for line in told.splitlines() if line.startswith("{")][-1]}
+    printed = subprocess.run(words, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=True).stdout
+    return {"part": name, **[json.loads(line) for line in printed.splitlines() if line.startswith("{")][-1]}
 
 
 def table(rows: list[dict]) -> str:

@@ -56,22 +56,22 @@ def to_tokens(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values[:, None], 0.0)
 
 
-def trl_group_relative(told: dict[str, Any]) -> Tensor:
-    return to_tokens(over_groups(told["rewards"], trl_standardised), told["mask"])
+def trl_group_relative(inputs: dict[str, Any]) -> Tensor:
+    return to_tokens(over_groups(inputs["rewards"], trl_standardised), inputs["mask"])
 
 
-def trl_batch_scaled(told: dict[str, Any]) -> Tensor:
-    rewards = told["rewards"]
+def trl_batch_scaled(inputs: dict[str, Any]) -> Tensor:
+    rewards = inputs["rewards"]
     std = variance(rewards[~rewards.isnan()]).sqrt()
-    return group_centred(rewards, GROUP, told["mask"]) / (std + 1e-4)
+    return group_centred(rewards, GROUP, inputs["mask"]) / (std + 1e-4)
 
 
-def trl_per_reward(told: dict[str, Any]) -> Tensor:
-    parts = [over_groups(part, trl_standardised) for part in told["reward_parts"].unbind(1)]
-    total = (torch.stack(parts, 1) * told["reward_weights"]).sum(1)
-    present = ~told["reward_parts"].isnan().all(1)
+def trl_per_reward(inputs: dict[str, Any]) -> Tensor:
+    parts = [over_groups(part, trl_standardised) for part in inputs["reward_parts"].unbind(1)]
+    total = (torch.stack(parts, 1) * inputs["reward_weights"]).sum(1)
+    present = ~inputs["reward_parts"].isnan().all(1)
     total[present] = trl_standardised(total[present])
-    return to_tokens(total, told["mask"])
+    return to_tokens(total, inputs["mask"])
 
 
 def over_tokens(values: Tensor, mask: Tensor) -> Tensor:
@@ -81,26 +81,28 @@ def over_tokens(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, (values - counted.mean()) / (variance(counted) + 1e-8).sqrt(), 0.0)
 
 
-def verl_batch_normalised(told: dict[str, Any]) -> Tensor:
-    return over_tokens(told["rewards"][:, None], told["mask"])
+def verl_batch_normalised(inputs: dict[str, Any]) -> Tensor:
+    return over_tokens(inputs["rewards"][:, None], inputs["mask"])
 
 
-def verl_batch_scaled(told: dict[str, Any]) -> Tensor:
-    return over_tokens(over_groups(told["rewards"], lambda rewards: rewards - rewards.mean())[:, None], told["mask"])
+def verl_batch_scaled(inputs: dict[str, Any]) -> Tensor:
+    return over_tokens(
+        over_groups(inputs["rewards"], lambda rewards: rewards - rewards.mean())[:, None], inputs["mask"]
+    )
 
 
-def verl_per_reward(told: dict[str, Any]) -> Tensor:
-    parts = [group_relative(part, GROUP, told["mask"]) for part in told["reward_parts"].unbind(1)]
-    return over_tokens((torch.stack(parts, 2) * told["reward_weights"]).sum(2), told["mask"])
+def verl_per_reward(inputs: dict[str, Any]) -> Tensor:
+    parts = [group_relative(part, GROUP, inputs["mask"]) for part in inputs["reward_parts"].unbind(1)]
+    return over_tokens((torch.stack(parts, 2) * inputs["reward_weights"]).sum(2), inputs["mask"])
 
 
-def verl_return_normalised(told: dict[str, Any]) -> Tensor:
-    return over_tokens(told["token_rewards"].flip(1).cumsum(1).flip(1), told["mask"])
+def verl_return_normalised(inputs: dict[str, Any]) -> Tensor:
+    return over_tokens(inputs["token_rewards"].flip(1).cumsum(1).flip(1), inputs["mask"])
 
 
-def verl_gae(told: dict[str, Any]) -> Tensor:
+def verl_gae(inputs: dict[str, Any]) -> Tensor:
     names = ("token_rewards", "values", "mask", "discount", "gae_lambda")
-    return over_tokens(gae(**{name: told[name] for name in names}), told["mask"])
+    return over_tokens(gae(**{name: inputs[name] for name in names}), inputs["mask"])
 
 
 def trl_rloo(row: Row, batch: Batch) -> tuple[Tensor, Tensor]:

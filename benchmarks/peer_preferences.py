@@ -40,7 +40,7 @@ CASES = {
 """Settings; shift: by how much the policy is above the reference on outputs behind other questions."""
 
 
-def made(case: dict, *, seed: int, examples: int = 8) -> tuple[dict, list[Compared]]:
+def inputs_of(case: dict, *, seed: int, examples: int = 8) -> tuple[dict, list[Compared]]:
     """What TRL is told, its rows all chosen and then all rejected, and our examples in their own order."""
     generator = torch.Generator().manual_seed(seed)
     pairs = of_pairs(registry.load(registry.PREFERENCES, case["loss"]))
@@ -55,7 +55,7 @@ def made(case: dict, *, seed: int, examples: int = 8) -> tuple[dict, list[Compar
     noise = 2 * torch.randn(2, rows, generator=generator, dtype=torch.float64)
     liked = torch.arange(rows) < examples if pairs else torch.rand(rows, generator=generator) < 0.5
     defaults = {"label_smoothing": 0.0, "desirable_weight": 1.0, "undesirable_weight": 1.0, "shift": 0.0}
-    told = {
+    inputs = {
         **(defaults | case),
         "logprobs": logprobs.tolist(),
         "mask": mask.tolist(),
@@ -67,27 +67,27 @@ def made(case: dict, *, seed: int, examples: int = 8) -> tuple[dict, list[Compar
     sizes = lengths.tolist()
     if pairs:
         made_of = [(sizes[row], sizes[row + examples]) for row in range(examples)]
-        return told, [Compared("", (1,), tuple((2,) * size for size in both), (True, False)) for both in made_of]
-    return told, [Compared("", (1,), ((2,) * size,), (bool(liked[row]),)) for row, size in enumerate(sizes)]
+        return inputs, [Compared("", (1,), tuple((2,) * size for size in both), (True, False)) for both in made_of]
+    return inputs, [Compared("", (1,), ((2,) * size,), (bool(liked[row]),)) for row, size in enumerate(sizes)]
 
 
-def ours(told: dict, examples: list[Compared]) -> dict[str, Tensor]:
+def ours(inputs: dict, examples: list[Compared]) -> dict[str, Tensor]:
     """Loss and gradient of the step, in TRL's order of rows."""
     names = ("beta", "label_smoothing", "desirable_weight", "undesirable_weight")
-    loss = registry.load(registry.PREFERENCES, told["loss"])
-    method = Method(told["loss"], loss, {name: told[name] for name in names})
+    loss = registry.load(registry.PREFERENCES, inputs["loss"])
+    method = Method(inputs["loss"], loss, {name: inputs[name] for name in names})
     rollouts = rollouts_of(examples, torch.device("cpu"))
-    theirs = torch.tensor(told["logprobs"], dtype=torch.float64).requires_grad_()
+    theirs = torch.tensor(inputs["logprobs"], dtype=torch.float64).requires_grad_()
     order = torch.arange(len(theirs))
     if method.of_pairs:
         order = order.view(2, -1).T.flatten()  # ours: chosen and rejected of one pair behind each other
-    reference = torch.tensor(told["reference"], dtype=torch.float64)
-    others, of_others = (torch.tensor(told[k], dtype=torch.float64) for k in ("others", "reference_of_others"))
+    reference = torch.tensor(inputs["reference"], dtype=torch.float64)
+    others, of_others = (torch.tensor(inputs[k], dtype=torch.float64) for k in ("others", "reference_of_others"))
     z0 = reference_point(others.sum(1) - of_others)
-    liked = torch.tensor(told["liked"])[order]
+    liked = torch.tensor(inputs["liked"])[order]
     losses = method.losses((theirs.sum(1) - reference)[order], rollouts, liked, z0)
     found = losses.sum() / len(examples)
-    mask = torch.tensor(told["mask"])
+    mask = torch.tensor(inputs["mask"])
     return {"loss": found, "gradient": torch.autograd.grad(found, theirs)[0] * mask, "reference_point": z0}
 
 
@@ -97,11 +97,11 @@ def apart(a: Tensor, b: Tensor) -> float:
 
 
 def main() -> None:
-    given = {name: made(case, seed=number) for number, (name, case) in enumerate(CASES.items())}
+    given = {name: inputs_of(case, seed=number) for number, (name, case) in enumerate(CASES.items())}
     python = python_of("trl")
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "given.json"), Path(folder, "found.json")
-        asked.write_text(json.dumps({name: told for name, (told, _) in given.items()}))
+        asked.write_text(json.dumps({name: inputs for name, (inputs, _) in given.items()}))
         words = [str(python), "-m", "benchmarks.trl_preferences", str(asked), str(answered)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -110,8 +110,8 @@ def main() -> None:
         found = json.loads(answered.read_text())
     print(f"TRL {versions(python, ('trl',))['trl']}, torch {torch.__version__}; largest difference by largest entry")
     worst = 0.0
-    for name, (told, examples) in given.items():
-        own = ours(told, examples)
+    for name, (inputs, examples) in given.items():
+        own = ours(inputs, examples)
         theirs = {part: torch.tensor(values, dtype=torch.float64) for part, values in found[name].items()}
         figures = {part: apart(own[part].detach(), theirs[part]) for part in theirs}
         worst = max(worst, *figures.values())

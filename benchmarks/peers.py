@@ -46,8 +46,8 @@ def versions(python: Path, names: tuple[str, ...]) -> dict[str, str]:
         "    try: print(name, m.version(name))\n"
         "    except m.PackageNotFoundError: pass"
     )
-    told = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True).stdout
-    return dict(line.split() for line in told.splitlines())
+    output = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True).stdout
+    return dict(line.split() for line in output.splitlines())
 
 
 def _installs(peer: str) -> Iterator[tuple[str, ...]]:

@@ -24,7 +24,7 @@ from groupwise.statistics.seeds import Mean, mean_over_seeds
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "reasoner.json"
 PIPELINES = ("r1_zero", "r1", "distill")
-COLUMNS = ("accuracy", "formed", "reward/english", "mean@4", "maj@4", "pass@4", "length")
+COLUMNS = ("accuracy", "format", "reward/english", "mean@4", "maj@4", "pass@4", "length")
 FIRST_STEPS = 10
 """Steps of reinforcement over whose training accuracy the cold start's head start is told."""
 
@@ -133,15 +133,15 @@ def claims(rows: list[dict[str, Any]]) -> str:
         curve = at(pipeline, "reasoning", "training_accuracy")
         return lambda seed: fmean(found[:FIRST_STEPS]) if (found := curve(seed)) else None
 
-    right, english, formed = "reasoning/accuracy", "reasoning/reward/english", "reasoning/formed"
-    said = (
+    right, english, form = "reasoning/accuracy", "reasoning/reward/english", "reasoning/format"
+    sentence = (
         ("reinforcement alone raises accuracy", at("r1_zero", "reasoning", right), at("r1_zero", "base", right)),
         (
             "reinforcement alone raises the mean of 4 samples",
             *(at("r1_zero", stage, "reasoning/mean@4") for stage in ("reasoning", "base")),
         ),
-        ("a cold start: well formed after it", at("r1", "cold_start", formed), at("r1", "base", formed)),
-        ("a cold start: well formed after RL", at("r1", "reasoning", formed), at("r1_zero", "reasoning", formed)),
+        ("a cold start: well formed after it", at("r1", "cold_start", form), at("r1", "base", form)),
+        ("a cold start: well formed after RL", at("r1", "reasoning", form), at("r1_zero", "reasoning", form)),
         ("a cold start: English after RL", at("r1", "reasoning", english), at("r1_zero", "reasoning", english)),
         (f"a cold start: right in RL's first {FIRST_STEPS} steps", first("r1"), first("r1_zero")),
         ("a cold start: right after RL", at("r1", "reasoning", right), at("r1_zero", "reasoning", right)),
@@ -161,7 +161,7 @@ def claims(rows: list[dict[str, Any]]) -> str:
     )
     seeds = sorted({row["seed"] for row in rows})
     cells = []
-    for claim, after, before in said:
+    for claim, after, before in sentence:
         pairs = [(a, b) for seed in seeds if (a := after(seed)) is not None and (b := before(seed)) is not None]
         if pairs:
             each = ", ".join(f"{b:.1%} → {a:.1%}" for a, b in pairs)

@@ -22,8 +22,8 @@ def measured(questions: int, arguments: argparse.Namespace) -> dict:
     words += ["--prompt-tokens", "100", "--threads", str(arguments.threads), "--beta", "0", "--steps", "1"]
     words += ["--questions", str(questions)]
     own = {"OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    told = subprocess.run(words, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=True).stdout
-    return {"questions": questions, **[json.loads(line) for line in told.splitlines() if line.startswith("{")][-1]}
+    printed = subprocess.run(words, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=True).stdout
+    return {"questions": questions, **[json.loads(line) for line in printed.splitlines() if line.startswith("{")][-1]}
 
 
 def main() -> None:

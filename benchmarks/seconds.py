@@ -17,6 +17,7 @@ from benchmarks.groupwise_step import groups_of, load, tasks_of
 from benchmarks.workload import Case
 from groupwise.config import ObjectiveConfig, UpdateConfig
 from groupwise.data import Sampling
+from groupwise.engines.base import generate
 from groupwise.engines.local import LocalEngine
 from groupwise.learn.make_batch import make_batch
 from groupwise.learn.optimizer import make_optimizer
@@ -64,6 +65,8 @@ def step_seconds(case: Case, model: str) -> dict[str, dict[str, float]]:
     objective, sampling = resolve(ObjectiveConfig(kl_coef=0.0)), Sampling(max_new_tokens=case.limit)
     config = UpdateConfig(steps=2)
     optimizer, engine = make_optimizer(policy, config), LocalEngine(policy)
+    engine.open()
+    engine.sync(policy, 0)
 
     def update(outputs: list) -> None:
         batch = make_batch(
@@ -79,8 +82,8 @@ def step_seconds(case: Case, model: str) -> dict[str, dict[str, float]]:
             policy, optimizer, batch=batch, objective=objective, sampling=sampling, config=config, seed=0, step=0
         )
 
-    update(engine.generate(tasks_of(case, 0), sampling))
-    sampled, outputs = by_kind(lambda: engine.generate(tasks_of(case, 1), sampling))
+    update(generate(engine, tasks_of(case, 0), sampling))
+    sampled, outputs = by_kind(lambda: generate(engine, tasks_of(case, 1), sampling))
     updated, _ = by_kind(lambda: update(outputs))
     return {"sampling": sampled, "update": updated}
 

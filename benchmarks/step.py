@@ -143,9 +143,9 @@ def with_floors(rows: list[dict], floors: list[dict]) -> list[dict]:
     return filled
 
 
-def write(path: Path, told: dict, rows: list[dict], floors: list[dict]) -> dict:
+def write(path: Path, hardware: dict, rows: list[dict], floors: list[dict]) -> dict:
     """The results so far, in place of those before; never half a file."""
-    results = {"machine": told, "rows": with_floors(rows, floors), "floors": floors}
+    results = {"machine": hardware, "rows": with_floors(rows, floors), "floors": floors}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(results, indent=1) + "\n")
@@ -172,20 +172,20 @@ def main() -> None:
 
         arguments.model = str(smollm2_135m_instruct())
     pythons = {name: python_of(name) for name in ("trl", "vllm") if name in arguments.systems}
-    told, state = machine(pythons), commit()
+    hardware, state = machine(pythons), commit()
     if rows:  # what the kept rows were measured with
-        told["versions"] = kept["machine"]["versions"] | told["versions"]
+        hardware["versions"] = kept["machine"]["versions"] | hardware["versions"]
     for job in jobs(arguments):
         if done(job, rows, floors):
             continue
         started = time.perf_counter()
         found = measured(job, arguments)
         (floors if job.system == "floor" else rows).extend(row | {"commit": state} for row in found)
-        write(arguments.output, told, rows, floors)
+        write(arguments.output, hardware, rows, floors)
         named = " ".join(f"{name}={getattr(job, name)}" for name in (*NAMED, "run"))
         error = f"  FAILED: {found[0]['error']}" if found[0].get("error") else ""
         print(f"{job.system:<9} {named}  {time.perf_counter() - started:.0f} s{error}", file=sys.stderr, flush=True)
-    print(table(write(arguments.output, told, rows, floors)))
+    print(table(write(arguments.output, hardware, rows, floors)))
 
 
 def _arguments() -> argparse.Namespace:

@@ -96,13 +96,14 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def _machine(told: dict) -> str:
+def _machine(hardware: dict) -> str:
     versions = "; ".join(
         f"{system}: " + ", ".join(f"{name} {version}" for name, version in found.items())
-        for system, found in told["versions"].items()
+        for system, found in hardware["versions"].items()
     )
-    memory = told["memory_bytes"] / GIB
-    return f"{told['date']}, {told['cpu']} ({told['vectors']}), {told['cores']} cores, {memory:.0f} GiB\n{versions}"
+    memory = hardware["memory_bytes"] / GIB
+    processor = f"{hardware['cpu']} ({hardware['vectors']}), {hardware['cores']} cores, {memory:.0f} GiB"
+    return f"{hardware['date']}, {processor}\n{versions}"
 
 
 def plain(headings: Sequence[str], lines: list[list[str]]) -> str:

@@ -205,10 +205,10 @@ def loss_and_gradient(row: dict, batch: dict, max_tokens: int) -> dict | None:
         _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs, entropies, None),
         **settings,
     )
-    told = inputs(batch)
+    arguments = inputs(batch)
     if corrected:
-        told["importance_sampling_ratio"] = weights(batch, row["correction"], row["low"], row["high"])
-    loss = kind._compute_loss(stand_in, None, told)
+        arguments["importance_sampling_ratio"] = weights(batch, row["correction"], row["low"], row["high"])
+    loss = kind._compute_loss(stand_in, None, arguments)
     found = torch.autograd.grad(loss, (logprobs, entropies), allow_unused=True)
     return answer(loss, *(torch.zeros_like(logprobs) if slope is None else slope for slope in found))
 
@@ -273,14 +273,14 @@ def entropy_coefs(steered: dict) -> list[float]:
         _last_world_entropy=float("inf"),
         _get_per_token_logps_and_entropies=lambda *_, **__: (zeros, entropy.expand(shape), None),
     )
-    told = inputs(
+    arguments = inputs(
         {"mask": [[True] * 3] * 2, "advantages": zeros.tolist()}
         | {name: zeros.tolist() for name in ("old_logprobs", "ref_logprobs")}
     )
     found = []
     for value in [*steered["entropy"], 1.0]:
         entropy.fill_(value)
-        found.append(-GRPOTrainer._compute_loss(stand_in, None, told).item() / value)
+        found.append(-GRPOTrainer._compute_loss(stand_in, None, arguments).item() / value)
     return found[1:]
 
 

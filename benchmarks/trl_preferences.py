@@ -77,11 +77,11 @@ def of_pairs(case: dict, loss_type: str, *, swapped: bool = False) -> dict:
     half = len(mask) // 2
     order = torch.arange(len(mask)).roll(half) if swapped else torch.arange(len(mask))
     stand_in = trainer(beta=case["beta"], loss_types=[loss_type])
-    told = shaped(mask[order], 0)
-    told |= dict(
+    arguments = shaped(mask[order], 0)
+    arguments |= dict(
         zip(("ref_chosen_logps", "ref_rejected_logps"), reference[::-1] if swapped else reference, strict=True)
     )
-    loss = DPOTrainer._compute_loss(stand_in, Model(logprobs[order]), told, False)
+    loss = DPOTrainer._compute_loss(stand_in, Model(logprobs[order]), arguments, False)
     return {"loss": loss.item(), "gradient": torch.autograd.grad(loss, logprobs)[0].tolist()}
 
 
@@ -101,9 +101,13 @@ def of_judged(case: dict) -> dict:
         undesirable_weight=case["undesirable_weight"],
     )
     stand_in._compute_kl_logps = lambda model, batch: KTOTrainer._compute_kl_logps(stand_in, model, batch)
-    told = shaped(mask, 0) | {f"KL_{name}": values for name, values in shaped(mask, 1).items()}
-    told |= {"label": torch.tensor(case["liked"]), "ref_logps": tensor(case["reference"]), "ref_KL_logps": of_others}
-    loss = KTOTrainer._compute_loss(stand_in, Model(logprobs, others), told, False)
+    arguments = shaped(mask, 0) | {f"KL_{name}": values for name, values in shaped(mask, 1).items()}
+    arguments |= {
+        "label": torch.tensor(case["liked"]),
+        "ref_logps": tensor(case["reference"]),
+        "ref_KL_logps": of_others,
+    }
+    loss = KTOTrainer._compute_loss(stand_in, Model(logprobs, others), arguments, False)
     return {
         "loss": loss.item(),
         "gradient": torch.autograd.grad(loss, logprobs)[0].tolist(),

@@ -118,16 +118,16 @@ def advantages(row: dict, outcome: dict, given: dict) -> tuple[Tensor, Tensor] |
         return None
     estimator, settings = ADVANTAGES[row["advantage"]]
     beta, kl = (row["kl_coef"], row["kl_estimator"]) if row["kl_in"] == "reward" else (0.0, "k1")
-    told = {"token_level_rewards": token_rewards(outcome, beta, kl), "response_mask": mask} | settings
+    arguments = {"token_level_rewards": token_rewards(outcome, beta, kl), "response_mask": mask} | settings
     if estimator == "gae":
-        told |= {"values": tensor(outcome["values"]), "gamma": given["discount"], "lam": given["gae_lambda"]}
+        arguments |= {"values": tensor(outcome["values"]), "gamma": given["discount"], "lam": given["gae_lambda"]}
     elif estimator == "remax":
-        told["reward_baselines"] = torch.zeros(len(mask))
+        arguments["reward_baselines"] = torch.zeros(len(mask))
     elif estimator != "reinforce_plus_plus":
-        told["index"] = numpy.arange(len(mask)) // given["group_size"]
+        arguments["index"] = numpy.arange(len(mask)) // given["group_size"]
     if estimator == "gdpo":
-        told |= gdpo(outcome, mask)
-    return core_algos.get_adv_estimator_fn(estimator)(**told)
+        arguments |= gdpo(outcome, mask)
+    return core_algos.get_adv_estimator_fn(estimator)(**arguments)
 
 
 def gdpo(outcome: dict, mask: Tensor) -> dict:

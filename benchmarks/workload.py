@@ -74,17 +74,17 @@ class Case:
 
 def parser(description: str) -> argparse.ArgumentParser:
     """The arguments that every measured script takes."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument("--model", required=True, help="folder of the model, in Hugging Face's form")
-    made.add_argument("--case", choices=CASES, default="fixed")
-    made.add_argument("--prompt-tokens", type=int, default=100)
-    made.add_argument("--beta", type=float, default=0.0, help="weight of the KL to the reference")
-    made.add_argument("--threads", type=int, default=1)
-    made.add_argument("--questions", type=int, default=QUESTIONS)
-    made.add_argument("--limit", type=int, default=LIMIT, help="the most tokens of an output")
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: products in bf16")
-    made.add_argument("--tiny", action="store_true", help="2 questions x 2 outputs x 4 tokens, to try the script")
-    return made
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--model", required=True, help="folder of the model, in Hugging Face's form")
+    options.add_argument("--case", choices=CASES, default="fixed")
+    options.add_argument("--prompt-tokens", type=int, default=100)
+    options.add_argument("--beta", type=float, default=0.0, help="weight of the KL to the reference")
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--questions", type=int, default=QUESTIONS)
+    options.add_argument("--limit", type=int, default=LIMIT, help="the most tokens of an output")
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: products in bf16")
+    options.add_argument("--tiny", action="store_true", help="2 questions x 2 outputs x 4 tokens, to try the script")
+    return options
 
 
 def case_of(arguments: argparse.Namespace) -> Case:

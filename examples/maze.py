@@ -171,11 +171,11 @@ def train(method: Method, maze: Maze, steps: int, seed: int) -> Curve:
     weights = [weight for part in (policy, critic) for weight in part.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(weights, lr=method.learning_rate)
     times, minibatches = method.updates
-    made, curve = 0, [(0, exact_return(maze, policy))]
+    steps_taken, curve = 0, [(0, exact_return(maze, policy))]
     while True:
         trajectories = sample(maze, policy, method.group_size)
-        made += int(trajectories.mask.sum())
-        if made > steps:
+        steps_taken += int(trajectories.mask.sum())
+        if steps_taken > steps:
             return curve
         batch = make_batch(method, maze, policy, critic, trajectories)
         for _ in range(times):
@@ -183,7 +183,7 @@ def train(method: Method, maze: Maze, steps: int, seed: int) -> Curve:
                 optimizer.zero_grad()
                 loss(method, maze, policy, critic, Batch(*(part[rows] for part in batch))).backward()
                 optimizer.step()
-        curve.append((made, exact_return(maze, policy)))
+        curve.append((steps_taken, exact_return(maze, policy)))
 
 
 @torch.no_grad()
@@ -271,7 +271,7 @@ def exact_return(maze: Maze, policy: nn.Module) -> float:
 
 def late(curve: Curve) -> float:
     """Mean return over the last LATE of the steps."""
-    return fmean(value for made, value in curve if made >= (1 - LATE) * curve[-1][0])
+    return fmean(value for steps_taken, value in curve if steps_taken >= (1 - LATE) * curve[-1][0])
 
 
 def print_return(name: str, runs: Sequence[Curve], best: float) -> None:
@@ -336,7 +336,7 @@ def _draw_maze(axes: Any) -> None:
 
 def _at(curve: Curve, steps: int) -> float:
     """The return of the policy that so many steps had made."""
-    return next(value for made, value in reversed(curve) if made <= steps)
+    return next(value for steps_taken, value in reversed(curve) if steps_taken <= steps)
 
 
 def _after(plan: Sequence[str], row: int, column: int, down: int, right: int) -> int:

@@ -13,7 +13,7 @@ from groupwise.errors import ConfigError
 class Transformers:
     capabilities = Capabilities(exact=False)  # its rounding is its own: training computes log-probabilities again
 
-    def __init__(self, policy, *, max_rows):
+    def __init__(self, policy, *, max_num_seqs):
         self.policy, self.numbers, self.waiting = policy, count(), []
 
     def open(self):

@@ -19,12 +19,12 @@ class GuessDigit:
 
     def reply(self, messages: Sequence[Message]) -> list[Message] | None:
         self.left -= 1
-        said = messages[-1].content
-        if said == str(self.digit) or not self.left:
+        guess = messages[-1].content
+        if guess == str(self.digit) or not self.left:
             return None
-        if len(said) != 1 or not said.isdigit():
+        if len(guess) != 1 or not guess.isdigit():
             return [Message("user", "?")]
-        return [Message("user", "+" if int(said) < self.digit else "-")]
+        return [Message("user", "+" if int(guess) < self.digit else "-")]
 
 
 def guessed(messages: Sequence[Message], question: Question) -> float:

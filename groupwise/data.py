@@ -253,8 +253,8 @@ class Group:
 
 def _fingerprint(messages: Sequence[Message], text: str | None = None) -> str:
     """Hash of roles and words, whatever the space between them."""
-    said = [[m.role, " ".join(m.content.split())] for m in messages]
+    spoken = [[m.role, " ".join(m.content.split())] for m in messages]
     if text is not None:
-        said.append([" ".join(text.split())])
-    line = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")  # a lone surrogate is legal JSON
+        spoken.append([" ".join(text.split())])
+    line = json.dumps(spoken, ensure_ascii=False).encode("utf-8", "surrogatepass")  # a lone surrogate is legal JSON
     return hashlib.blake2b(line, digest_size=12).hexdigest()

@@ -32,7 +32,7 @@ _ENTRIES = (
         "up",
     ),
     Metric("accuracy", "share", "outputs that the reward named by evaluate.correct calls right", "up"),
-    Metric("formed", "share", "outputs that the reward named by evaluate.formed calls well formed", "up"),
+    Metric("format", "share", "outputs that the reward named by evaluate.format calls well formed", "up"),
     Metric("length/mean", "tokens", "mean length of an output; TRL completions/mean_length, verl response_length/mean"),
     Metric("length/max", "tokens", "length of the step's longest output"),
     Metric(

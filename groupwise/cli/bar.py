@@ -24,7 +24,7 @@ def bar(console: Console | None = None) -> Iterator[None]:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
     ]
-    columns += [TextColumn("{task.fields[told]}", markup=False), TimeElapsedColumn()]
+    columns += [TextColumn("{task.fields[text]}", markup=False), TimeElapsedColumn()]
     shown = Progress(*columns, console=console, transient=True, refresh_per_second=5, redirect_stdout=False)
     with shown, heard_by(_Bar(shown)), lines_on(console):
         yield
@@ -42,7 +42,7 @@ class _Part:
     tokens: int = 0
     began: float = field(default_factory=time.perf_counter)
 
-    def told(self) -> str:
+    def text(self) -> str:
         counted = f"{self.done}/{self.total} {self.unit}" if self.total else ""
         rate = f"{self.tokens / max(time.perf_counter() - self.began, 1e-9):.0f} tok/s" if self.tokens else ""
         return "  ".join(filter(None, (counted, rate)))
@@ -58,16 +58,16 @@ class _Bar:
         if self._parts:
             self._shown.update(self._parts[-1].task, visible=False)
         whole = ": ".join([*(part.what for part in self._parts), what])
-        part = _Part(self._shown.add_task(whole, total=total or None, told=""), what, total, unit)
+        part = _Part(self._shown.add_task(whole, total=total or None, text=""), what, total, unit)
         self._parts.append(part)
-        self._shown.update(part.task, told=part.told(), refresh=True)  # long work says at once what it is
+        self._shown.update(part.task, text=part.text(), refresh=True)  # long work says at once what it is
 
     def advance(self, done: int, tokens: int) -> None:
         if not self._parts:
             return
         part = self._parts[-1]
         part.done, part.tokens = part.done + done, part.tokens + tokens
-        self._shown.update(part.task, completed=part.done, told=part.told())
+        self._shown.update(part.task, completed=part.done, text=part.text())
 
     def end(self) -> None:
         self._shown.remove_task(self._parts.pop().task)

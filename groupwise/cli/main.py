@@ -13,7 +13,7 @@ import typer
 
 from groupwise import __version__
 from groupwise.cli.tables import TITLES, listed, settings_page, table_text
-from groupwise.cli.usage import UsageError, told
+from groupwise.cli.usage import UsageError, message_of
 from groupwise.cli.words import make_ready, source_of
 from groupwise.errors import ConfigError, GroupwiseError
 from groupwise.openmp import let_threads_wait
@@ -61,7 +61,7 @@ def _verb() -> None:
         if code:
             sys.exit(code)
     except UsageError as error:
-        print(f"error: {told(error, sys.argv[1:])}", file=sys.stderr)
+        print(f"error: {message_of(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(2)
     except GroupwiseError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -97,6 +97,6 @@ def _first_line(title: str, name: str) -> str:
             return (ast.get_docstring(node) or "").partition("\n")[0]
         if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == attribute for t in node.targets):
             words = {k.arg: k.value for k in getattr(node.value, "keywords", [])}
-            told = [words[key].value for key in ("equation", "source") if isinstance(words.get(key), ast.Constant)]
-            return " · ".join(str(text) for text in told)
+            texts = [words[key].value for key in ("equation", "source") if isinstance(words.get(key), ast.Constant)]
+            return " · ".join(str(text) for text in texts)
     return ""

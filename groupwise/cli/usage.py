@@ -14,7 +14,7 @@ WITH_OVERRIDES = ("train", "compare", "pipeline", "eval")
 """Verbs that take a recipe and values in place of its own."""
 
 
-def told(error: Any, words: Sequence[str]) -> str:
+def message_of(error: Any, words: Sequence[str]) -> str:
     """The line for an error in a command's words. error: a UsageError; words: all behind `groupwise`."""
     context = getattr(error, "ctx", None)
     command: Any = context.command if context else None

@@ -42,8 +42,8 @@ def compare(plan: Plan, *, resume: bool) -> Comparison:
 
 def _compared(plan: Plan) -> Comparison:
     if plan.kept:
-        told = ", ".join(f"{name} = {value}" for name, value in plan.kept.items())
-        print(f"set by the recipe, and so the same under every preset: {told}", file=sys.stderr)
+        message = ", ".join(f"{name} = {value}" for name, value in plan.kept.items())
+        print(f"set by the recipe, and so the same under every preset: {message}", file=sys.stderr)
     if find_spec("matplotlib") is None:
         print("there will be no picture: matplotlib is missing; pip install 'groupwise[plot]'", file=sys.stderr)
     runs = {
@@ -119,5 +119,5 @@ def _closed(plan: Plan, runs: dict[tuple[str, int], RunFigures], failures: dict[
 def _error(plan: Plan, failures: dict[tuple[str, int], str]) -> RunError | None:
     if not failures:
         return None
-    told = "; ".join(f"{variant}/seed-{seed}: {reason}" for (variant, seed), reason in failures.items())
-    return RunError(f"{len(failures)} of {len(plan.pairs)} runs failed: {told}", hint=f"try again: {plan.command}")
+    message = "; ".join(f"{variant}/seed-{seed}: {reason}" for (variant, seed), reason in failures.items())
+    return RunError(f"{len(failures)} of {len(plan.pairs)} runs failed: {message}", hint=f"try again: {plan.command}")

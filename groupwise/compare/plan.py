@@ -143,9 +143,9 @@ def _variant(text: str) -> Variant:
     name, _, words = text.partition(":")
     name = name.strip()
     if not _NAME.fullmatch(name) or name.startswith("compare."):
-        told = "letters, digits and . _ + - alone" if not name.startswith("compare.") else "another one"
+        allowed = "letters, digits and . _ + - alone" if not name.startswith("compare.") else "another one"
         raise ConfigError(
-            f"--variant {text!r}: {name!r} cannot be a folder's name here", hint=f"give {told}, as in {_EXAMPLE}"
+            f"--variant {text!r}: {name!r} cannot be a folder's name here", hint=f"give {allowed}, as in {_EXAMPLE}"
         )
     try:
         overrides = tuple(shlex.split(words))

@@ -165,8 +165,8 @@ def _each(plan: Plan, runs: Runs, failures: Failures) -> str:
         )
     heads = ["run", "before", "after", "reward", "outputs", "tokens", "s a step", "GiB"]
     shown = table(heads, rows)
-    told = [f"- {variant}/seed-{seed} failed: {reason}" for (variant, seed), reason in failures.items()]
-    return "\n".join([shown, *(["", *told] if told else [])])
+    failed = [f"- {variant}/seed-{seed} failed: {reason}" for (variant, seed), reason in failures.items()]
+    return "\n".join([shown, *(["", *failed] if failed else [])])
 
 
 def _notes(plan: Plan, runs: Runs) -> str:

@@ -78,7 +78,7 @@ class Judged(Recipe):
             raise ValueError("rewards: every weight is 0, so no output would be better than another; set one to 1")
         if self.questions is not None and not self.rewards:
             raise ValueError("rewards = []: a run needs at least one reward function")
-        for field in ("correct", "formed"):
+        for field in ("correct", "format"):
             wanted = getattr(self.evaluate, field)
             if wanted is not None and wanted not in labels:
                 raise ValueError(

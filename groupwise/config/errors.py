@@ -13,7 +13,7 @@ from groupwise.names import folded, other_name
 MOST_LEAVES = 8
 
 
-def told(item: Any, recipe: type[BaseModel], stages: Mapping[str, type[BaseModel]] = {}) -> str:
+def message_of(item: Any, recipe: type[BaseModel], stages: Mapping[str, type[BaseModel]] = {}) -> str:
     """One of pydantic's errors on a recipe as `where = value: what; remedy`. stages: the recipe of each stage."""
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "none_required":
@@ -86,8 +86,8 @@ def _instead(key: str, known: list[str], recipe: type[BaseModel]) -> str:
     far = {ours.rpartition(".")[2]: ours for ours in _keys(recipe)}
     if close is None and (found := registry.closest(name, far, cutoff=0.8)):
         return f"did you mean {far[found]!r}?"
-    told = registry.nearest(name, known)
-    return told if close or "did" not in told else f"choose from: {', '.join(known)}"
+    message_of = registry.nearest(name, known)
+    return message_of if close or "did" not in message_of else f"choose from: {', '.join(known)}"
 
 
 def _leaves(where: str, value: Any) -> list[str]:

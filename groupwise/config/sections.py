@@ -40,7 +40,7 @@ class ModelConfig(Section):
     """auto: CUDA where there is one, else the Apple GPU (mps), else cpu."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 elsewhere."""
-    products: Literal["auto", "torch", "onednn"] = "auto"
+    matmul_backend: Literal["auto", "torch", "onednn"] = "auto"
     """Library of the fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's own."""
     fast_paths: bool = True
     """Compute a question once for its outputs and keep keys and values, where the model allows it; False: neither."""
@@ -126,7 +126,7 @@ class SamplingConfig(Section):
     """Keep tokens at least this likely relative to the most likely one; 0: all."""
     stop: tuple[str, ...] = ()
     """Strings that end an output, kept in it."""
-    max_rows: int = Field(default=256, ge=1, le=1_000_000)
+    max_num_seqs: int = Field(default=256, ge=1, le=1_000_000)
     """Outputs sampled side by side at most; bounds the memory of the KV cache, changes no output."""
 
     def sampling(self, *, greedy: bool = False) -> Sampling:
@@ -170,7 +170,7 @@ class GroupsConfig(SamplingConfig):
 class RolloutConfig(GroupsConfig):
     """G outputs of each question, from which the policy learns."""
 
-    refill_rounds: int = Field(default=0, ge=0, le=1_000_000)
+    dynamic_sampling_rounds: int = Field(default=0, ge=0, le=1_000_000)
     """Dynamic sampling: groups in which the reward `evaluate.correct` is the same throughout are dropped and others
     sampled in their place, in at most so many further rounds a step; 0: none is dropped."""
 
@@ -218,7 +218,7 @@ class LearningConfig(Section):
     tokens_per_microbatch: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
     16384 on a GPU, or as many as fit."""
-    recompute: Literal["nothing", "cheap", "layers"] | None = None
+    activation_checkpointing: Literal["nothing", "cheap", "layers"] | None = None
     """What a backward pass computes again instead of having kept it (activation checkpointing): "nothing"; "cheap", all
     but matrix products and attention; "layers", everything between a layer's input and the next one's. None: "cheap" on
     a CPU, "nothing" on a GPU or with adapters. It is read when a run opens (`groupwise.model.policy.Policy`)."""
@@ -248,7 +248,7 @@ class RightConfig(Section):
 
     correct: str | None = None
     """The reward function whose value says that an answer is right; None: the first one."""
-    formed: str | None = None
+    format: str | None = None
     """The reward function whose value says that an answer is well formed; None: no figure of that name is shown."""
 
 

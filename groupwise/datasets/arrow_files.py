@@ -61,15 +61,15 @@ def data_set(place: str, subset: str | None, split: str | None, wanted: Wanted) 
     try:
         found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place, subset)
     except Exception as error:  # of whatever reads the files: its own, Arrow's, the hub client's
-        told = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         where = f"{wanted.name} {place!r}"
         if not Path(place).exists():
             raise DataError(
-                f"{where}: no such file or folder, and not to be had from the hub: {told}",
+                f"{where}: no such file or folder, and not to be had from the hub: {reason}",
                 hint="check name, subset and network; or download it and name the folder",
             ) from None
         raise DataError(
-            f"{place}: not a folder of {wanted.name}: {told}", hint="save it with save_to_disk, or name a file in it"
+            f"{place}: not a folder of {wanted.name}: {reason}", hint="save it with save_to_disk, or name a file in it"
         ) from None
     table, chosen = _split(found, split, place)
     name = Path(place).name if chosen is None else f"{Path(place).name}/{chosen}"

@@ -16,7 +16,7 @@ from groupwise.data import Message, Question
 from groupwise.datasets.apart import default_size, firsts, permutation, prints_of, split
 from groupwise.datasets.dataset import each_question
 from groupwise.datasets.files import Source
-from groupwise.datasets.makers import made
+from groupwise.datasets.makers import made_with
 from groupwise.datasets.stored import chosen, hashed
 from groupwise.errors import ConfigError, DataError
 
@@ -163,7 +163,9 @@ def _generated(config: QuestionsConfig, seed: int) -> list[Question]:
                 f"questions.{field} = {getattr(config, field)!r}: environment {config.source!r} has no {what}",
                 hint=f"drop questions.{field}",
             )
-    return made(registry.ENVS, config.source, seed=seed, size=config.size, params=config.params, section="questions")
+    return made_with(
+        registry.ENVS, config.source, seed=seed, size=config.size, params=config.params, section="questions"
+    )
 
 
 def _check_template(config: QuestionsConfig) -> None:
@@ -197,10 +199,10 @@ def _framed(questions: Iterable[Question], config: QuestionsConfig) -> Iterator[
 
 
 def _gathered(questions: Iterable[Question]) -> _Gathered:
-    items, (said, ids) = hashed(
+    items, (texts, ids) = hashed(
         questions, lambda question: bytes.fromhex(question.fingerprint), lambda question: _hashed(question.id)
     )
-    return _Gathered(items, prints_of(said), np.frombuffer(ids, np.uint64))
+    return _Gathered(items, prints_of(texts), np.frombuffer(ids, np.uint64))
 
 
 def _hashed(name: str) -> bytes:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from groupwise import registry
 from groupwise.config import QuestionsConfig
-from groupwise.config.errors import told
+from groupwise.config.errors import message_of
 from groupwise.datasets.base import Questions, load_questions
 from groupwise.errors import ConfigError, DataError
 
@@ -24,7 +24,9 @@ def section(tree: Any, *, where: str, **defaults: Any) -> QuestionsConfig:
     try:
         found = QuestionsConfig.model_validate({**defaults, **tree})
     except ValidationError as error:
-        raise ConfigError("; ".join(f"{where}.{told(item, QuestionsConfig)}" for item in error.errors())) from None
+        raise ConfigError(
+            "; ".join(f"{where}.{message_of(item, QuestionsConfig)}" for item in error.errors())
+        ) from None
     registry.check_source(registry.ENVS, found.source, f"{where}.source")
     return found
 

@@ -8,7 +8,7 @@ from groupwise import registry
 from groupwise.errors import ConfigError
 
 
-def made(
+def made_with(
     table: Mapping[str, str], name: str, *, seed: int, size: int | None, params: Mapping[str, Any], section: str
 ) -> list[Any]:
     """What a maker makes: make(seed[, size], **params). section: of the recipe, in which it is named.

@@ -27,16 +27,16 @@ def questions(seed: int, size: int | None = None, *, parts: Mapping[str, Any]) -
     sections = {name: section(tree, where=f"{_WHERE}.{name}", heldout_size=0) for name, tree in parts.items()}
     loaded = {name: load_section(config, seed, where=f"{_WHERE}.{name}") for name, config in sections.items()}
     heldout = {question.fingerprint for found in loaded.values() for question in found.heldout}
-    made = [
+    parts_made = [
         dataclasses.replace(question, id=f"{name}/{question.id}", meta={**question.meta, "part": str(name)})
         for name, found in loaded.items()
         for question in found.train
         if question.fingerprint not in heldout
     ]
-    if size is not None and size > len(made):
+    if size is not None and size > len(parts_made):
         raise ConfigError(
-            f"questions.size = {size}: the parts {', '.join(map(str, parts))} have {len(made)} questions",
-            hint=f"ask for {len(made)} or fewer, or set a larger size in a part",
+            f"questions.size = {size}: the parts {', '.join(map(str, parts))} have {len(parts_made)} questions",
+            hint=f"ask for {len(parts_made)} or fewer, or set a larger size in a part",
         )
-    random.Random(f"mixture {seed}").shuffle(made)
-    return made[:size]
+    random.Random(f"mixture {seed}").shuffle(parts_made)
+    return parts_made[:size]

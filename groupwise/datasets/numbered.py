@@ -56,11 +56,11 @@ def mixed(seed: int, size: int | None, cells: Cells, *, kinds: Sequence[str]) ->
             f"questions.size = {size}: the kinds {list(kinds)} make {sum(room)} different ones",
             hint=f"ask for {sum(room)} or fewer, or add kinds or levels",
         )
-    made: list[Question] = []
+    questions: list[Question] = []
     for (cell, (spaces, meta)), share in zip(cells.items(), _shares(size, room), strict=True):
-        made += _drawn(seed, share, cell=cell, spaces=spaces, meta=meta)
-    random.Random(f"order {seed}").shuffle(made)
-    return made
+        questions += _drawn(seed, share, cell=cell, spaces=spaces, meta=meta)
+    random.Random(f"order {seed}").shuffle(questions)
+    return questions
 
 
 def check_choices(name: str, given: Any, known: Sequence[Any], *, noun: str) -> None:
@@ -83,16 +83,16 @@ def _drawn(seed: int, share: int, *, cell: str, spaces: Sequence[Space], meta: M
     numbers = []
     for space, start, part in zip(spaces, starts, _shares(share, [space.size for space in spaces]), strict=False):
         numbers += [start + number for number in draw.sample(range(space.size), part)]
-    made = []
+    questions = []
     for number in numbers:
         place = bisect.bisect_right(starts, number) - 1
         text, answer, *more = spaces[place].question(number - starts[place])
         further = more[0] if more else {}
         own = {**meta, **further, "_plain": True}
-        made.append(
+        questions.append(
             Question(f"{cell}-{number}", (Message("user", text),), None if answer is None else str(answer), own)
         )
-    return made
+    return questions
 
 
 def _shares(total: int, room: Sequence[int]) -> list[int]:

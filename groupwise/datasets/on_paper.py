@@ -136,34 +136,34 @@ def comparison(draw: random.Random, text: str) -> str:
     a, b = _numbers(text)
     high, low = max(a, b), min(a, b)
     if low < 10:
-        told = (
+        story = (
             f"On the number line {low} comes before {high}. So {high} is the larger number: {high}.",
             f"I count up from {low} and come to {high} later. So the larger one is {high}.",
         )
     elif high // 10 == low // 10:
-        told = (
+        story = (
             f"Both have {high // 10} tens, so the units decide. {high % 10} is more than {low % 10}. "
             f"So the larger one is {high}.",
             f"The tens are the same, {high // 10}. The units are {a % 10} and {b % 10}, and {high % 10} is more. "
             f"That belongs to {high}.",
         )
     else:
-        told = (
+        story = (
             f"I compare the tens. {a} has {a // 10} and {b} has {b // 10}. {high // 10} is more, so I take {high}.",
             f"{low} has only {low // 10} tens and {high} has {high // 10}. So the larger one is {high}.",
         )
-    return draw.choice(told)
+    return draw.choice(story)
 
 
 def sequence(draw: random.Random, text: str) -> str:
     first, second, third, last = _numbers(text)
     step = second - first
-    told = (
+    story = (
         f"From {first} to {second} it is {step}, and from {second} to {third} it is {step} again. "
         f"So I add {step} to {last}. ",
         f"Each number is {step} more than the one before, since {second} - {first} = {step}. The last one is {last}. ",
     )
-    return draw.choice(told) + added(draw, last, step)
+    return draw.choice(story) + added(draw, last, step)
 
 
 def successor(draw: random.Random, text: str) -> str:
@@ -176,11 +176,11 @@ def successor(draw: random.Random, text: str) -> str:
 
 
 def word(draw: random.Random, text: str) -> str:
-    for pattern, told in _STORIES:
+    for pattern, story in _STORIES:
         match = pattern.match(text)
         if match:
             named = {key: int(value) if value.isdigit() else value for key, value in match.groupdict().items()}
-            return told(draw, **named)
+            return story(draw, **named)
     raise ValueError(f"no such story: {text}")
 
 
@@ -216,8 +216,8 @@ def _bags(draw: random.Random, *, who: str, what: str, a: int, b: int, c: int) -
 
 
 _STORIES: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = tuple(
-    (re.compile(pattern), told)
-    for pattern, told in (
+    (re.compile(pattern), story)
+    for pattern, story in (
         (r"(?P<who>\w+) has (?P<a>\d+) (?P<what>\w+) and buys (?P<b>\d+) more\.", _buys),
         (r"(?P<who>\w+) has (?P<a>\d+) (?P<what>\w+) and gives (?P<b>\d+) of them away\.", _gives),
         (r"(?P<who>\w+) has (?P<a>\d+) (?P<what>\w+)\. (?P<friend>\w+) has (?P<b>\d+)\.", _more),

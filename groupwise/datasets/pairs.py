@@ -20,7 +20,7 @@ from groupwise.datasets.turns import (
     filled,
     first_there,
     in_order,
-    said,
+    messages_by,
 )
 from groupwise.errors import DataError
 from groupwise.registry import nearest
@@ -120,7 +120,7 @@ def _judged(row: Row, column: str, name: str, label: str) -> Judged:
 
 def _turns(row: Row, name: str) -> tuple[Message, ...]:
     cell, place = row.cells[name], f"{row.where}: {name}"
-    return (message_of(cell, place),) if isinstance(cell, dict) else said("assistant", cell, place)
+    return (message_of(cell, place),) if isinstance(cell, dict) else messages_by("assistant", cell, place)
 
 
 def _conversation(row: Row, name: str) -> tuple[Message, ...]:

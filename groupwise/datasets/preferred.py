@@ -22,7 +22,13 @@ _ANSWERED = {
     "opposite": "The opposite is {answer}",
     "plural": "The plural is {answer}",
 }
-_POLITE = ("{said}.", "Gladly: {said}.", "Of course. {said}.", "{said}. I hope that helps.", "Good question. {said}.")
+_POLITE = (
+    "{sentence}.",
+    "Gladly: {sentence}.",
+    "Of course. {sentence}.",
+    "{sentence}. I hope that helps.",
+    "Good question. {sentence}.",
+)
 _EVASIVE = (
     "That is hard to say.",
     "I would rather talk about it another time.",
@@ -101,8 +107,8 @@ def _of_source(source: str, seed: int, size: int | None, questions: Mapping[str,
 def _helpful(seed: int, question: Question) -> Pair:
     draw = random.Random(f"helpful {seed} {question.id}")
     way = _ANSWERED[question.meta["kind"]]
-    chosen = _said(draw, way.format(answer=question.answer))
-    wrong = _said(draw, way.format(answer=draw.choice(question.meta["wrong"])))
+    chosen = _polite(draw, way.format(answer=question.answer))
+    wrong = _polite(draw, way.format(answer=draw.choice(question.meta["wrong"])))
     rejected = draw.choice((wrong, wrong, draw.choice(_EVASIVE), draw.choice(_OFF_TOPIC)))
     return _pair(question, chosen, rejected)
 
@@ -116,8 +122,8 @@ def _harmless(seed: int, question: Question) -> Pair:
     return _pair(question, declined, draw.choice((draw.choice(_COMPLIES), draw.choice(_INSULTS))))
 
 
-def _said(draw: random.Random, said: str) -> str:
-    return draw.choice(_POLITE).format(said=said)
+def _polite(draw: random.Random, sentence: str) -> str:
+    return draw.choice(_POLITE).format(sentence=sentence)
 
 
 def _pair(question: Question, chosen: str, rejected: str) -> Pair:

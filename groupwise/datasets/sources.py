@@ -9,7 +9,7 @@ from groupwise import registry
 from groupwise.config import ExamplesConfig
 from groupwise.datasets.apart import default_size, firsts, prints_of, split
 from groupwise.datasets.files import Source
-from groupwise.datasets.makers import made
+from groupwise.datasets.makers import made_with
 from groupwise.datasets.stored import chosen, hashed
 from groupwise.errors import ConfigError, DataError
 
@@ -46,10 +46,10 @@ def load_apart(
         return set_aside(found, size=config.heldout_size, seed=seed)
     size = HELDOUT_SIZE if config.heldout_size is None else config.heldout_size
     subset = config.subset if config.heldout is None else None
-    train, said, asked = _printed(found)
+    train, texts, asked = _printed(found)
     heldout_source = Source(place, subset, config.heldout_split, ignore, strict=False)
-    heldout, heldout_said, heldout_asked = _printed(read(heldout_source, size))
-    same = np.isin(said, heldout_said)
+    heldout, heldout_texts, heldout_asked = _printed(read(heldout_source, size))
+    same = np.isin(texts, heldout_texts)
     both = np.flatnonzero(same | np.isin(asked, heldout_asked))
     if len(both):
         what = "held out" if same[both[0]] else "its prompt is held out"
@@ -85,7 +85,7 @@ def of_source(
             f"{section}: {given[0]} = {given[1]!r}: {source!r} is made on the spot and has no columns or splits",
             hint=f"drop it from {section}",
         )
-    found = made(registry.EXAMPLES, source, seed=seed, size=size, params=params, section=section)
+    found = made_with(registry.EXAMPLES, source, seed=seed, size=size, params=params, section=section)
     wrong = next((example for example in found if not isinstance(example, kind)), None)
     if wrong is not None:
         raise ConfigError(
@@ -101,16 +101,16 @@ def set_aside(examples: Iterable[Item], *, size: int | None, seed: int) -> tuple
 
     size None: `default_size` of them. Raises DataError if none would be left to train on.
     """
-    items, said, asked = _printed(examples)
+    items, texts, asked = _printed(examples)
     prompts = len(firsts(asked))
     if size is None:
         size = default_size(prompts, HELDOUT_SIZE)
     if not size:
         return items, ()
-    train, heldout = split(said, asked, size, seed=seed)
+    train, heldout = split(texts, asked, size, seed=seed)
     if not len(train):
         raise DataError(
-            f"examples.heldout_size = {size}, but there are {len(items)} examples, {len(firsts(said))} of them "
+            f"examples.heldout_size = {size}, but there are {len(items)} examples, {len(firsts(texts))} of them "
             f"distinct, of {prompts} prompt(s): none would be left to train on",
             hint="set a smaller examples.heldout_size (0: none), or give more examples",
         )
@@ -119,7 +119,7 @@ def set_aside(examples: Iterable[Item], *, size: int | None, seed: int) -> tuple
 
 def _printed(examples: Iterable[Item]) -> tuple[Sequence[Item], np.ndarray, np.ndarray]:
     """The examples, kept, and [N] fingerprints of each and of its prompt."""
-    items, (said, asked) = hashed(
+    items, (texts, asked) = hashed(
         examples, lambda example: bytes.fromhex(example.fingerprint), lambda example: bytes.fromhex(example.asked)
     )
-    return items, prints_of(said), prints_of(asked)
+    return items, prints_of(texts), prints_of(asked)

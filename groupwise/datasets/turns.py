@@ -42,7 +42,7 @@ def asked(row: Row, column: str) -> tuple[Message, ...]:
         filled(cell, place)
         if not nothing(about := row.cells.get(INPUT)):
             cell = f"{cell}\n{filled(about, f'{row.where}: {INPUT}')}"
-    return behind_history(row, said("user", cell, place), listed=not isinstance(cell, str))
+    return behind_history(row, messages_by("user", cell, place), listed=not isinstance(cell, str))
 
 
 def behind_history(row: Row, turns: tuple[Message, ...], *, listed: bool) -> tuple[Message, ...]:
@@ -88,7 +88,7 @@ def history(row: Row) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def said(role: Role, cell: Any, place: str) -> tuple[Message, ...]:
+def messages_by(role: Role, cell: Any, place: str) -> tuple[Message, ...]:
     """A cell as messages: a string is one turn of that role."""
     return (Message(role, filled(cell, place)),) if isinstance(cell, str) else conversation(cell, place)
 

@@ -7,7 +7,7 @@ from typing import Any
 from groupwise import registry
 from groupwise.data import Example
 from groupwise.datasets.answered import drawn, example
-from groupwise.datasets.makers import made
+from groupwise.datasets.makers import made_with
 from groupwise.datasets.on_paper import REASONING
 from groupwise.errors import ConfigError
 
@@ -38,7 +38,7 @@ def examples(
         )
     # The section puts a system prompt and a template around the question; what is worked out is the question alone.
     in_all, params = questions.get("size"), questions.get("params", {})
-    bare = made(registry.ENVS, "arithmetic", seed=seed, size=in_all, params=params, section=where)
+    bare = made_with(registry.ENVS, "arithmetic", seed=seed, size=in_all, params=params, section=where)
     asked = {question.id: question for question in bare}
     return [example(question, _worked(seed, asked[question.id], form)) for question in found]
 

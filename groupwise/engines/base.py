@@ -55,7 +55,7 @@ class Capabilities:
 
 
 class Engine(Protocol):
-    """Samples from a policy. A class that a recipe names is called with (policy, max_rows=...), then `open`, `sync`."""
+    """Samples from a policy. A recipe's class is called with (policy, max_num_seqs=...), then `open`, `sync`."""
 
     capabilities: Capabilities
 

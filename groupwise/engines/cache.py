@@ -62,7 +62,7 @@ class SharedCache:
         return logits
 
     @torch.inference_mode()
-    def turn(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor) -> Tensor:
         """Logits [R, V] of the tokens that follow these [R], the newest of each row."""
         asked = self._question_lengths()[self.slots]
         plan = _Turn(self, asked)
@@ -257,7 +257,7 @@ class _Turn:
         self, columns: int, window: int | None, kinds: int, repeats: int
     ) -> tuple[Tensor | None, Tensor | None]:
         """[Q K, g repeats, columns] of the question and [R K, 1, own], True where a row does not see; None if every row
-        sees all. Made once a turn, since layers are alike."""
+        sees all. Made once a decode step, since layers are alike."""
         known = (window, kinds, repeats)
         if known not in self._hidden:
             asked, lengths = self._asked_lengths[:, None], self._cache.lengths[:, None]

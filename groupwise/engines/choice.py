@@ -29,7 +29,7 @@ class Cache(Protocol):
 
     def enter(self, questions: Sequence[tuple[int, ...]], before: Sequence[tuple[int, ...]]) -> Tensor: ...
 
-    def turn(self, tokens: Tensor) -> Tensor: ...
+    def decode(self, tokens: Tensor) -> Tensor: ...
 
     def keep(self, live: np.ndarray) -> np.ndarray: ...
 
@@ -49,7 +49,7 @@ _SLOWER = {
     "level": "transformers' own cache, questions of one length side by side",
     "none": "no cache, slowly: every token from a pass over all before it",
 }
-_QUESTIONS, _FEW, _TURNS = (
+_QUESTIONS, _FEW, _STEPS = (
     (3, 9),
     (2, 4),
     3,
@@ -61,7 +61,7 @@ def choose_cache(policy: Policy, *, shared: bool = True) -> str:
     names = [name for name in CACHES if name != "shared" or (shared and policy.question_once)]
     if not policy.fast_paths:
         return "none"
-    with probe.tried(policy.model, policy.products) as (model, wholly):
+    with probe.tried(policy.model, policy.matmul_backend) as (model, wholly):
         own = replace(policy, model=model, precision=torch.float32)
         chosen = next(name for name in names if name == "none" or (wholly and _is_right(own, name)))
     if shared and chosen != "shared":
@@ -79,14 +79,14 @@ def _is_right(policy: Policy, name: str) -> bool:
 
 
 def _agrees(policy: Policy, name: str, seed: int) -> bool:
-    """True if rows of two questions, one of which leaves, have a plain pass's logits at every turn."""
-    cache = CACHES[name](policy, _TURNS, ())
+    """True if rows of two questions, one of which leaves, have a plain pass's logits at every step."""
+    cache = CACHES[name](policy, _STEPS, ())
     lengths = _QUESTIONS if probe.is_roomy(policy.model) else _FEW
     short, long = (probe.tokens_of(policy.model, length, seed=10 * seed + length) for length in lengths)
     if cache.of_one_length:
         short = probe.tokens_of(policy.model, len(long), seed=10 * seed + 7)
     questions = [short, long, long]
-    behind = [probe.tokens_of(policy.model, _TURNS, seed=10 * seed + 20 + row) for row in range(3)]
+    behind = [probe.tokens_of(policy.model, _STEPS, seed=10 * seed + 20 + row) for row in range(3)]
     expected = [
         probe.plain_logits(policy.model, question + output)[len(question) - 1 :]
         for question, output in zip(questions, behind, strict=True)
@@ -94,10 +94,10 @@ def _agrees(policy: Policy, name: str, seed: int) -> bool:
     rows = np.arange(3)
     found = [cache.enter([tuple(question) for question in questions], [()] * 3)]
     right = [torch.stack([expected[row][0] for row in rows])]
-    for turn in range(_TURNS):
-        if turn == 2:
+    for step in range(_STEPS):
+        if step == 2:
             rows = rows[cache.keep(np.array([False, True, True]))]
-        newest = torch.tensor([behind[row][turn] for row in rows], device=policy.device)
-        found.append(cache.turn(newest))
-        right.append(torch.stack([expected[row][turn + 1] for row in rows]))
+        newest = torch.tensor([behind[row][step] for row in rows], device=policy.device)
+        found.append(cache.decode(newest))
+        right.append(torch.stack([expected[row][step + 1] for row in rows]))
     return probe.same(torch.cat(right), torch.cat(found).float())

@@ -32,12 +32,12 @@ def open_engine(policy: Policy, rollout: SamplingConfig, *, version: int = 0) ->
     Whatever an engine of the user's raises is a RunError of one line.
     """
     capabilities_of(rollout)
-    made: Any = _named(rollout.engine)
+    kind: Any = _named(rollout.engine)
     if rollout.engine in registry.ENGINES:
-        engine: Engine = made(policy, max_rows=rollout.max_rows)
+        engine: Engine = kind(policy, max_num_seqs=rollout.max_num_seqs)
     else:
         with _one_line(_where(rollout.engine), "the call of its class"):
-            engine = _Own(made(policy, max_rows=rollout.max_rows), _where(rollout.engine))
+            engine = _Own(kind(policy, max_num_seqs=rollout.max_num_seqs), _where(rollout.engine))
     try:
         engine.open()
         engine.sync(policy, version)

@@ -38,10 +38,10 @@ class LocalEngine:
 
     capabilities = Capabilities(exact=True, keeps_questions=True, silent_seconds=math.inf)
 
-    def __init__(self, policy: Policy, *, max_rows: int = 256, shared: bool = True) -> None:
+    def __init__(self, policy: Policy, *, max_num_seqs: int = 256, shared: bool = True) -> None:
         """shared: sample with each question's keys and values kept once, where the model allows it."""
         self.policy = policy
-        self.max_rows = max_rows
+        self.max_num_seqs = max_num_seqs
         self.cache = choose_cache(policy, shared=shared)
         self.version = 0
         self._ends: dict[tuple[str, ...], Ends] = {}  # by the stop strings
@@ -112,7 +112,7 @@ class _Session:
     """Tasks of one distribution on their way: their rows, and the cache of those that are live."""
 
     def __init__(self, engine: LocalEngine, sampling: Sampling, ends: Ends, kept: set[tuple[int, ...]]) -> None:
-        self.policy, self._max_rows, self._version = engine.policy, engine.max_rows, engine.version
+        self.policy, self._max_rows, self._version = engine.policy, engine.max_num_seqs, engine.version
         self.rows, self._ends = Rows(sampling), ends
         self._cache = CACHES[engine.cache](engine.policy, sampling.max_new_tokens, kept)
         self._tasks: list[tuple[int, Task]] = []  # with the numbers that `submit` gave them
@@ -149,7 +149,7 @@ class _Session:
             self._live = np.concatenate([self._live, entering])
         else:
             newest = torch.from_numpy(rows.newest(self._live)).to(self.policy.device)
-            self._draw(self._live, cache.turn(newest))
+            self._draw(self._live, cache.decode(newest))
         going_on = rows.finish[self._live] == ""
         if going_on.all():
             return []

@@ -47,7 +47,7 @@ class PlainCache:
         return logits[spread]
 
     @torch.inference_mode()
-    def turn(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor) -> Tensor:
         """Logits [R, V] of the tokens that follow these [R], the newest of each row."""
         self._attention = torch.cat([self._attention, self._attention.new_ones(len(tokens), 1)], dim=1)
         return self._next(tokens[:, None])
@@ -101,7 +101,7 @@ class NoCache:
         return logits[torch.tensor([place[question] for question in questions], device=logits.device)]
 
     @torch.inference_mode()
-    def turn(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor) -> Tensor:
         """Logits [R, V] of the tokens that follow these [R], the newest of each row."""
         for row, token in zip(self._rows, tokens.tolist(), strict=True):
             row.append(token)

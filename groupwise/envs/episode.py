@@ -70,8 +70,8 @@ def environments_of(rollout: SamplingConfig) -> Environments:
         raise ConfigError(f"{where}: it has no {missing[0]}()", hint="docs/own_environment.md shows an environment")
 
     def make() -> Environment:
-        made: Environment = kind(**params)
-        return made
+        instance: Environment = kind(**params)
+        return instance
 
     try:
         make()

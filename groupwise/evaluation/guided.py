@@ -173,10 +173,10 @@ def _scores(
     flat = [output for some in outputs for output in some]
     rewards = guide.score(questions, flat, step=trained, decode=tokenizer.decode) if flat else []
     check_failures(rewards, recipe.run.failed_rewards_limit)
-    said = iter([_value(reward) for reward in rewards])
+    found_scores = iter([_value(reward) for reward in rewards])
     values = []
     for place, some in zip(places, outputs, strict=True):
-        own = [next(said) for _ in some]
+        own = [next(found_scores) for _ in some]
         known = [value for value in own if value is not None]
         otherwise = sum(known) / len(known) if known else place.node.value
         values.append([otherwise if value is None else value for value in own])

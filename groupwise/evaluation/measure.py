@@ -106,7 +106,7 @@ def evaluate_source(source: str, overrides: Sequence[str], wanted: Wanted) -> Re
     points = curve(recipe, ours.evaluation, label=label, searched=ours.searched) if label else []
     content = {
         **figures[0],
-        **_made(recipe, ours, asked, wanted),
+        **_content(recipe, ours, asked, wanted),
         "seen_in_training": seen[0],
         "curve": [asdict(point) for point in points],
         "against": _against(recipe, measured, figures, seen) if len(measured) > 1 else None,
@@ -237,7 +237,7 @@ def _best_figures(recipe: Recipe, evaluation: Evaluation, wanted: Wanted) -> dic
     return {key: figure_of(evaluation.values[key])._asdict()}
 
 
-def _made(recipe: Recipe, measured: _Measured, asked: Asked, wanted: Wanted) -> dict[str, Any]:
+def _content(recipe: Recipe, measured: _Measured, asked: Asked, wanted: Wanted) -> dict[str, Any]:
     """How the figures were made: everything that it takes to make them again."""
     assert recipe.questions is not None
     assert recipe.rollout is not None

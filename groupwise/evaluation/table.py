@@ -19,7 +19,7 @@ def markdown(content: Content) -> str:
         parts.append(_changes(content["against"]["changes"]))
     if content["curve"]:
         parts.append(_curve(content))
-    return "\n\n".join([*parts, _made(content)])
+    return "\n\n".join([*parts, _origin(content)])
 
 
 def _head(content: Content) -> str:
@@ -50,7 +50,7 @@ def _figures(content: Content) -> str:
 
 def _rows(content: Content) -> list[tuple[str, str, Cell]]:
     """(name, key, how it is shown) of each figure that is there."""
-    names = {"accuracy": "right, greedy", "formed": "formed, greedy"}
+    names = {"accuracy": "right, greedy", "format": "format, greedy"}
     names |= {key: _sampled_name(key, content) for key in content if "@" in key and "/" not in key}
     rows: list[tuple[str, str, Cell]] = [(name, key, shown) for key, name in names.items() if key in content]
     rows += [(f"{key}, greedy", key, _number) for key in content if key.startswith("reward/")]
@@ -97,7 +97,7 @@ def _curve(content: Content) -> str:
     return "\n".join(lines)
 
 
-def _made(content: Content) -> str:
+def _origin(content: Content) -> str:
     sampling, versions = content["sampling"], content["versions"]
     drawn = ", ".join(f"{name} {sampling[name]:g}" for name in ("temperature", "top_k", "top_p", "min_p"))
     template = content["chat_template"]
@@ -117,7 +117,7 @@ def _made(content: Content) -> str:
     for name, seen in (("trained on", content["seen_in_training"]), ("trained on, B", other["seen_in_training"])):
         if seen:
             facts[name] = f"{seen} of the questions, which makes them no test of what was learned"
-    return "\n".join(f"- {name}: {told}" for name, told in facts.items())
+    return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 
 
 def _number(figure: Mapping[str, Any]) -> str:

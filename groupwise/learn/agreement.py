@@ -88,15 +88,15 @@ class Agreement:
     def _named(self, miss: Miss) -> str:
         """The token, its output and its question, and the two numbers, in words."""
         token = miss.row[miss.place]
-        told = f"token {token} ({self.decode([token])!r})"
+        which = f"token {token} ({self.decode([token])!r})"
         numbers = f"log-probability {miss.sampled:.4f} when sampled and {miss.trained:.4f} in training"
         for group in self.groups:
             for number, sample in enumerate(group.samples):
                 if _row(sample) == miss.row:
                     place = miss.place - len(sample.output.question_tokens)
                     where = f"number {place} of output {number} of question {group.question.id!r}"
-                    return f"{told}, {where}, has {numbers}"
-        return f"{told} has {numbers}"
+                    return f"{which}, {where}, has {numbers}"
+        return f"{which} has {numbers}"
 
 
 def expected_agreement(

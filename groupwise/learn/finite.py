@@ -36,11 +36,11 @@ def check_gradient(norm: float, named: Named, *, step: int, terms: str = "") -> 
     worst = next((name for name, gradient in gradients.items() if not finite(gradient)), None)
     if worst is None:  # the sum of the squares is too large for a 32-bit float
         worst = max(gradients, key=lambda name: float(gradients[name].abs().max()))
-        told = f"up to {float(gradients[worst].abs().max()):.3g}"
+        size = f"up to {float(gradients[worst].abs().max()):.3g}"
     else:
-        told = first_unsound(gradients[worst])
+        size = first_unsound(gradients[worst])
     broken = "" if finite(found[worst]) else f", a weight that holds {first_unsound(found[worst])}"
     raise RunError(
-        f"step {step}: the gradient's norm is {norm} ({told} in that of {worst}{broken}{terms}); no weight was changed",
+        f"step {step}: the gradient's norm is {norm} ({size} in that of {worst}{broken}{terms}); no weight was changed",
         hint=_HINT,
     )

@@ -43,7 +43,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Judged:
     """What one kind of example teaches. kind: of the classifier that learns it.
 
     encode: (example, tokenizer, separator, limit) -> its case at any length, steps past the limit left out.
@@ -59,14 +59,14 @@ class Lesson:
     figures: Callable[[Sequence[Tensor], Sequence[Case]], dict[str, Any]]
     cuts: bool
     unread: tuple[str, ...]
-    told: str
+    noun: str
 
 
 @dataclass(frozen=True)
 class Judgements:
     """What is learned from, and what is only measured."""
 
-    lesson: Lesson
+    rules: Judged
     train: Sequence[Case]
     heldout: tuple[Case, ...]
 
@@ -76,15 +76,15 @@ def load_judgements(
 ) -> Judgements:
     """The pairs or labelled steps that a recipe asks for, as readings. Raises DataError or ConfigError."""
     train, heldout = load_apart(config, seed=seed, kind=cast(Any, object), read=each_judgement)
-    lesson = _lesson(config, [*train[:1], *heldout[:1]])  # a source has one kind
-    for name in lesson.unread:
+    rules = _lesson(config, [*train[:1], *heldout[:1]])  # a source has one kind
+    for name in rules.unread:
         value = getattr(reward_model, name)
         if value != RewardModelConfig.model_fields[name].default:
             raise ConfigError(
-                f"reward_model.{name} = {value!r}: nothing reads it where {lesson.told}s are learned", hint="drop it"
+                f"reward_model.{name} = {value!r}: nothing reads it where {rules.noun}s are learned", hint="drop it"
             )
-    parts = (_cases(part, lesson, config, tokenizer, reward_model.separator) for part in (train, heldout))
-    found = Judgements(lesson, kept(next(parts)), tuple(next(parts)))
+    parts = (_cases(part, rules, config, tokenizer, reward_model.separator) for part in (train, heldout))
+    found = Judgements(rules, kept(next(parts)), tuple(next(parts)))
     check_enough(found.train, config)
     return found
 
@@ -93,56 +93,56 @@ def heldout_figures(policy: Policy, found: Judgements, *, tokens: int) -> dict[s
     """How well held-out judgements are met, with 95 % intervals; {} if none is held out."""
     if not found.heldout:
         return {}
-    made = values(policy, [case.readings for case in found.heldout], tokens=tokens)
-    losses = [found.lesson.losses(logits, [case], 0.0) for logits, case in zip(made, found.heldout, strict=True)]
+    outputs = values(policy, [case.readings for case in found.heldout], tokens=tokens)
+    losses = [found.rules.losses(logits, [case], 0.0) for logits, case in zip(outputs, found.heldout, strict=True)]
     loss = bootstrap([float(each.mean()) for each in losses])
     return {
-        "loss": {"value": loss.value, "low": loss.low, "high": loss.high, "unit": f"nats a {found.lesson.told}"},
-        **found.lesson.figures(made, found.heldout),
+        "loss": {"value": loss.value, "low": loss.low, "high": loss.high, "unit": f"nats a {found.rules.noun}"},
+        **found.rules.figures(outputs, found.heldout),
     }
 
 
-def _lesson(config: ExamplesConfig, examples: Sequence[Any]) -> Lesson:
+def _lesson(config: ExamplesConfig, examples: Sequence[Any]) -> Judged:
     """What all of the examples teach. Raises ConfigError if that is not the same, or nothing that is known here."""
     kinds = list(dict.fromkeys(type(example) for example in examples))
     if len(kinds) == 1 and kinds[0] in LESSONS:
         return LESSONS[kinds[0]]
-    told = " and ".join(sorted(kind.__name__.lower() for kind in kinds))
+    noun = " and ".join(sorted(kind.__name__.lower() for kind in kinds))
     raise ConfigError(
-        f"examples.source = {config.source!r}: {told} rows; stage 'reward_model' learns from pairs or labelled steps",
+        f"examples.source = {config.source!r}: {noun} rows; stage 'reward_model' learns from pairs or labelled steps",
         hint="give one kind, held out and learned from",
     )
 
 
 def _cases(
-    examples: Iterable[Any], lesson: Lesson, config: ExamplesConfig, tokenizer: ChatTokenizer, separator: str
+    examples: Iterable[Any], rules: Judged, config: ExamplesConfig, tokenizer: ChatTokenizer, separator: str
 ) -> Iterator[Case]:
-    if config.too_long == "cut" and not lesson.cuts:
+    if config.too_long == "cut" and not rules.cuts:
         raise ConfigError(
             "examples.too_long = 'cut': an answer without its end is not the one that was judged",
             hint="set it to drop, or raise examples.max_tokens",
         )
     limit = min(config.max_tokens, tokenizer.context)
     for example in examples:
-        case = lesson.encode(example, tokenizer, separator, 2**31)
+        case = rules.encode(example, tokenizer, separator, 2**31)
         length = max(len(reading.tokens) for reading in case.readings)
         if length > limit and config.too_long == "refuse":
             raise DataError(
                 f"{case.where}: {length} tokens, more than {limit} (examples.max_tokens, the model's context of "
                 f"{tokenizer.context})",
-                hint="raise examples.max_tokens, or set examples.too_long to drop" + " or cut" * lesson.cuts,
+                hint="raise examples.max_tokens, or set examples.too_long to drop" + " or cut" * rules.cuts,
             )
         if length > limit and config.too_long == "drop":
             continue
         if length > limit:
-            case = lesson.encode(example, tokenizer, separator, limit)
+            case = rules.encode(example, tokenizer, separator, limit)
         if all(reading.places for reading in case.readings):  # else its first step is past the limit
             yield case
 
 
 def _pair(pair: Pair, tokenizer: ChatTokenizer, separator: str, limit: int) -> Case:
     padding = padding_of(tokenizer)
-    readings = tuple(whole(tokenizer, pair.prompt, said, padding=padding) for said in (pair.chosen, pair.rejected))
+    readings = tuple(whole(tokenizer, pair.prompt, text, padding=padding) for text in (pair.chosen, pair.rejected))
     if readings[0] == readings[1]:
         raise DataError(
             f"{pair.where}: chosen and rejected are the same {len(readings[0].tokens)} tokens",
@@ -184,12 +184,12 @@ def _pair_metrics(logits: Tensor, cases: Sequence[Case]) -> dict[str, float]:
     }
 
 
-def _pair_figures(made: Sequence[Tensor], cases: Sequence[Case]) -> dict[str, Any]:
+def _pair_figures(outputs: Sequence[Tensor], cases: Sequence[Case]) -> dict[str, Any]:
     """preferred: pairs whose chosen answer has the higher reward, a tie counts half. calibration: in equal bins.
 
     A pair's confidence is sigmoid(|r_chosen - r_rejected|), from 1/2 to 1, in the side that the model prefers.
     """
-    chosen, rejected = _sides(torch.cat(list(made)))
+    chosen, rejected = _sides(torch.cat(list(outputs)))
     ahead = (chosen - rejected).double()
     right = torch.heaviside(ahead, torch.tensor(0.5, dtype=ahead.dtype)).tolist()
     return {
@@ -203,25 +203,25 @@ def _step_losses(logits: Tensor, cases: Sequence[Case], centre_coef: float) -> T
 
 
 def _step_metrics(logits: Tensor, cases: Sequence[Case]) -> dict[str, float]:
-    said = two_classes(logits).argmax(1).bool()
+    verdict = two_classes(logits).argmax(1).bool()
     right = _labels(cases).to(logits.device)
     return {
-        "reward_model/accuracy": float((said == right).float().mean()),
+        "reward_model/accuracy": float((verdict == right).float().mean()),
         "reward_model/right": float(right.float().mean()),
     }
 
 
-def _step_figures(made: Sequence[Tensor], cases: Sequence[Case]) -> dict[str, Any]:
+def _step_figures(outputs: Sequence[Tensor], cases: Sequence[Case]) -> dict[str, Any]:
     """steps: mean over answers of the share of their steps that are judged rightly, by bootstrap over answers.
 
     calibration: of P(right) in bins of equal width from 0 to 1. right: share of the steps that were called right.
     """
     shares = [
         float((two_classes(logits).argmax(1).bool() == torch.tensor(case.right)).double().mean())
-        for logits, case in zip(made, cases, strict=True)
+        for logits, case in zip(outputs, cases, strict=True)
     ]
     figure, labels = bootstrap(shares), _labels(cases).tolist()
-    probability = two_classes(torch.cat(list(made)))[:, 1].exp().tolist()
+    probability = two_classes(torch.cat(list(outputs)))[:, 1].exp().tolist()
     return {
         "steps": {**figure._asdict(), "n": len(labels)},
         "calibration": calibration(probability, labels, low=0.0, bins=BINS),
@@ -233,11 +233,11 @@ def _labels(cases: Sequence[Case]) -> Tensor:
     return torch.tensor([right for case in cases for right in case.right], dtype=torch.bool)
 
 
-LESSONS: dict[type, Lesson] = {
-    Pair: Lesson(
-        SEQUENCES, _pair, _pair_losses, _pair_metrics, _pair_figures, cuts=False, unread=("separator",), told="pair"
+LESSONS: dict[type, Judged] = {
+    Pair: Judged(
+        SEQUENCES, _pair, _pair_losses, _pair_metrics, _pair_figures, cuts=False, unread=("separator",), noun="pair"
     ),
-    Stepped: Lesson(
-        TOKENS, _stepped, _step_losses, _step_metrics, _step_figures, cuts=True, unread=("centre_coef",), told="step"
+    Stepped: Judged(
+        TOKENS, _stepped, _step_losses, _step_metrics, _step_figures, cuts=True, unread=("centre_coef",), noun="step"
     ),
 }

@@ -14,7 +14,7 @@ from groupwise.learn.ranks import ALONE, Ranks
 from groupwise.model.policy import Policy
 
 Piece = TypeVar("Piece")
-_HINT = "lower rollout.max_new_tokens or examples.max_tokens, or set update.recompute to layers"
+_HINT = "lower rollout.max_new_tokens or examples.max_tokens, or set update.activation_checkpointing to layers"
 
 
 def usual_tokens(device: str) -> int:
@@ -69,8 +69,8 @@ def in_microbatches(
             tokens //= 2
             pieces = cut(tokens)
         policy.microbatch_limit = tokens
-        told = f"from here on at most {tokens} tokens (update.tokens_per_microbatch)"
-        print(f"a micro-batch did not fit into memory: {told}", file=sys.stderr)
+        limit = f"from here on at most {tokens} tokens (update.tokens_per_microbatch)"
+        print(f"a micro-batch did not fit into memory: {limit}", file=sys.stderr)
 
 
 def row_by_row(policy: Policy, pieces: Sequence[Tensor], do: Callable[[Tensor], None], *, ranks: Ranks = ALONE) -> None:

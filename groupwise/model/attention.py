@@ -121,7 +121,7 @@ def attending(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 
 def _configs(model: nn.Module) -> list[Any]:
-    """Those in which a model's attention layers look up what to call; a model is gone through once, not every turn."""
+    """Those in which the attention layers look up what to call. A model is gone through once, not at each step."""
     if model not in _CONFIGS:
         found: list[Any] = [vars(module).get("config") for module in model.modules()]
         _CONFIGS[model] = list({id(config): config for config in found if config is not None}.values())

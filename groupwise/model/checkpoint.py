@@ -109,8 +109,8 @@ def load_beside(folder: Path, name: str, module: torch.nn.Module) -> None:
     try:
         load_model(module, file)
     except RuntimeError as error:
-        told = str(error).strip().splitlines()
-        raise CheckpointError(f"{file}: not the weights of this {name} ({told[-1]})", hint=_SETTINGS) from None
+        lines = str(error).strip().splitlines()
+        raise CheckpointError(f"{file}: not the weights of this {name} ({lines[-1]})", hint=_SETTINGS) from None
 
 
 def load_optimizer(

@@ -131,11 +131,11 @@ def _behind(opening: str, content: str) -> str | None:
     ("<think>\\n", "<think>one and one</think> 2") -> "one and one</think> 2"; a message that closes a reasoning and
     opens none has left the opening to the prompt.
     """
-    mark, said = opening.strip(), content.lstrip()
+    mark, spoken = opening.strip(), content.lstrip()
     if not mark:
         return content
-    if said.startswith(mark):
-        return said[len(mark) :].removeprefix(opening[len(opening.rstrip()) :])
+    if spoken.startswith(mark):
+        return spoken[len(mark) :].removeprefix(opening[len(opening.rstrip()) :])
     first, closed = mark.split()[0], "</" in mark or "[/" in mark
     closes = first[0] + "/" + first[1:]
     if closed:

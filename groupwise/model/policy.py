@@ -44,7 +44,7 @@ class Policy:
     """True if a group's question may be computed once for all its outputs, in a stream without padding."""
     whole_logits: bool = False
     """True if the last layer is not a plain linear map: then the model's own logits are used, at more memory."""
-    products: Products = "torch"
+    matmul_backend: Products = "torch"
     """The library that multiplies matrices in the model's linear layers."""
     recompute: Recompute = "nothing"
     """What a backward pass computes again instead of having kept it; see `groupwise.model.memory.recomputed`."""
@@ -174,7 +174,7 @@ class Policy:
     def _layout(self, rollouts: Rollouts) -> Layout:
         if not self.question_once or self.whole_logits:
             return separate(rollouts)
-        return question_once(rollouts, fill=self.products == "onednn")
+        return question_once(rollouts, fill=self.matmul_backend == "onednn")
 
     def _attention(self, layout: Layout) -> AbstractContextManager:
         """While it holds, the model attends as the layout says."""
@@ -260,7 +260,7 @@ def load_policy(
         tokenizer,
         device=device,
         precision=precision,
-        products=config.products,
+        matmul_backend=config.matmul_backend,
         fast_paths=config.fast_paths,
     )
 
@@ -271,17 +271,17 @@ def prepare(
     *,
     device: torch.device,
     precision: torch.dtype,
-    products: str = "auto",
+    matmul_backend: str = "auto",
     fast_paths: bool = True,
 ) -> Policy:
     """A policy of a loaded model, with the fast ways that this model and machine allow, each tried on a few tokens.
 
     fast_paths: False leaves those out that depend on the model. Raises ModelError if no way to compute it is right.
     """
-    policy = on_device(model, tokenizer, device=device, precision=precision, products=products)
+    policy = on_device(model, tokenizer, device=device, precision=precision, matmul_backend=matmul_backend)
     policy.fast_paths = fast_paths
     _settle(policy)
-    if policy.products == "onednn":
+    if policy.matmul_backend == "onednn":
         with torch.no_grad():
             find_siblings(model, lambda: model(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
     lacking = lacking_ids(tokenizer.tokenizer, model.get_output_embeddings().weight.shape[0])
@@ -292,7 +292,7 @@ def prepare(
 def _settle(policy: Policy) -> None:
     """Finds out how the policy's log-probabilities can be computed. Raises ModelError if in no way that is right."""
     named = f"model.path = {policy.tokenizer.source!r}"
-    with probe.tried(policy.model, policy.products) as (model, wholly):
+    with probe.tried(policy.model, policy.matmul_backend) as (model, wholly):
         own = replace(policy, precision=torch.float32, model=model)
         row, logits = probe.require_plain(own.model, named)
         policy.whole_logits = own.whole_logits = not probe.head_is_linear(own.model, own.head, row, logits)
@@ -315,15 +315,15 @@ def _settle(policy: Policy) -> None:
 
 
 def on_device(
-    model: Any, tokenizer: ChatTokenizer, *, device: torch.device, precision: torch.dtype, products: str
+    model: Any, tokenizer: ChatTokenizer, *, device: torch.device, precision: torch.dtype, matmul_backend: str
 ) -> Policy:
     """A loaded model where it is to be, with the products asked for; none of the fast ways is tried."""
     model.to(device).eval()  # eval: dropout would make the ratio differ from 1 on policy
     if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # PyTorch's fused attention would leave the cap out
     policy = Policy(model, tokenizer, device, precision)
-    policy.products = fastest_products(device) if products == "auto" else cast(Products, products)
-    use_products(model, policy.products)
+    policy.matmul_backend = fastest_products(device) if matmul_backend == "auto" else cast(Products, matmul_backend)
+    use_products(model, policy.matmul_backend)
     return policy
 
 

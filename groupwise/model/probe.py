@@ -34,16 +34,16 @@ Values = Callable[[Rollouts, Tensor, bool], Tensor]
 
 
 @contextmanager
-def tried(model: Any, products: Products) -> Iterator[tuple[Any, bool]]:
+def tried(model: Any, matmul_backend: Products) -> Iterator[tuple[Any, bool]]:
     """The model to try things on, its activations of one size, while this holds; and whether that reaches every place
     where its config says that something changes: if not, what it allows is not known."""
     near, subject, wholly = nearer(model.config), model, True
     if near is not None:
         try:
             subject = twin(model, near)
-            use_products(subject, products)
+            use_products(subject, matmul_backend)
         except REFUSALS as error:
-            log.warning("%s is computed the plain way, slower (%s)", type(model).__name__, _told(error))
+            log.warning("%s is computed the plain way, slower (%s)", type(model).__name__, _reason(error))
             subject, wholly = model, False
     with torch.no_grad(), sharpened(subject):
         yield subject, wholly
@@ -84,7 +84,7 @@ def require_plain(model: Any, named: str) -> tuple[list[int], Tensor]:
         whole, beginning = plain_logits(model, row), plain_logits(model, row[:5])
     except REFUSALS as error:
         raise ModelError(
-            f"{named}: {type(model).__name__} gives no logits of token ids alone ({_told(error)})",
+            f"{named}: {type(model).__name__} gives no logits of token ids alone ({_reason(error)})",
             hint="choose a decoder-only language model",
         ) from None
     if not same(whole[:5], beginning):
@@ -112,7 +112,7 @@ def require_gradient(model: Any, named: str, row: Sequence[int]) -> None:
             torch.autograd.grad(plain_logits(model, row).sum(), weight, allow_unused=True)
     except REFUSALS as error:
         raise ModelError(
-            f"{named}: {type(model).__name__} cannot be trained ({_told(error)})",
+            f"{named}: {type(model).__name__} cannot be trained ({_reason(error)})",
             hint="choose another model",
         ) from None
 
@@ -146,7 +146,7 @@ class Alone:
         try:
             shared = self._agree(once=True)
         except REFUSALS as error:
-            log.warning("%s takes no attention of ours (%s)", named, _told(error))
+            log.warning("%s takes no attention of ours (%s)", named, _reason(error))
             return False
         if not shared:
             log.warning("%s: a question is computed again for each of its outputs", named)
@@ -188,5 +188,5 @@ def same(expected: Tensor, found: Tensor) -> bool:
     )
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

@@ -55,7 +55,7 @@ class OneDnnLinear(nn.Linear):
 def packed_weights(
     model: nn.Module, precision: torch.dtype = torch.float32, *, in_fp32: Collection[nn.Module] = ()
 ) -> Iterator[None]:
-    """While it holds, weights must not change: copies laid out for the few rows of a sampling turn take their place.
+    """While it holds, weights must not change: copies laid out for the few rows of a decode step take their place.
 
     precision: of the copies and of their products, fp32 or bf16. in_fp32: layers whose copies are fp32 in any case.
     """

@@ -48,10 +48,10 @@ def check_limits(
     def longest() -> int:
         return max(_length(tokenizer, messages) for messages in conversations)
 
-    told = _outcome(longest)
-    if told != "":
+    outcome = _outcome(longest)
+    if outcome != "":
         raise ModelError(
-            f"{where}: the chat template {told} on a conversation of a few words",
+            f"{where}: the chat template {outcome} on a conversation of a few words",
             hint="take a model from a source you trust, or give model.chat_template: a file with a Jinja template",
         )
     _tried.add(text)
@@ -120,38 +120,38 @@ def _outcome(longest: Callable[[], int]) -> str:
     if child == 0:
         _answer(longest, write)
     os.close(write)
-    deadline, said = time.monotonic() + WAIT_SECONDS, b""
+    deadline, answer = time.monotonic() + WAIT_SECONDS, b""
     while (left := deadline - time.monotonic()) > 0 and select.select([read], [], [], left)[0]:
         if not (piece := os.read(read, 64)):
             break
-        said += piece
+        answer += piece
     late = time.monotonic() >= deadline
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     os.close(read)
     if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return f"takes more than {SECONDS} s"
-    if said in (b"", b"memory"):
+    if answer in (b"", b"memory"):
         return f"takes more than {MEMORY // 2**20} MiB of memory"
-    length = int(said)
+    length = int(answer)
     return f"writes {length:,} characters" if length > CHARACTERS else ""
 
 
 def _answer(longest: Callable[[], int], write: int) -> None:
     """The child's whole life."""
-    told = b"0"
+    outcome = b"0"
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
         _limit_memory()
-        told = str(longest()).encode()
+        outcome = str(longest()).encode()
     except MemoryError:
-        told = b"memory"
+        outcome = b"memory"
     except BaseException:  # the parent meets it again
         pass
     finally:
-        os.write(write, told)
+        os.write(write, outcome)
         os._exit(0)
 
 

@@ -40,7 +40,7 @@ class Kind:
 
     ending: str
     labels: int
-    told: str
+    noun: str
 
 
 SEQUENCES = Kind("ForSequenceClassification", 1, "sequence-classification")
@@ -59,11 +59,11 @@ def load_classifier(
 
     where = f"{section}.path = {config.path!r}"
     device = pick_device(config.device, section)
-    made = str((getattr(tokenizer.config, "architectures", None) or [""])[0])
-    other = next((one for one in (SEQUENCES, TOKENS) if one is not kind and made.endswith(one.ending)), None)
+    outputs = str((getattr(tokenizer.config, "architectures", None) or [""])[0])
+    other = next((one for one in (SEQUENCES, TOKENS) if one is not kind and outputs.endswith(one.ending)), None)
     if other is not None:
-        raise ModelError(f"{where}: a {other.told} checkpoint", hint=f"give a {kind.told} one")
-    settings: dict[str, Any] = {} if made.endswith(kind.ending) or seed is None else {"num_labels": kind.labels}
+        raise ModelError(f"{where}: a {other.noun} checkpoint", hint=f"give a {kind.noun} one")
+    settings: dict[str, Any] = {} if outputs.endswith(kind.ending) or seed is None else {"num_labels": kind.labels}
     auto = getattr(transformers, f"AutoModel{kind.ending}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
@@ -72,7 +72,7 @@ def load_classifier(
     if absent:
         raise ModelError(
             f"{where}: {len(absent)} weights are not in its files, {absent[0]} for one",
-            hint=f"give the folder of a whole {kind.told} checkpoint",
+            hint=f"give the folder of a whole {kind.noun} checkpoint",
         )
     if seed is not None and model.config.num_labels > kind.labels:
         raise ModelError(
@@ -82,7 +82,7 @@ def load_classifier(
     if missing:
         model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding_of(tokenizer)
     precision = pick_precision(config.precision, device)
-    policy = on_device(model, tokenizer, device=device, precision=precision, products=config.products)
+    policy = on_device(model, tokenizer, device=device, precision=precision, matmul_backend=config.matmul_backend)
     policy.fast_paths = config.fast_paths
     policy.question_once = config.fast_paths and _head_reads_states(policy) and _questions_can_be_shared(policy)
     return policy
@@ -121,8 +121,8 @@ def values(policy: Policy, groups: Sequence[Readings], *, tokens: int = TOKENS_A
     found: dict[int, Tensor] = {}
     for chosen in pieces(groups, tokens, question_once=policy.question_once):
         sizes = [sum(len(reading.places) for reading in groups[number]) for number in chosen]
-        with logits(policy, [groups[number] for number in chosen]) as made:
-            found |= dict(zip(chosen, made.cpu().split(sizes), strict=True))
+        with logits(policy, [groups[number] for number in chosen]) as outputs:
+            found |= dict(zip(chosen, outputs.cpu().split(sizes), strict=True))
     return [found[number] for number in range(len(groups))]
 
 
@@ -171,15 +171,15 @@ def _plain(policy: Policy, rollouts: Rollouts, mask: Tensor) -> Tensor:
         behind = torch.arange(width, device=ids.device) >= rollouts.lengths[chosen, None]
         ids[behind] = padding or 0
         with policy.autocast():
-            made: Tensor = model(input_ids=ids, attention_mask=(~behind).long(), **settings).logits
+            outputs: Tensor = model(input_ids=ids, attention_mask=(~behind).long(), **settings).logits
         # A classifier of whole sequences has found their ends by itself.
-        found.append(made if made.dim() == 2 else made[mask[chosen, 1 : width + 1].to(made.device)])
+        found.append(outputs if outputs.dim() == 2 else outputs[mask[chosen, 1 : width + 1].to(outputs.device)])
     return torch.cat(found)
 
 
 def _questions_can_be_shared(policy: Policy) -> bool:
     """True if the decoder has the same states in a stream with each question once; see `groupwise.model.probe`."""
-    with probe.tried(policy.model, policy.products) as (model, wholly):
+    with probe.tried(policy.model, policy.matmul_backend) as (model, wholly):
         own = replace(policy, model=model, precision=torch.float32)
 
         def states(rollouts: Rollouts, mask: Tensor, once: bool) -> Tensor:

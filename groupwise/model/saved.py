@@ -63,8 +63,8 @@ def best_checkpoint(run_dir: Path) -> Path | None:
 def best_of(run_dir: Path) -> Best | None:
     """What is known of the best checkpoint; None if none was kept, or the file that says so is damaged."""
     try:
-        told = json.loads((run_dir / "checkpoints" / BEST).read_text(encoding="utf-8"))
-        return Best(int(told["step"]), str(told["metric"]), float(told["value"]))
+        content = json.loads((run_dir / "checkpoints" / BEST).read_text(encoding="utf-8"))
+        return Best(int(content["step"]), str(content["metric"]), float(content["value"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from groupwise import hub, registry
 from groupwise.errors import ModelError
-from groupwise.model.builtin import made_once
+from groupwise.model.builtin import cached
 
 NO_MODEL = (
     "give a folder with config.json and *.safetensors, a run's or an adapter's folder, a .gguf file, a hub name, or "
@@ -84,10 +84,10 @@ def _read_json(source: str, file: str) -> dict[str, Any]:
 
     try:
         place = cached_file(source, file, _raise_exceptions_for_missing_entries=False)
-        told = json.loads(Path(place).read_text(encoding="utf-8")) if place else {}
-    except (OSError, ValueError):  # told by who loads it
+        facts = json.loads(Path(place).read_text(encoding="utf-8")) if place else {}
+    except (OSError, ValueError):  # facts by who loads it
         return {}
-    return told if isinstance(told, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _check_weights(folder: Path, where: str) -> None:
@@ -112,9 +112,9 @@ def _saved(run: Path, kind: str, where: str) -> str:
 
 def _of_file(file: Path, where: str) -> str:
     if file.suffix == ".gguf":
-        told = file.stat()
-        name = f"gguf-{_digest(str(file.absolute()), told.st_size, told.st_mtime_ns)}"
-        return str(made_once(name, lambda folder: registry.load(_BY_KIND, "gguf")(folder, file, where=where)))
+        facts = file.stat()
+        name = f"gguf-{_digest(str(file.absolute()), facts.st_size, facts.st_mtime_ns)}"
+        return str(cached(name, lambda folder: registry.load(_BY_KIND, "gguf")(folder, file, where=where)))
     hint = "a recipe stands before the settings: groupwise train FILE" if file.suffix in (".yaml", ".yml") else NO_MODEL
     raise ModelError(f"{where}: a file of this kind is no model", hint=hint)
 
@@ -128,11 +128,11 @@ def _merged(adapter: Path, *, seed: int, where: str, trust: bool | None) -> str:
         raise ModelError(f"{where}: its {ADAPTER} names itself as its base", hint="write the base model's path into it")
     below = source_of(base, seed=seed, where=f"{where}, base_model_name_or_path = {base!r}", trust=trust)
     files = sorted(file for folder in (adapter, Path(below)) if folder.is_dir() for file in folder.iterdir())
-    told = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    name = f"merged-{_digest(str(adapter.absolute()), below, *told)}"
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    name = f"merged-{_digest(str(adapter.absolute()), below, *facts)}"
     write = registry.load(_BY_KIND, "adapter")
-    return str(made_once(name, lambda folder: write(folder, adapter, base=below, where=where, trust=trust)))
+    return str(cached(name, lambda folder: write(folder, adapter, base=below, where=where, trust=trust)))
 
 
-def _digest(*told: object) -> str:
-    return hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()
+def _digest(*facts: object) -> str:
+    return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()

@@ -176,9 +176,9 @@ def guarded(
             hint="put the instruction into the user's message (questions.template), or give model.chat_template",
         )
     cut = unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
-    said = {"assistant": tuple(token for token in template.special if token not in template.tags)}
+    by_role = {"assistant": tuple(token for token in template.special if token not in template.tags)}
     return [
-        replace(message, content=_cut_special(message.content, said.get(message.role, template.special), cut))
+        replace(message, content=_cut_special(message.content, by_role.get(message.role, template.special), cut))
         for message in messages
     ], cut
 
@@ -199,8 +199,10 @@ def render(
         )
     except Exception as error:  # a template may do anything, and raise it
         roles = ", ".join(message.role for message in messages)
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{where}: the chat template refuses messages of roles {roles}: {told}", hint=_HINT) from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(
+            f"{where}: the chat template refuses messages of roles {roles}: {reason}", hint=_HINT
+        ) from None
     assert isinstance(text, str)
     return text
 

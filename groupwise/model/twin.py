@@ -23,16 +23,16 @@ def twin(model: Any, config: Any) -> Any:
     another shape there.
     """
     with torch.random.fork_rng(devices=[]), _weightless():
-        made = type(model)(config)
+        small = type(model)(config)
     weights = {
         name.replace(".base_layer.", "."): weight for name, weight in model.state_dict().items() if ".lora_" not in name
     }
-    made.load_state_dict(weights, strict=False, assign=True)
-    made.tie_weights()
-    missing = [name for name, weight in made.named_parameters() if weight.is_meta]
+    small.load_state_dict(weights, strict=False, assign=True)
+    small.tie_weights()
+    missing = [name for name, weight in small.named_parameters() if weight.is_meta]
     if missing:
         raise ValueError(f"{len(missing)} weights have another shape or name, {missing[0]} for one")
-    return made.to(next(model.parameters()).device).eval()
+    return small.to(next(model.parameters()).device).eval()
 
 
 @contextmanager

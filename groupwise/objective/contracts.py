@@ -212,8 +212,8 @@ def _edges(case: Case) -> str:
     for settings in case.edges:
         for what, found in zip(("value", "gradient"), case.slopes(batch(), case.by, **settings), strict=True):
             if not bool(found.isfinite().all()):
-                told = ", ".join(f"{name} = {value:g}" for name, value in settings.items())
-                return f"with {told} the {what}: {_first(~found.isfinite(), found, 'a finite number')}"
+                text = ", ".join(f"{name} = {value:g}" for name, value in settings.items())
+                return f"with {text} the {what}: {_first(~found.isfinite(), found, 'a finite number')}"
     return ""
 
 

@@ -104,8 +104,8 @@ DAPO = Preset(
     source="DAPO, arXiv:2503.14476, equation 8",
     equation="mean over tokens of -min(ratio A, clamp(ratio, 1-0.2, 1+0.28) A), A = (r - mean r) / std r",
 )
-"""Beside the row, since they are about sampling and rewards: dynamic sampling is `rollout.refill_rounds`, the soft
-overlong punishment the reward `soft_overlong`, the overlong filter `update.mask_truncated`."""
+"""Beside the row, since they are about sampling and rewards: dynamic sampling is `rollout.dynamic_sampling_rounds`, the
+soft overlong punishment the reward `soft_overlong`, the overlong filter `update.mask_truncated`."""
 
 GSPO = Preset(
     advantage="group_relative",

@@ -40,34 +40,34 @@ def check_apart(plan: Plan) -> None:
         for question in _questions(recipe)[1]:
             questions[f"measure.{measure} holds out: {question.text[:60]!r}"] = question
     texts = {name: asked(question.messages) for name, question in questions.items()}
-    made = {str(stage.left) for stage in plan.stages}
+    written = {str(stage.left) for stage in plan.stages}
     for stage in plan.stages:
         try:
-            learned = kept(_learned(stage, made))
+            learned = kept(_learned(stage, written))
         except (ConfigError, DataError) as error:
             raise type(error)(f"{stage.where}: {error.message}", hint=error.hint) from None
-        heldout = held_out(texts, n=NGRAM, documents=(said for _, said in learned))
-        for place, said in learned:
-            found = heldout.question_in(said)
+        heldout = held_out(texts, n=NGRAM, documents=(parts for _, parts in learned))
+        for place, parts in learned:
+            found = heldout.question_in(parts)
             if found is not None:
                 raise DataError(f"{stage.where} learns from {place}, which {found}", hint=HINT)
 
 
-def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
+def _learned(stage: Stage, written: set[str]) -> Iterator[Said]:
     """Everything that a stage learns from and no earlier stage has left."""
     recipe = stage.recipe
-    if recipe.questions is not None and recipe.questions.source not in made:
+    if recipe.questions is not None and recipe.questions.source not in written:
         train, _ = _questions(recipe)
         if recipe.examples is None:
             for question in train:
                 place = question.where or f"question {question.id!r} of {recipe.questions.source!r}"
                 yield place, contents(question.messages)
-    if recipe.examples is not None and not {recipe.examples.source, recipe.examples.heldout} & made:
+    if recipe.examples is not None and not {recipe.examples.source, recipe.examples.heldout} & written:
         kind, read = _reader(recipe)
         for example in load_apart(recipe.examples, seed=recipe.seed, kind=kind, read=read)[0]:
-            yield example.where, _said(example)
+            yield example.where, _texts(example)
     for index, entry in enumerate(recipe.rejection.mix if isinstance(recipe, RejectionRecipe) else ()):
-        if entry.source in made:
+        if entry.source in written:
             continue
         found: Iterable[Example] = of_source(
             entry.source,
@@ -80,10 +80,10 @@ def _learned(stage: Stage, made: set[str]) -> Iterator[Said]:
             section=f"rejection.mix.{index}",
         )
         for example in found:
-            yield example.where, _said(example)
+            yield example.where, _texts(example)
 
 
-def _said(example: Any) -> list[str]:
+def _texts(example: Any) -> list[str]:
     """The texts of an example; of one whose answers are judged those of its prompt."""
     if isinstance(example, Example):
         return [*contents(example.messages), *([] if example.text is None else [example.text])]

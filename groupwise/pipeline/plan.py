@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from groupwise import registry
 from groupwise.config import ModelConfig, Recipe, RLRecipe, RunConfig, recipe_from
-from groupwise.config.errors import told
+from groupwise.config.errors import message_of
 from groupwise.config.recipe import DEFAULT_STAGE, recipe_of_stage
 from groupwise.config.sections import Section
 from groupwise.errors import ConfigError
@@ -144,7 +144,7 @@ def _file(tree: Tree, source: str) -> PipelineFile:
     try:
         return PipelineFile.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {'; '.join(told(item, PipelineFile) for item in error.errors())}") from None
+        raise ConfigError(f"{source}: {'; '.join(message_of(item, PipelineFile) for item in error.errors())}") from None
 
 
 def _names(file: PipelineFile) -> list[str]:
@@ -253,16 +253,16 @@ def named_stage(node: Any) -> str | None:
 
 
 def _check_fits(stage: Stage, place: tuple[str, ...], where: str, left: Mapping[str, Stage], *, kind: str) -> None:
-    wanted, told = _wanted(place), "from" if place == ("model", "path") else ".".join(place)
+    wanted, label = _wanted(place), "from" if place == ("model", "path") else ".".join(place)
     if wanted is not None and stage.leaves != wanted:
         raise ConfigError(
-            f"{where}: {told} = '@{stage.name}': stage {stage.name!r} leaves {_ARTICLES[stage.leaves]}, wanted is "
+            f"{where}: {label} = '@{stage.name}': stage {stage.name!r} leaves {_ARTICLES[stage.leaves]}, wanted is "
             f"{_ARTICLES[wanted]}",
             hint=f"name a stage that leaves one: {', '.join(_of(wanted, left)) or 'there is none before it'}",
         )
     if place[0] == "examples" and kind != "sft":
         raise ConfigError(
-            f"{where}: {told} = '@{stage.name}': what is kept there is for stage sft, not {kind}",
+            f"{where}: {label} = '@{stage.name}': what is kept there is for stage sft, not {kind}",
             hint="give a file of what this stage learns from",
         )
 

@@ -100,9 +100,9 @@ def _command(plan: Plan) -> str:
 
 def _places(plan: Plan) -> list[str]:
     files = [("table", TEXT), ("figures", VALUES), ("picture", PICTURE)]
-    told = [f"{name:<9}{plan.folder / file}" for name, file in files if (plan.folder / file).exists()]
+    listing = [f"{name:<9}{plan.folder / file}" for name, file in files if (plan.folder / file).exists()]
     last = next((stage for stage in reversed(plan.stages) if stage.leaves == "policy"), None)
-    return [*told, *([f"model    {last.left}"] if last else [])]
+    return [*listing, *([f"model    {last.left}"] if last else [])]
 
 
 def _check_folder(plan: Plan, *, resume: bool) -> None:
@@ -140,8 +140,10 @@ def _measure(plan: Plan, name: str, model: str, measures: tuple[str, ...], signa
         if signals.asked:
             raise KeyboardInterrupt
         if code:
-            told = last.removeprefix("error: ") or f"exit code {code}"
-            raise RunError(f"{name}, measured by {measure!r}: {told}", hint=f"mend it and go on with: {_command(plan)}")
+            listing = last.removeprefix("error: ") or f"exit code {code}"
+            raise RunError(
+                f"{name}, measured by {measure!r}: {listing}", hint=f"mend it and go on with: {_command(plan)}"
+            )
         partial.rename(place)
 
 

@@ -11,10 +11,10 @@ def check_vocabularies(plan: Plan) -> None:
 
     A stage passes its vocabulary on, so what earlier stages will have left is judged by what those begin with.
     """
-    made = {str(stage.left): stage for stage in plan.stages}
+    written = {str(stage.left): stage for stage in plan.stages}
 
     def root(path: str) -> str:
-        return root(made[path].recipe.model.path) if path in made else path
+        return root(written[path].recipe.model.path) if path in written else path
 
     for stage in plan.stages:
         for section, path in _others(stage):

@@ -9,7 +9,7 @@ from typing import Literal
 from groupwise.atomic import write_whole
 from groupwise.errors import DataError
 from groupwise.places import OWN as RECIPE
-from groupwise.record.made import ASIDE, LOGS
+from groupwise.record.create import ASIDE, LOGS
 from groupwise.record.process import FILE as WRITER
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE, VERSION

@@ -146,9 +146,9 @@ def _held(path: Path) -> Hold:
                 continue
             if before is not None and not _is_gone(before):
                 _watch(path, before)
-            told = json.dumps({**asdict(_this_process(locked)), "age": 0.0}).encode()
+            content = json.dumps({**asdict(_this_process(locked)), "age": 0.0}).encode()
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, told, 0)
+            os.pwrite(descriptor, content, 0)
         except BaseException:
             os.close(descriptor)
             raise
@@ -159,8 +159,8 @@ def _watch(path: Path, writer: Writer) -> None:
     """Raises DataError at the first sign of life of a writer that is not seen otherwise."""
     if writer.age > LONG_GONE_SECONDS:
         return
-    said = f"{path.parent}: waits {WATCH_SECONDS:.0f} s for a sign of life of {writer}; --take-over does not wait"
-    print(said, file=sys.stderr, flush=True)
+    message = f"{path.parent}: waits {WATCH_SECONDS:.0f} s for a sign of life of {writer}; --take-over does not wait"
+    print(message, file=sys.stderr, flush=True)
     first, until = _changed(path), time.monotonic() + WATCH_SECONDS
     while time.monotonic() < until:
         time.sleep(min(0.5, WATCH_SECONDS / 10))
@@ -207,9 +207,9 @@ def _lock(descriptor: int, kind: int, *, patience: float = 0.0) -> bool | None:
 def _read(descriptor: int) -> Writer | None:
     """What a writer has told of itself; None where nothing whole is told."""
     try:
-        told = json.loads(os.pread(descriptor, 4096, 0))
+        content = json.loads(os.pread(descriptor, 4096, 0))
         age = time.time() - os.fstat(descriptor).st_mtime
-        return Writer(**{**told, "age": age})
+        return Writer(**{**content, "age": age})
     except (OSError, ValueError, TypeError):
         return None
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from groupwise.data import Message, Output, Part, Question, Reward
 from groupwise.errors import DataError, GroupwiseError, RunError
-from groupwise.record.made import LOST, other_version
+from groupwise.record.create import LOST, other_version
 from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
 
 
@@ -98,7 +98,7 @@ class Record:
 
     def answers(self, evaluation: Evaluation) -> list[Answer]:
         """The outputs of an evaluation, in the order they were written."""
-        query = """SELECT question_id, sample, text, correct, formed, finish, tokens
+        query = """SELECT question_id, sample, text, correct, format, finish, tokens
             FROM evaluation_outputs WHERE evaluation = ? ORDER BY rowid"""
         rows = self._rows(query, (evaluation.id,))
         return [Answer(restored(key), sample, restored(text), *rest) for key, sample, text, *rest in rows]

@@ -111,20 +111,20 @@ class RecordedRun:
 
         Raises DataError for an evaluation that was not made.
         """
-        made = {found.name: found for found in self.record.evaluations()}
-        if evaluation not in made:
-            raise DataError(f"{self.path}: no evaluation {evaluation!r}", hint=nearest(evaluation, made))
+        by_name = {found.name: found for found in self.record.evaluations()}
+        if evaluation not in by_name:
+            raise DataError(f"{self.path}: no evaluation {evaluation!r}", hint=nearest(evaluation, by_name))
         return Rows(
             {
                 "question": answer.question_id,
                 "sample": answer.sample,
                 "text": answer.text,
                 "correct": answer.correct,
-                "formed": answer.formed,
+                "format": answer.format,
                 "finish": answer.finish,
                 "tokens": answer.tokens,
             }
-            for answer in self.record.answers(made[evaluation])
+            for answer in self.record.answers(by_name[evaluation])
         )
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 from groupwise.data import Finish
 
 FILE = "record.sqlite"
-VERSION = 2
+VERSION = 3
 """Kept in SQLite's user_version."""
 Keep = Literal["full", "texts", "scores"]
 """What is kept of an output: everything; no tokens and log-probabilities; no text either."""
@@ -95,7 +95,7 @@ TABLES = (
 )""",
     """CREATE TABLE figures (      -- the results of an evaluation
     evaluation INTEGER NOT NULL REFERENCES evaluations,
-    key TEXT NOT NULL,            -- accuracy, formed, pass@8, ...
+    key TEXT NOT NULL,            -- accuracy, format, pass@8, ...
     value TEXT NOT NULL,          -- JSON
     UNIQUE (evaluation, key)
 )""",
@@ -105,7 +105,7 @@ TABLES = (
     sample INTEGER NOT NULL,      -- -1: greedy; else from 0
     text TEXT NOT NULL,
     correct REAL,                 -- value of the reward evaluate.correct; NULL: none
-    formed REAL,                  -- value of the reward evaluate.formed; NULL: none
+    format REAL,                  -- value of the reward evaluate.format; NULL: none
     finish TEXT NOT NULL,
     tokens INTEGER NOT NULL,      -- length of the output in tokens
     UNIQUE (evaluation, question_id, sample)
@@ -126,13 +126,13 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Answer:
-    """One output of an evaluation. sample: -1 greedy, else from 0. correct, formed: reward values. tokens: a count."""
+    """One output of an evaluation. sample: -1 greedy, else from 0. correct, format: reward values. tokens: a count."""
 
     question_id: str
     sample: int
     text: str
     correct: float | None
-    formed: float | None
+    format: float | None
     finish: Finish
     tokens: int
 

@@ -19,7 +19,7 @@ import numpy as np
 from groupwise import metrics as catalogue
 from groupwise.data import Group, Output, Question, Sample
 from groupwise.errors import DataError, RunError
-from groupwise.record.made import check_version, make_record, told
+from groupwise.record.create import check_version, file_errors, make_record
 from groupwise.record.process import Hold, hold
 from groupwise.record.schema import FILE, Answer, Keep, stored
 
@@ -44,7 +44,7 @@ class Recorder:
         self.keep = keep
         self._held = held
         self._prompts: dict[bytes, int] = {}
-        with told(path):
+        with file_errors(path):
             self._db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._db.execute(f"PRAGMA {pragma}")
@@ -149,7 +149,7 @@ class Recorder:
                         a.sample,
                         stored(a.text),
                         _finite(a.correct),
-                        _finite(a.formed),
+                        _finite(a.format),
                         a.finish,
                         int(a.tokens),
                     )
@@ -159,7 +159,7 @@ class Recorder:
 
     def require_ours(self) -> None:
         """Raises RunError if another process has taken the run over."""
-        with told(self.path):
+        with file_errors(self.path):
             if self._last_attempt() != self.attempt:
                 raise RunError(
                     f"{self.path.parent}: another process has taken this run over",
@@ -254,7 +254,7 @@ class Recorder:
     @contextmanager
     def _transaction(self, *, first: bool = False) -> Iterator[None]:
         """All of the block or nothing of it, whatever goes wrong inside. first: of an attempt, which it begins."""
-        with told(self.path):
+        with file_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 if not first:

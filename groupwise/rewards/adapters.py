@@ -45,7 +45,7 @@ def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) ->
     of `forms.FORMS`, it lacks one of the params, wants a parameter that nothing gives, or an instance cannot be made.
     """
     if inspect.isclass(function):
-        return adapt(_made(function, params, spec), {}, spec)
+        return adapt(_instance(function, params, spec), {}, spec)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -82,7 +82,7 @@ def _is_ours(filename: str) -> bool:
     )
 
 
-def _made(kind: type, params: Mapping[str, Any], spec: str) -> Any:
+def _instance(kind: type, params: Mapping[str, Any], spec: str) -> Any:
     """An instance of the user's class. Raises RewardError for a param it does not take, or if making it fails."""
     taken = inspect.signature(kind).parameters
     needed = [
@@ -111,8 +111,8 @@ def _check_known(params: Mapping[str, Any], names: Iterable[str], spec: str) -> 
 
 def _check_given(missing: set[str], spec: str) -> None:
     if missing:
-        told = ", ".join(sorted(missing))
-        raise RewardError(f"reward {spec!r} needs {told}", hint=f"set params.{min(missing)} in the recipe")
+        listing = ", ".join(sorted(missing))
+        raise RewardError(f"reward {spec!r} needs {listing}", hint=f"set params.{min(missing)} in the recipe")
 
 
 def _one_by_one(call: Asked, score: str) -> Scorer:
@@ -130,13 +130,13 @@ def _one_by_one(call: Asked, score: str) -> Scorer:
 def _at_once(call: Asked, score: str) -> Scorer:
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
         try:
-            said = call(samples, step)
+            result = call(samples, step)
             found = [
                 _verdict_or_failure(value, text, score)
-                for value, (_, text, _) in zip(said.returned, samples, strict=True)
+                for value, (_, text, _) in zip(result.returned, samples, strict=True)
             ]
             yield [
-                with_logged(verdict, {name: values[place] for name, values in said.logged.items()})
+                with_logged(verdict, {name: values[place] for name, values in result.logged.items()})
                 for place, verdict in enumerate(found)
             ]
         except BaseException as error:

@@ -99,23 +99,23 @@ def number(
     if right is None:
         raise ValueError(f"the right answer {_start(str(question.answer))} of question {question.id!r} holds no number")
     part = _part(text, question)
-    said = _a_number(final(part), where) if where != "tag" or tagged(part) is not None else None
-    if said is None:
+    answered = _a_number(final(part), where) if where != "tag" or tagged(part) is not None else None
+    if answered is None:
         return 0.0
     within = decimal_tolerance(right) if tolerance is None else Fraction(tolerance)
-    return float(abs(said.value - right.value) <= within)
+    return float(abs(answered.value - right.value) <= within)
 
 
 def reasoning_gym(text: str, question: Question) -> float:
     """The score in [0, 1] that the question's own reasoning-gym data set gives to the final answer.
 
     Reads question.meta["reasoning_gym"]: {"name", "params", "entry"}. Raises ValueError if it is not there."""
-    made = question.meta.get("reasoning_gym")
-    if made is None:
+    original = question.meta.get("reasoning_gym")
+    if original is None:
         raise ValueError(f"question {question.id!r} has no 'reasoning_gym' entry: it was not made by that environment")
-    scorer = _scorer(made["name"], json.dumps(made.get("params") or {}, sort_keys=True))
+    scorer = _scorer(original["name"], json.dumps(original.get("params") or {}, sort_keys=True))
     given = tagged_or_boxed(_part(text, question)).strip()
-    return float(scorer.score_answer(answer=given, entry=made["entry"]))
+    return float(scorer.score_answer(answer=given, entry=original["entry"]))
 
 
 def _part(text: str, question: Question) -> str:

@@ -243,7 +243,11 @@ def _reward(
     if any(verdict.part.state == "failed" for verdict in verdicts.values()):
         return Reward(None, parts)
     steps = weighted((weights[label], verdict.steps) for label, verdict in verdicts.items())
-    values = [weights[label] * said.part.value for label, said in verdicts.items() if said.part.value is not None]
+    values = [
+        weights[label] * scored_part.part.value
+        for label, scored_part in verdicts.items()
+        if scored_part.part.value is not None
+    ]
     values = values or [reward for _, reward in steps or ()]
     if not all(abs(value) <= LARGEST for value in (sum(values), *(reward for _, reward in steps or ()))):
         label = max(verdicts, key=lambda label: abs(weights[label] * (verdicts[label].part.value or 0.0)))

@@ -98,9 +98,9 @@ class Model:
                     padding=padding,
                     limit=tokenizer.context,
                 )
-                for text in said
+                for text in asked
             ]
-            for question, said in _by_question(texts, questions)
+            for question, asked in _by_question(texts, questions)
         ]
         logits = torch.cat(values(self._policy, groups))
         if self._label is None:

@@ -36,7 +36,7 @@ def verdict_of(value: Any, text: str, key: str = "score") -> Verdict:
     if key not in value:
         raise TypeError(f"returned a dict without {key!r}; its keys are: {', '.join(map(str, value)) or 'none'}")
     steps = value.get("steps")
-    extras = {name: said for name, said in value.items() if name not in (key, "steps")}
+    extras = {name: figure for name, figure in value.items() if name not in (key, "steps")}
     scored = Verdict(_part(value[key]), {}, None if steps is None else _steps(steps, text))
     return with_logged(scored, extras)
 

@@ -155,10 +155,10 @@ class _Driver:
             episode.finish = output.finish
             advance(1)
             return
-        said = output.opening + output.text
+        spoken = output.opening + output.text
         if episode.messages[-1].role == "assistant":  # the question begins the answer
-            said = episode.messages.pop().content + output.text
-        episode.messages.append(Message("assistant", said))
+            spoken = episode.messages.pop().content + output.text
+        episode.messages.append(Message("assistant", spoken))
         try:
             self._reply(episode, output)
         except Exception as error:

@@ -55,7 +55,7 @@ def evaluate(
     """Answers each question greedily, and `samples` times at the recipe's sampling settings, and scores the answers.
 
     step: steps that the policy has done, for the reward functions.
-    figures: accuracy, low, high, n (greedy, Wilson's 95 % interval); formed (with its own low, high); length (tokens);
+    figures: accuracy, low, high, n (greedy, Wilson's 95 % interval); format (with its own low, high); length (tokens);
     truncated (share); unjudged, the answers whose reward failed or abstained, left out of n; reward/<label>, the mean
     of each reward function over the greedy answers that it gave a value; and for sampled answers mean@k, pass@j
     (j = 1, 2, 4 .. k, unbiased) and maj@k. Of the last four each is {value, low, high, n}, by bootstrap over questions.
@@ -97,9 +97,9 @@ def correct_label(recipe: Recipe) -> str:
     return recipe.evaluate.correct or recipe.rewards[0].label
 
 
-def formed_label(recipe: Recipe) -> str | None:
+def format_label(recipe: Recipe) -> str | None:
     """The reward function that says whether an answer is well formed, where the recipe names one."""
-    return recipe.evaluate.formed
+    return recipe.evaluate.format
 
 
 def part_value(reward: Reward, label: str | None) -> float | None:
@@ -125,11 +125,11 @@ def share_of(values: Sequence[float | None]) -> Figure:
 
 
 def greedy_values(recipe: Recipe, samples: Sequence[Sample]) -> Values:
-    """Of one answer a question: accuracy, formed, and reward/<label> of each reward function."""
+    """Of one answer a question: accuracy, format, and reward/<label> of each reward function."""
     values: Values = {"accuracy": [is_right(recipe, sample.reward) for sample in samples]}
-    formed = [_verdict(part_value(sample.reward, formed_label(recipe))) for sample in samples]
-    if any(value is not None for value in formed):
-        values["formed"] = formed
+    formats = [_verdict(part_value(sample.reward, format_label(recipe))) for sample in samples]
+    if any(value is not None for value in formats):
+        values["format"] = formats
     for label in (reward.label for reward in recipe.rewards):
         values[f"reward/{label}"] = [part_value(sample.reward, label) for sample in samples]
     return values
@@ -179,17 +179,17 @@ def _row(recipe: Recipe, question: Question, number: int, sample: Sample) -> Ans
         sample=number,
         text=sample.output.text,
         correct=part_value(sample.reward, correct_label(recipe)),
-        formed=part_value(sample.reward, formed_label(recipe)),
+        format=part_value(sample.reward, format_label(recipe)),
         finish=sample.output.finish,
         tokens=sample.output.drawn,
     )
 
 
 def _greedy_figures(samples: Sequence[Sample], values: Values) -> dict[str, Any]:
-    accuracy, formed = (share_of(values.get(key, ())) for key in ("accuracy", "formed"))
+    accuracy, form = (share_of(values.get(key, ())) for key in ("accuracy", "format"))
     figures: dict[str, Any] = {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
-    if formed.n:
-        figures["formed"] = {"value": formed.value, "low": formed.low, "high": formed.high}
+    if form.n:
+        figures["format"] = {"value": form.value, "low": form.low, "high": form.high}
     lengths, cut = [s.output.drawn for s in samples], [s.output.finish == "length" for s in samples]
     figures |= {
         "length": float(np.mean(lengths)) if samples else float("nan"),

@@ -45,11 +45,15 @@ def sample_step(
         )
 
     wanted = config.questions_per_step
-    if not config.refill_rounds:
+    if not config.dynamic_sampling_rounds:
         return sample(questions_of_step(questions, step, questions_per_step=wanted, seed=recipe.seed, shuffle=shuffle))
     draw = _Drawing(questions, drawn, seed=recipe.seed, shuffle=shuffle)
     rollout = sample_until_signal(
-        draw, sample, separated=lambda group: separated(group, recipe), wanted=wanted, rounds=config.refill_rounds
+        draw,
+        sample,
+        separated=lambda group: separated(group, recipe),
+        wanted=wanted,
+        rounds=config.dynamic_sampling_rounds,
     )
     return replace(rollout, drawn=draw.drawn)
 

@@ -81,14 +81,14 @@ def check_own(row: Preset, objective: Objective) -> None:
             continue
         for contract, what in broken(case_of(kind, function, objective.parameters)):
             hint = f"`groupwise list {TITLES[kind]} --check {name}` shows each contract"
-            raise ConfigError(f"{_told(row, kind)}: {contract}: {what}", hint=hint)
+            raise ConfigError(f"{_text(row, kind)}: {contract}: {what}", hint=hint)
 
 
 def _named(kind: str, function: Callable[..., Tensor]) -> Iterator[str]:
     return (name for name in reads(function) if name not in INPUTS[kind])
 
 
-def _told(row: Preset, kind: str) -> str:
+def _text(row: Preset, kind: str) -> str:
     return f"objective.{kind} = {getattr(row, kind)!r}"
 
 
@@ -108,4 +108,4 @@ def _missing(name: str, kind: str, row: Preset) -> ConfigError:
     close = registry.closest(name, INPUTS[kind], cutoff=0.7)
     meant = f", or call it {close!r}, which the {kind} is given" if close else ""
     key = f"objective.{name}" if name in PARAMETERS else f"objective.params.{name}"
-    return ConfigError(f"{_told(row, kind)} needs {name!r}, which has no default", hint=f"set {key}{meant}")
+    return ConfigError(f"{_text(row, kind)} needs {name!r}, which has no default", hint=f"set {key}{meant}")

@@ -19,7 +19,7 @@ from groupwise.envs.episode import environments_of
 from groupwise.errors import ConfigError, DataError
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
-from groupwise.record.made import check_whole
+from groupwise.record.create import check_whole
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
@@ -166,7 +166,7 @@ def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[
         info, recorded = record.info(), record.steps()
         failed = {step: share or 0.0 for step, _, share in record.metrics("rewards/failed")}
         asked = list(record.questions("train"))
-    free = ("rollout.max_rows", *(f"rewards.{index}.timeout_seconds" for index in range(len(recipe.rewards))))
+    free = ("rollout.max_num_seqs", *(f"rewards.{index}.timeout_seconds" for index in range(len(recipe.rewards))))
     check_changes(recipe, folder, began_with=info["recipe"], free=free)
     for before, now in zip_longest(asked, questions.train[: len(asked)]):
         if now is None or (before.id, before.fingerprint) != (now.id, now.fingerprint):

@@ -42,10 +42,10 @@ def require_disk(recipe: Recipe, folder: Path, *, checkpoint: int, heldout: int)
             f"{free:,} free",
             hint="make room, keep fewer checkpoints (run.keep_checkpoints) or name another disk (run.root)",
         )
-    said = f"disk: checkpoints up to {gigabytes(needed)}, record up to {gigabytes(record)}, {gigabytes(free)} free"
+    text = f"disk: checkpoints up to {gigabytes(needed)}, record up to {gigabytes(record)}, {gigabytes(free)} free"
     if free < needed + record:
-        said += "; the longest outputs would not fit: run.record=texts or scores keeps less of each"
-    return said
+        text += "; the longest outputs would not fit: run.record=texts or scores keeps less of each"
+    return text
 
 
 def gigabytes(count: int) -> str:

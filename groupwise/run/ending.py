@@ -34,7 +34,7 @@ def memory_error(error: BaseException, *, step: int) -> RunError:
     """That memory ran out after so many steps, in one line."""
     return RunError(
         f"out of memory in step {step + 1}: {_line(error)}",
-        hint="lower rollout.max_rows, rollout.max_new_tokens or update.tokens_per_microbatch, or use a smaller model",
+        hint="lower rollout.max_num_seqs, rollout.max_new_tokens, update.tokens_per_microbatch, or use a smaller model",
     )
 
 

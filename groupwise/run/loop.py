@@ -90,8 +90,8 @@ def run_steps(
                     with stop.guarded("saving"):
                         _saved(run, optimizer)
             if run.step < recipe.update.steps:
-                told = f"{run.folder}: {run.step} of {recipe.update.steps} steps done"
-                raise StoppedEarly(told, hint="add --resume")
+                line = f"{run.folder}: {run.step} of {recipe.update.steps} steps done"
+                raise StoppedEarly(line, hint="add --resume")
             beat("the end")
             with stop.guarded("saving"):
                 saved = _saved(run, optimizer)

@@ -27,14 +27,14 @@ LOOKED_AT = 64  # questions whose length is taken
 
 
 @dataclass(frozen=True)
-class Room:
+class Estimate:
     """said: lines about disk and memory. tokens: of a micro-batch, if fewer than usual fit; else None."""
 
-    said: str
+    message: str
     tokens: int | None
 
 
-def require_room(
+def require_memory(
     recipe: Recipe,
     tokenizer: ChatTokenizer,
     folder: Path,
@@ -42,7 +42,7 @@ def require_room(
     beside: Mapping[str, ChatTokenizer],
     train: Sequence[Question] = (),
     heldout: int,
-) -> Room:
+) -> Estimate:
     """Raises if the disk cannot hold the checkpoints, or the memory what this run holds; loads no weights.
 
     beside: the models beside the policy (`groupwise.run.readers.readers`). train: questions to learn from; heldout:
@@ -70,10 +70,10 @@ def require_room(
     ]
     found, tokens = _fitting(recipe, lambda recipe: needed(recipe, models))
     less = ((words, needed(changed, left)) for words, changed, left in remedies)
-    said = _require_memory(recipe, found, less, what="training")
+    message = _require_memory(recipe, found, less, what="training")
     if tokens is not None:
-        said += f"; micro-batches have {tokens} tokens, for more do not fit (update.tokens_per_microbatch)"
-    return Room(f"{disk}\n{said}", tokens)
+        message += f"; micro-batches have {tokens} tokens, for more do not fit (update.tokens_per_microbatch)"
+    return Estimate(f"{disk}\n{message}", tokens)
 
 
 def longest_question(tokenizer: ChatTokenizer, questions: Sequence[Question]) -> int:
@@ -99,11 +99,15 @@ def _fitting(recipe: Recipe, needed: Callable[[Recipe], Need]) -> tuple[Need, in
 
 def _smaller(recipe: Recipe) -> list[tuple[str, Recipe]]:
     """Settings that take less memory and change nothing that is learned, each with the recipe that has it."""
-    rows, tokens = 1 if recipe.rollout is None else max(1, recipe.rollout.max_rows // 4), FEWEST_TOKENS
+    rows, tokens = 1 if recipe.rollout is None else max(1, recipe.rollout.max_num_seqs // 4), FEWEST_TOKENS
     return [
-        *([] if recipe.rollout is None else [(f"rollout.max_rows={rows}", _changed(recipe, "rollout", max_rows=rows))]),
+        *(
+            []
+            if recipe.rollout is None
+            else [(f"rollout.max_num_seqs={rows}", _changed(recipe, "rollout", max_num_seqs=rows))]
+        ),
         (f"update.tokens_per_microbatch={tokens}", _changed(recipe, "update", tokens_per_microbatch=tokens)),
-        ("update.recompute=layers", _changed(recipe, "update", recompute="layers")),
+        ("update.activation_checkpointing=layers", _changed(recipe, "update", activation_checkpointing="layers")),
     ]
 
 
@@ -114,8 +118,12 @@ def _changed(recipe: R, section: str, **values: Any) -> R:
 def require_memory_to_sample(recipe: RejectionRecipe, tokenizer: ChatTokenizer, train: Sequence[Question] = ()) -> None:
     """Raises ModelError if the memory cannot hold a run that trains nothing."""
     model, question = _empty(tokenizer), longest_question(tokenizer, train)
-    rows = max(1, recipe.rollout.max_rows // 4)
-    size, fewer, changed = footprint(model), f"rollout.max_rows={rows}", _changed(recipe, "rollout", max_rows=rows)
+    rows = max(1, recipe.rollout.max_num_seqs // 4)
+    size, fewer, changed = (
+        footprint(model),
+        f"rollout.max_num_seqs={rows}",
+        _changed(recipe, "rollout", max_num_seqs=rows),
+    )
     found, less = (to_sample(each, model, size, question=question) for each in (recipe, changed))
     _require_memory(recipe, found, [(fewer, less)], what="sampling from")
 
@@ -124,9 +132,9 @@ def _require_memory(recipe: Recipe, needed: Need, remedies: Iterable[tuple[str, 
     """A line about the memory. Raises ModelError if it is clearly too small, with the settings that would do."""
     device = pick_device(recipe.model.device)
     free = free_bytes(device)
-    said = f"memory: {what} {recipe.model.path} needs about {shown(needed.bytes)} on {device}"
+    message = f"memory: {what} {recipe.model.path} needs about {shown(needed.bytes)} on {device}"
     if free is None:
-        return said
+        return message
     if needed.bytes * SURELY > free:
         tried = list(remedies)
         would_do = [words for words, less in tried if less.bytes <= free]
@@ -139,7 +147,7 @@ def _require_memory(recipe: Recipe, needed: Need, remedies: Iterable[tuple[str, 
             f"{shown(free)} are free",
             hint=hint,
         )
-    return said + f", {shown(free)} are free" + ": it may not be enough" * (needed.bytes > free)
+    return message + f", {shown(free)} are free" + ": it may not be enough" * (needed.bytes > free)
 
 
 def _empty(tokenizer: ChatTokenizer, adapted: ModelConfig | None = None) -> torch.nn.Module:

@@ -64,7 +64,7 @@ class _Place:
 
     device: torch.device
     narrow: bool
-    products: Products
+    matmul_backend: Products
     question: int
     heldout: int = 0
 
@@ -91,19 +91,19 @@ def to_sample(recipe: RejectionRecipe, model: Any, size: Footprint, *, question:
 def _place(recipe: Recipe, question: int, heldout: int = 0) -> _Place:
     device = pick_device(recipe.model.device)
     narrow = pick_precision(recipe.model.precision, device) == torch.bfloat16
-    products = fastest_products(device) if recipe.model.products == "auto" else recipe.model.products
-    return _Place(device, narrow, products, question, heldout)
+    matmul_backend = fastest_products(device) if recipe.model.matmul_backend == "auto" else recipe.model.matmul_backend
+    return _Place(device, narrow, matmul_backend, question, heldout)
 
 
 def _sampling(recipe: Recipe, rollout: SamplingConfig, size: Footprint, place: _Place) -> dict[str, float]:
     number, samples = 0.5 if place.narrow else 1.0, getattr(recipe.evaluate, "samples", 0)
     training, group = 0, 1
     if isinstance(rollout, GroupsConfig):
-        training, group = min(rollout.max_rows, rollout.questions_per_step * rollout.group_size), rollout.group_size
-    evaluated = min(rollout.max_rows, place.heldout * max(1, samples))
+        training, group = min(rollout.max_num_seqs, rollout.questions_per_step * rollout.group_size), rollout.group_size
+    evaluated = min(rollout.max_num_seqs, place.heldout * max(1, samples))
     rows = max(training, evaluated)
     # rows of an evaluation all have questions of their own
-    asked = max(-(-training // group), min(rollout.max_rows, place.heldout))
+    asked = max(-(-training // group), min(rollout.max_num_seqs, place.heldout))
     own = rows * rollout.max_new_tokens * (GROWING if rollout.max_new_tokens > FIRST_TOKENS else 1)
     return {
         "cache": (own + asked * place.question) * size.cache * number,
@@ -120,7 +120,7 @@ def _update(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
         together = rollout.questions_per_step * (place.question + rollout.group_size * rollout.max_new_tokens)
         tokens = max(longest, min(tokens, together))
     chunk = CHUNK_BYTES if place.device.type == "cpu" else GPU_CHUNK_BYTES
-    in_slices = place.products == "onednn" and not place.narrow
+    in_slices = place.matmul_backend == "onednn" and not place.narrow
     return {
         "activations": tokens * (size.kept[kind] * number + (kind != "nothing") * size.layer * number + 3 * size.state),
         "copies of weights": _copies(size, place, sampling=False),
@@ -131,14 +131,14 @@ def _update(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
 
 
 def _recompute(recipe: Recipe, device: torch.device) -> Recompute:
-    if recipe.update.recompute is not None:
-        return recipe.update.recompute
+    if recipe.update.activation_checkpointing is not None:
+        return recipe.update.activation_checkpointing
     return "nothing" if recipe.model.lora is not None else default_recompute(device)
 
 
 def _copies(size: Footprint, place: _Place, *, sampling: bool) -> float:
     """Of the linear layers' weights: bf16 ones, and while sampling those that oneDNN lays out for few rows."""
-    laid_out = place.products == "onednn" and sampling
+    laid_out = place.matmul_backend == "onednn" and sampling
     if not place.narrow:
         return float(size.linear) if laid_out else 0.0
     return size.linear / 2 + size.last / 2 * laid_out

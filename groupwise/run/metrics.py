@@ -16,7 +16,7 @@ from groupwise.model.batch import Batch
 from groupwise.objective.correction import uncorrected
 from groupwise.objective.surrogate import Objective
 from groupwise.objective.value import explained_variance
-from groupwise.rollout.evaluate import RIGHT, correct_label, formed_label, part_value
+from groupwise.rollout.evaluate import RIGHT, correct_label, format_label, part_value
 from groupwise.rollout.groups import Rollout
 
 
@@ -97,7 +97,7 @@ def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:
         parts = _values(rewards, label)
         if parts:
             metrics[f"reward/{label}"] = fmean(parts)
-    for name, chosen in (("accuracy", correct_label(recipe)), ("formed", formed_label(recipe))):
+    for name, chosen in (("accuracy", correct_label(recipe)), ("format", format_label(recipe))):
         parts = _values(rewards, chosen)
         if parts:
             metrics[name] = fmean(value >= RIGHT for value in parts)

@@ -31,7 +31,7 @@ from groupwise.model.template import Template, audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.objective.surrogate import Objective, reads, reads_rewards
 from groupwise.recipe_file import changes, tree_of
-from groupwise.record.made import check_whole
+from groupwise.record.create import check_whole
 from groupwise.record.process import Hold
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
@@ -40,7 +40,7 @@ from groupwise.rewards.base import RewardSet, first_scored
 from groupwise.rollout.groups import check_lengths
 from groupwise.run.answers import require_answers
 from groupwise.run.best import check_keep_best
-from groupwise.run.memory import require_room
+from groupwise.run.memory import require_memory
 from groupwise.run.place import LOST_BEFORE, recording, require_steps, taken_place, tell_held_back
 from groupwise.run.progress import remark
 from groupwise.run.readers import contexts, readers
@@ -135,16 +135,16 @@ def _opened(
         _check_lengths(recipe, questions, tokenizer, beside)
         material = read(tokenizer)
         _tell_heldout("examples", recipe.examples, material, usual=EXAMPLES_HELDOUT)
-        room = require_room(
+        estimate = require_memory(
             recipe, tokenizer, folder, beside=beside, train=questions.train, heldout=len(questions.heldout)
         )
         policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
         # as before, if it is resumed: another number rounds otherwise
-        policy.microbatch_limit = state.get("microbatch_limit", room.tokens)
+        policy.microbatch_limit = state.get("microbatch_limit", estimate.tokens)
         step, version = state.get("step", 0), state.get("policy_version", 0)
         with _engine(recipe, policy, version) as engine, recording(recipe, folder, held, first_step=step) as recorder:
             recorder.add_questions("heldout", questions.heldout)
-            remark(room.said)
+            remark(estimate.message)
             yield Run(
                 recipe=recipe,
                 folder=folder,
@@ -186,9 +186,9 @@ def _tell_heldout(what: str, section: QuestionsConfig | ExamplesConfig | None, p
     """Says on stderr how many are held out, where that is not what the recipe's section says or what is usual."""
     if section is None:
         return
-    told = heldout_told(what, section.heldout_size, held=len(parts.heldout), left=len(parts.train), usual=usual)
-    if told is not None:
-        print(told, file=sys.stderr)
+    remark_text = heldout_told(what, section.heldout_size, held=len(parts.heldout), left=len(parts.train), usual=usual)
+    if remark_text is not None:
+        print(remark_text, file=sys.stderr)
 
 
 def _check_lengths(
@@ -208,7 +208,9 @@ def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load:
     with doing("loading the model"):
         policy = load_adapted(recipe.model, tokenizer, seed=recipe.seed, resumed_from=latest) if adapted else load()
     # a frozen product's result is not kept in any case, so that with adapters `cheap` would save nothing
-    policy.recompute_if_it_can(recipe.update.recompute or ("nothing" if adapted else default_recompute(policy.device)))
+    policy.recompute_if_it_can(
+        recipe.update.activation_checkpointing or ("nothing" if adapted else default_recompute(policy.device))
+    )
     return policy
 
 
@@ -274,8 +276,8 @@ def check_rewards(
     distinct = {question.id: question for question in asked}
     nothing = np.zeros(0, np.int32)
     empty = Output(nothing, nothing, nothing.astype(bool), nothing.astype(np.float32), text="", finish="stop")
-    said = rewards.score(list(distinct.values()), [empty] * len(distinct), decode=lambda _: "")
-    scored = dict(zip(distinct, said, strict=True))
+    judged = rewards.score(list(distinct.values()), [empty] * len(distinct), decode=lambda _: "")
+    scored = dict(zip(distinct, judged, strict=True))
     for config, question in zip(recipe.rewards, asked, strict=True):
         part = scored[question.id].parts[config.label]
         if config.function in registry.REWARDS and part.state == "failed":
@@ -287,7 +289,7 @@ def check_rewards(
     if objective is None:
         return
     built_in = all(config.function in registry.REWARDS for config in recipe.rewards)
-    stepless = all(reward.steps is None for reward in said)
+    stepless = all(reward.steps is None for reward in judged)
     if "step_rewards" in reads(objective.advantage) and stepless and built_in:
         raise ConfigError(
             f"objective.advantage = {objective.advantage.__name__!r} reads the "
@@ -326,5 +328,5 @@ def check_changes(recipe: Recipe, folder: Path, *, began_with: str, free: Sequen
                 hint="set it back, or start a new run",
             )
     if changed:
-        told = ", ".join(f"{place} = {now!r} (was {before!r})" for place, before, now in changed)
-        print(f"changed since the run was last started: {told}", file=sys.stderr)
+        remark_text = ", ".join(f"{place} = {now!r} (was {before!r})" for place, before, now in changed)
+        print(f"changed since the run was last started: {remark_text}", file=sys.stderr)

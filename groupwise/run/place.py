@@ -14,7 +14,7 @@ from groupwise.config import Recipe, dump_recipe, read_recipe
 from groupwise.errors import DataError, GroupwiseError, InputError, RunError
 from groupwise.model.checkpoint import load_state
 from groupwise.model.saved import sound_checkpoint
-from groupwise.record.made import check_whole, set_aside
+from groupwise.record.create import check_whole, set_aside
 from groupwise.record.place import RECIPE, found_in
 from groupwise.record.process import Hold, hold, refuse_living
 from groupwise.record.read import open_record
@@ -91,8 +91,8 @@ def recording(recipe: Recipe, folder: Path, held: Hold | None, *, first_step: in
 def tell_held_back(record: Path, reason: str) -> None:
     """Says on stderr where the record's log could not be folded into it; reason: why, empty if it could."""
     if reason:
-        told = f"{record} alone does not hold everything yet ({reason}): {record.name}-wal has the rest, copy both"
-        print(told, file=sys.stderr)
+        message = f"{record} alone does not hold everything yet ({reason}): {record.name}-wal has the rest, copy both"
+        print(message, file=sys.stderr)
 
 
 def require_steps(folder: Path, recorded: Set[int], *, done: int, lost_before: int, unrecorded: Set[int]) -> None:
@@ -135,8 +135,8 @@ def accept_loss(folder: Path) -> None:
     if missing:
         with closing(Recorder.resume(folder, done)) as recorder:
             recorder.set_info(LOST_BEFORE, str(done))
-        told = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
-        print(f"{folder}: step(s) {told} are not on record", file=sys.stderr)
+        message = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
+        print(f"{folder}: step(s) {message} are not on record", file=sys.stderr)
 
 
 def _recorder(recipe: Recipe, folder: Path, held: Hold | None, *, first_step: int) -> Recorder:

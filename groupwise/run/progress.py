@@ -22,7 +22,7 @@ Columns = tuple[tuple[str, str, int, str], ...]
 OF_ROLLOUTS: Columns = (
     ("reward", "reward/mean", 7, "{:.3f}"),
     ("right", "accuracy", 6, "{:.0%}"),
-    ("formed", "formed", 6, "{:.0%}"),
+    ("format", "format", 6, "{:.0%}"),
     ("length", "length/mean", 6, "{:.1f}"),
     ("entropy", "entropy", 7, "{:.3f}"),
     ("KL", "kl", 7, "{:.4f}"),
@@ -120,16 +120,16 @@ class Progress:
 
     def evaluated(self, name: str, figures: Mapping[str, Any]) -> None:
         event("evaluation", name=name, figures=dict(figures))
-        told = [f"held-out loss {told_loss(figures['loss'])}"] if "loss" in figures else []
+        texts = [f"held-out loss {told_loss(figures['loss'])}"] if "loss" in figures else []
         if "preferred" in figures:
-            told.append(f"{with_interval(figures['preferred'])} of {figures['preferred']['n']} preferred rightly")
+            texts.append(f"{with_interval(figures['preferred'])} of {figures['preferred']['n']} preferred rightly")
         if "steps" in figures:
-            told.append(f"{with_interval(figures['steps'])} of {figures['steps']['n']} steps judged rightly")
+            texts.append(f"{with_interval(figures['steps'])} of {figures['steps']['n']} steps judged rightly")
         if "calibration" in figures:
-            told.append(f"calibration error {figures['calibration']['value']:.3f}")
+            texts.append(f"calibration error {figures['calibration']['value']:.3f}")
         if "accuracy" in figures:
-            told.append(self._right(figures))
-        self._line(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(told)}")
+            texts.append(self._right(figures))
+        self._line(f"evaluated ({name}) in {self._evaluation_seconds:.0f} s: {', '.join(texts)}")
 
     def _right(self, figures: Mapping[str, Any]) -> str:
         right = with_interval(figure_in(figures, "accuracy"))
@@ -157,8 +157,8 @@ def of_rollouts(recipe: RLRecipe) -> Progress:
 
 
 def shown_of(recipe: Recipe, columns: Columns) -> Columns:
-    """The columns without `formed`, unless the recipe names the reward that says what is well formed."""
-    return tuple(column for column in columns if column[1] != "formed" or recipe.evaluate.formed)
+    """The columns without `format`, unless the recipe names the reward that says what is well formed."""
+    return tuple(column for column in columns if column[1] != "format" or recipe.evaluate.format)
 
 
 def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, tokens_are: str) -> Progress:

@@ -79,8 +79,8 @@ def load_references(run: Run[PreferenceRecipe], method: Method, *, tokens: int) 
 def _kept(run: Run[PreferenceRecipe], parts: Parts, *, tokens: int) -> dict[str, Tensor]:
     """The sums of each part: those in the run's file if it is about these outputs and this model, else new ones."""
     path = run.folder / FILE
-    told = {"examples": _fingerprint(parts, run.policy), "model": _weights_fingerprint(run)}
-    stored = _read(path, told)
+    identity = {"examples": _fingerprint(parts, run.policy), "model": _weights_fingerprint(run)}
+    stored = _read(path, identity)
     if stored is not None:
         return stored
     started = time.perf_counter()
@@ -100,27 +100,27 @@ def _kept(run: Run[PreferenceRecipe], parts: Parts, *, tokens: int) -> dict[str,
         )
         for name, pieces in parts.items()
     }
-    _write(path, sums, told)
+    _write(path, sums, identity)
     outputs, seconds = sum(map(len, sums.values())), time.perf_counter() - started
     remark(f"log-probabilities of {outputs} outputs by the reference: {seconds:.0f} s, in {path}")
     return sums
 
 
-def _write(path: Path, sums: dict[str, Tensor], told: dict[str, str]) -> None:
+def _write(path: Path, sums: dict[str, Tensor], identity: dict[str, str]) -> None:
     """The file whole, or the one before it."""
     try:
-        write_whole(path, save(sums, metadata=told))
+        write_whole(path, save(sums, metadata=identity))
     except OSError as error:
         raise CheckpointError(f"{path}: not written: {error}", hint="make room or repair the disk") from None
 
 
-def _read(path: Path, told: dict[str, str]) -> dict[str, Tensor] | None:
+def _read(path: Path, identity: dict[str, str]) -> dict[str, Tensor] | None:
     """What the file holds; None if it is not there, is damaged or is about something else."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             # An unknown model (its folder is gone) cannot be compared; the run's path of it is fixed.
-            if any(metadata.get(name) != value for name, value in told.items() if value):
+            if any(metadata.get(name) != value for name, value in identity.items() if value):
                 return None
             names = file.keys()  # the file itself is no mapping
             return {name: file.get_tensor(name).clone() for name in names}  # not the file's own memory

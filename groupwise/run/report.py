@@ -80,7 +80,7 @@ def _results(summary: Summary) -> Table:
     for heading in ("", "before", "after"):
         table.add_column(heading)
     table.add_row("right, greedy", *(shown(figure_in(figures, "accuracy")) for figures in (before, after)))
-    names = {"formed": "well formed, greedy"} | {key: key for key in after if "@" in key}
+    names = {"format": "well formed, greedy"} | {key: key for key in after if "@" in key}
     for key, name in names.items():
         if key in before and key in after:
             table.add_row(name, shown(before[key]), shown(after[key]))

@@ -78,7 +78,7 @@ def with_coefficients(objective: Objective, config: ObjectiveConfig, held: dict[
 
 
 def _check_critic(recipe: RLRecipe, objective: Objective) -> None:
-    named, with_critic = _told(recipe, "advantage", objective.advantage), recipe.critic is not None
+    named, with_critic = _text(recipe, "advantage", objective.advantage), recipe.critic is not None
     if "values" in reads(objective.advantage) and not with_critic:
         raise ConfigError(
             f"{named} reads a critic's values, and the recipe has no section critic",
@@ -103,7 +103,7 @@ def _check_critic(recipe: RLRecipe, objective: Objective) -> None:
 
 
 def _check_teacher(recipe: RLRecipe, objective: Objective) -> None:
-    named, wanted = _told(recipe, "advantage", objective.advantage), "teacher_logprobs" in reads(objective.advantage)
+    named, wanted = _text(recipe, "advantage", objective.advantage), "teacher_logprobs" in reads(objective.advantage)
     if wanted and recipe.teacher is None:
         raise ConfigError(
             f"{named} reads a teacher's log-probabilities, and the recipe names no teacher",
@@ -118,15 +118,15 @@ def _check_teacher(recipe: RLRecipe, objective: Objective) -> None:
 
 def _check_groups(recipe: RLRecipe, objective: Objective) -> None:
     rollout, compares = recipe.rollout, {"group", "rewards"} <= set(reads(objective.advantage))
-    named = _told(recipe, "advantage", objective.advantage)
+    named = _text(recipe, "advantage", objective.advantage)
     if rollout.group_size == 1 and compares:
         raise ConfigError(
             f"rollout.group_size = 1: {named} compares an output with its siblings, and there are none",
             hint="a group needs at least 2 outputs to compare, try 8",
         )
-    if not rollout.refill_rounds:
+    if not rollout.dynamic_sampling_rounds:
         return
-    where = f"rollout.refill_rounds = {rollout.refill_rounds}"
+    where = f"rollout.dynamic_sampling_rounds = {rollout.dynamic_sampling_rounds}"
     if not compares:
         raise ConfigError(
             f"{where}: {named} compares nothing inside a group, so groups whose rewards are equal teach too",
@@ -141,13 +141,13 @@ def _check_groups(recipe: RLRecipe, objective: Objective) -> None:
         raise ConfigError(
             f"{where} with rollout.group_size = 2: two right-or-wrong outputs differ for half of the questions at "
             "best, 2 p (1 - p), so most of what is sampled would be dropped",
-            hint="set rollout.group_size to 4 or more, or rollout.refill_rounds to 0",
+            hint="set rollout.group_size to 4 or more, or rollout.dynamic_sampling_rounds to 0",
         )
 
 
 def _check_coefficients(recipe: RLRecipe, objective: Objective) -> None:
     config, wanted = recipe.objective, reads(objective.advantage)
-    named = _told(recipe, "advantage", objective.advantage)
+    named = _text(recipe, "advantage", objective.advantage)
     outcome_alone = "rewards" in wanted and "reward_parts" not in wanted
     if objective.kl_coef == 0:
         for name in ("kl_target", "reference_every"):
@@ -179,7 +179,7 @@ def _check_coefficients(recipe: RLRecipe, objective: Objective) -> None:
         )
     if "rewards" not in wanted and getattr(objective.loss, "one_advantage", False):
         raise ConfigError(
-            f"{_told(recipe, 'loss', objective.loss)} has one ratio and one advantage for a whole output, and {named} "
+            f"{_text(recipe, 'loss', objective.loss)} has one ratio and one advantage for a whole output, and {named} "
             "gives each token its own",
             hint="set objective.loss to sequence_token_clip or clip",
         )
@@ -200,6 +200,6 @@ def _check_read(recipe: RLRecipe, objective: Objective) -> None:
             )
 
 
-def _told(recipe: RLRecipe, column: str, function: Any) -> str:
+def _text(recipe: RLRecipe, column: str, function: Any) -> str:
     own = getattr(recipe.objective, column)
     return f"objective.{column} = {function.__name__!r}" + ("" if own else f" (preset {recipe.objective.preset!r})")

@@ -28,7 +28,7 @@ def watched(folder: Path, seconds: float) -> Iterator[Callable[[str], None]]:
         yield lambda what: None
         return
 
-    def told(what: str) -> None:
+    def dump(what: str) -> None:
         print(f"no progress in {what} for {seconds:g} s; the stacks of all threads are in {path}", file=sys.stderr)
         with suppress(UnsupportedOperation, OSError, ValueError):
             faulthandler.dump_traceback(file=sys.stderr)
@@ -36,7 +36,7 @@ def watched(folder: Path, seconds: float) -> Iterator[Callable[[str], None]]:
     def beat(what: str) -> None:
         for timer in timers:
             timer.cancel()
-        timers[:] = [threading.Timer(seconds, told, [what])]
+        timers[:] = [threading.Timer(seconds, dump, [what])]
         timers[0].daemon = True
         timers[0].start()
         faulthandler.dump_traceback_later(seconds, file=file)

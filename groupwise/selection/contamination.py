@@ -38,13 +38,13 @@ class Heldout:
         """Name of a held-out question that one of the messages shares words with; None: they share too few."""
         return next((found for text in messages if (found := self._in(words(text))) is not None), None)
 
-    def _in(self, said: Sequence[str]) -> str | None:
+    def _in(self, tokens: Sequence[str]) -> str | None:
         for length, wholes in self.wholes.items():
-            for whole in ngrams(said, length) if length >= INSIDE or length == len(said) else ():
+            for whole in ngrams(tokens, length) if length >= INSIDE or length == len(tokens) else ():
                 if whole in wholes:
                     return wholes[whole]
-        every = f" {' '.join(said)} "
-        for gram in ngrams(said, self.n):
+        every = f" {' '.join(tokens)} "
+        for gram in ngrams(tokens, self.n):
             for question in self.grams.get(gram, ()):
                 if gram not in self.common or f" {self.texts[question]} " in every:
                     return question
@@ -59,10 +59,10 @@ def held_out(questions: Mapping[str, str], *, n: int, documents: Iterable[Sequen
     texts = {name: words(text) for name, text in questions.items()}
     grams: dict[str, list[str]] = {}
     wholes: dict[int, dict[str, str]] = {}
-    for key, said in texts.items():
-        if 0 < len(said) < n:
-            wholes.setdefault(len(said), {}).setdefault(" ".join(said), key)
-        for gram in dict.fromkeys(ngrams(said, n)):
+    for key, tokens in texts.items():
+        if 0 < len(tokens) < n:
+            wholes.setdefault(len(tokens), {}).setdefault(" ".join(tokens), key)
+        for gram in dict.fromkeys(ngrams(tokens, n)):
             grams.setdefault(gram, []).append(key)
     counts = Counter(
         gram
@@ -71,7 +71,7 @@ def held_out(questions: Mapping[str, str], *, n: int, documents: Iterable[Sequen
         if gram in grams
     )
     common = frozenset(gram for gram, count in counts.items() if count > COMMON)
-    return Heldout(n, grams, wholes, common, {key: " ".join(said) for key, said in texts.items()})
+    return Heldout(n, grams, wholes, common, {key: " ".join(tokens) for key, tokens in texts.items()})
 
 
 def _distinct(documents: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:

@@ -17,8 +17,8 @@ _OPERATORS = (
     *((r"pm", " ± "), (r"pi", " π "), (r"degree", "°"), (r"%", "%"), (r"\$", " "), (r"\{", "{"), (r"\}", "}")),
 )
 _COMMANDS = tuple(
-    (re.compile(rf"\\{name}" + ("(?![a-zA-Z])" if name.rstrip("?").isalpha() else "")), said)
-    for name, said in _OPERATORS
+    (re.compile(rf"\\{name}" + ("(?![a-zA-Z])" if name.rstrip("?").isalpha() else "")), spoken)
+    for name, spoken in _OPERATORS
 )
 _SIGNS = {
     **dict.fromkeys("×·⋅∗", "*"),
@@ -47,8 +47,8 @@ def unmarked(text: str) -> str:
     if "\\" in plain or "$" in plain:
         plain = _SPACE.sub(" ", _SIZE.sub("", _STYLE.sub("", _DELIMITER.sub(" ", plain))))
         plain = _FRACTION.sub(lambda found: f" {found[1] or found[2]} / {found[3] or found[4]} ", plain)
-        for command, said in _COMMANDS:
-            plain = command.sub(said, plain)
+        for command, spoken in _COMMANDS:
+            plain = command.sub(spoken, plain)
     plain = _RAISED.sub(r"\1\2", plain)
     plain = _GROUPED.sub("", unicodedata.normalize("NFKC", plain).translate(_ONE_SIGN))
     return _ALONE.sub(r" \1 ", plain) if "\\" in text or "$" in text else plain

@@ -36,9 +36,9 @@ def load_material(config: RejectionConfig, questions: QuestionsConfig, *, seed: 
     found = load_questions(bare(questions), seed)
     sources = read_sources(config, seed=seed)
     texts = {question.id: contents(question.messages) for question in found.train}
-    said = (contents(example.messages) for source in sources for example in source.examples)
+    spoken = (contents(example.messages) for source in sources for example in source.examples)
     against = dict(_evaluated_on(config, found.heldout))
-    heldout = held_out(against, n=config.ngram, documents=chain(texts.values(), said))
+    heldout = held_out(against, n=config.ngram, documents=chain(texts.values(), spoken))
     return Material(heldout, texts, tuple(clean(source, heldout, config) for source in sources))
 
 

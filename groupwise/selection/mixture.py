@@ -82,12 +82,12 @@ def _clean(source: Source, heldout: Heldout, config: RejectionConfig) -> Iterato
             yield example
 
 
-def mixed_in(sources: Sequence[Source], *, kept: int, said: Iterable[str], seed: int) -> list[Mixed]:
+def mixed_in(sources: Sequence[Source], *, kept: int, fingerprints: Iterable[str], seed: int) -> list[Mixed]:
     """From each source `weight` examples to one kept output, drawn by the seed and none twice.
 
     said: fingerprints of the kept outputs, which are not said again.
     """
-    seen, found = set(said), []
+    seen, found = set(fingerprints), []
     for index, source in enumerate(sources):
         own = (example for example in source.examples if example.fingerprint not in seen)
         place = partial(_place, seed, f"mix/{index}")

@@ -12,7 +12,7 @@ from groupwise.selection.select import Kept, drawn
 Row = dict[str, Any]
 
 
-def row_of_kept(kept: Kept, made: Mapping[str, Any]) -> Row:
+def row_of_kept(kept: Kept, origin: Mapping[str, Any]) -> Row:
     """A kept output as `stage: sft` reads it: the question as it was asked, and the answer as it was said.
 
     made: what sampled it (model, seed, policy).
@@ -22,7 +22,7 @@ def row_of_kept(kept: Kept, made: Mapping[str, Any]) -> Row:
         "prompt": _turns(kept.question.prompt),
         "completion": _turns([Message("assistant", kept.question.prefill + candidate.text)]),
         "provenance": {
-            **made,
+            **origin,
             "step": candidate.step,
             "question_id": candidate.question_id,
             "sample": candidate.sample,

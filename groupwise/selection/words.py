@@ -45,9 +45,9 @@ def _bare(token: str) -> str:
     return f".{word}" if word[:1].isdecimal() and before.endswith(".") and not before.endswith("..") else word
 
 
-def ngrams(said: Sequence[str], n: int) -> list[str]:
+def ngrams(tokens: Sequence[str], n: int) -> list[str]:
     """Every n words in a row, in their order; none if there are fewer."""
-    return [" ".join(said[start : start + n]) for start in range(len(said) - n + 1)]
+    return [" ".join(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
 
 
 def repetition(text: str, n: int = 4) -> float:

@@ -43,7 +43,7 @@ FILE = "examples.jsonl"
 COLUMNS: Columns = (
     ("reward", "reward/mean", 7, "{:.3f}"),
     ("right", "accuracy", 6, "{:.0%}"),
-    ("formed", "formed", 6, "{:.0%}"),
+    ("format", "format", 6, "{:.0%}"),
     ("length", "length/mean", 6, "{:.1f}"),
     ("cut", "finish/length", 6, "{:.0%}"),
     ("passed", "selection/passed", 6, "{:.0f}"),
@@ -126,8 +126,8 @@ def train(recipe: RejectionRecipe, folder: Path, *, resume: bool = False) -> Gat
             if out_of_memory(error):
                 raise memory_error(error, step=run.step) from None
             raise
-        told = {**asdict(gathered), "folder": str(folder), "examples": str(gathered.examples)}
-        write_json(folder / "summary.json", told)
+        facts = {**asdict(gathered), "folder": str(folder), "examples": str(gathered.examples)}
+        write_json(folder / "summary.json", facts)
         run.recorder.set_info("state", "finished")
     return gathered
 
@@ -146,10 +146,10 @@ def gather(run: Collection, material: Material) -> Gathered:
     if not selection.kept:
         target.unlink(missing_ok=True)
         raise _nothing_kept(run.folder, selection)
-    said = [kept.fingerprint for kept in selection.kept]
-    mixed = mixed_in(material.sources, kept=len(said), said=said, seed=recipe.seed)
-    made = {"model": recipe.model.path, "policy": run.policy, "seed": recipe.seed}
-    rows = [row_of_kept(kept, made) for kept in selection.kept]
+    kept_fingerprints = [kept.fingerprint for kept in selection.kept]
+    mixed = mixed_in(material.sources, kept=len(kept_fingerprints), fingerprints=kept_fingerprints, seed=recipe.seed)
+    origin = {"model": recipe.model.path, "policy": run.policy, "seed": recipe.seed}
+    rows = [row_of_kept(kept, origin) for kept in selection.kept]
     rows += [row_of_example(example, part.source) for part in mixed for example in part.examples]
     write_lines(target, lines(rows, seed=recipe.seed))
     quarters = Counter(kept.quarter for kept in selection.kept if kept.quarter is not None)
@@ -233,8 +233,8 @@ def print_gathered(gathered: Gathered, console: Console | None = None) -> None:
     """The closing table: what became of every output."""
     console = console or Console(highlight=False, markup=False)
     right = "" if gathered.right is None else f", {gathered.right:.1%} of the judged right"
-    told = f"{gathered.questions} questions, {gathered.outputs} outputs sampled{right}"
-    table = Table(title=told, title_justify="left")
+    facts = f"{gathered.questions} questions, {gathered.outputs} outputs sampled{right}"
+    table = Table(title=facts, title_justify="left")
     for heading in ("outputs", "number", "share"):
         table.add_column(heading, justify="left" if heading == "outputs" else "right")
     counts = {f"{reason}: {REASONS[reason]}": count for reason, count in gathered.not_kept.items()}

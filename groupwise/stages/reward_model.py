@@ -10,7 +10,7 @@ from torch import Tensor
 from groupwise.config import RewardModelRecipe
 from groupwise.datasets.base import following
 from groupwise.learn.finite import check_loss
-from groupwise.learn.judgements import Case, Judgements, Lesson, heldout_figures, load_judgements
+from groupwise.learn.judgements import Case, Judged, Judgements, heldout_figures, load_judgements
 from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
 from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
 from groupwise.learn.tally import Tally
@@ -39,7 +39,7 @@ def train(recipe: RewardModelRecipe, folder: Path, *, resume: bool = False) -> S
         resume=resume,
         read=lambda tokenizer: load_judgements(config, tokenizer, reward_model=settings, seed=recipe.seed),
         load=lambda model, tokenizer, judgements: load_classifier(
-            model, tokenizer, kind=judgements.lesson.kind, seed=recipe.seed
+            model, tokenizer, kind=judgements.rules.kind, seed=recipe.seed
         ),
         audit=audit_for_reading,
     ) as run:
@@ -47,7 +47,7 @@ def train(recipe: RewardModelRecipe, folder: Path, *, resume: bool = False) -> S
         optimizer = make_optimizer(run.policy, recipe.update)
         resume_optimizer(run, optimizer)
         count = len(judgements.train)
-        what = f"reward_model: {judgements.lesson.kind.told} from {count} examples"
+        what = f"reward_model: {judgements.rules.kind.noun} from {count} examples"
         return run_steps(
             run,
             optimizer,
@@ -62,7 +62,7 @@ def train(recipe: RewardModelRecipe, folder: Path, *, resume: bool = False) -> S
 def reward_step(run: Run[RewardModelRecipe], stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One optimizer step on the mean loss of the step's pairs or steps, what a pair shares computed once."""
     recipe, policy = run.recipe, run.policy
-    config, update, lesson = recipe.examples, recipe.update, run.read.lesson
+    config, update, rules = recipe.examples, recipe.update, run.read.rules
     chosen = following(
         run.read.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
     )
@@ -70,17 +70,17 @@ def reward_step(run: Run[RewardModelRecipe], stop: Stop, optimizer: torch.optim.
         started, tally = time.perf_counter(), Tally()
         set_rates(optimizer, update, None, step=run.step)
         with stop.abandonable():
-            made, loss = gradient(policy, optimizer, lesson, chosen, tally, recipe=recipe, step=run.step)
+            outputs, loss = gradient(policy, optimizer, rules, chosen, tally, recipe=recipe, step=run.step)
         bounded_step(optimizer, update, tally, step=run.step, named=policy.model.named_parameters, stop=stop)
         read = sum(len(reading.tokens) for case in chosen for reading in case.readings)
-        metrics = {"loss": loss, **lesson.metrics(made, chosen), "tokens/read": float(read)}
+        metrics = {"loss": loss, **rules.metrics(outputs, chosen), "tokens/read": float(read)}
         return finish_example_step(run, tally, metrics, started=started, tokens=read)
 
 
 def gradient(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
-    lesson: Lesson,
+    rules: Judged,
     chosen: Sequence[Case],
     tally: Tally,
     *,
@@ -89,7 +89,7 @@ def gradient(
 ) -> tuple[Tensor, float]:
     """Puts the gradient of the mean loss over judgements into the weights'; returns the logits [N, K] and the loss."""
     centre_coef, judged = recipe.reward_model.centre_coef, sum(case.judgements for case in chosen)
-    groups, made, shares = [case.readings for case in chosen], dict[int, Tensor](), list[float]()
+    groups, outputs, shares = [case.readings for case in chosen], dict[int, Tensor](), list[float]()
 
     def begin() -> None:
         optimizer.zero_grad(set_to_none=False)
@@ -98,12 +98,12 @@ def gradient(
     def do(rows: list[int]) -> None:
         cases = [chosen[row] for row in rows]
         with logits(policy, [groups[row] for row in rows]) as found:
-            share = lesson.losses(found, cases, centre_coef).sum() / judged
+            share = rules.losses(found, cases, centre_coef).sum() / judged
             share.backward()
         shares.append(float(share.detach()))
         check_loss(shares[-1], step=step, of={"rewards": found})
         sizes = [sum(len(reading.places) for reading in groups[row]) for row in rows]
-        made.update(zip(rows, found.detach().split(sizes), strict=True))
+        outputs.update(zip(rows, found.detach().split(sizes), strict=True))
 
     tally.halvings += in_microbatches(
         policy,
@@ -114,4 +114,4 @@ def gradient(
         do=do,
         what="example",
     )
-    return torch.cat([made[row] for row in range(len(chosen))]), sum(shares)
+    return torch.cat([outputs[row] for row in range(len(chosen))]), sum(shares)

@@ -33,8 +33,8 @@ def test_a_bar_says_what_is_being_done_and_of_what_it_is_a_part():
 
 def test_a_part_says_how_far_it_is_and_how_fast():
     part = _Part(TaskID(0), "sampling", 64, "outputs", done=16, tokens=1000, began=time.perf_counter() - 10)
-    assert re.fullmatch(r"16/64 outputs  (100|99) tok/s", part.told())
-    assert _Part(TaskID(0), "loading the model", 0, "").told() == ""
+    assert re.fullmatch(r"16/64 outputs  (100|99) tok/s", part.text())
+    assert _Part(TaskID(0), "loading the model", 0, "").text() == ""
 
 
 def test_where_there_is_no_terminal_there_is_no_bar():

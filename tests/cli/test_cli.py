@@ -17,8 +17,8 @@ from tests.project.documents import blocks
 from tests.project.sources import ROOT
 
 RUN_ELSEWHERE = ("compare", "pipeline")
-"""Verbs that start several runs, which their page of the documents shows; tests/test_compare.py and tests/pipeline
-run them."""
+"""Verbs that start several runs, which their page of the documents shows; tests/compare/test_compare.py and
+tests/pipeline run them."""
 VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
 
@@ -117,12 +117,12 @@ def test_eval_of_a_run_gives_what_the_run_said(run):
 
 
 def test_eval_of_a_recipe_with_samples(tiny_folder):
-    words = (RECIPE, f"model.path={tiny_folder}", *SMALL, "evaluate.formed=one_digit", "--samples", 2)
+    words = (RECIPE, f"model.path={tiny_folder}", *SMALL, "evaluate.format=one_digit", "--samples", 2)
     figures = json.loads(groupwise("eval", *words, "--json").out)
     assert {"accuracy", "low", "high", "n", "mean@2", "pass@1", "pass@2", "maj@2"} <= set(figures)
     shown = groupwise("eval", *words).out
     assert "6 held-out questions (95 % intervals)" in shown
-    assert all(name in shown for name in ("right, greedy", "formed", "mean@2", "pass@2", "maj@2", "mean length"))
+    assert all(name in shown for name in ("right, greedy", "format", "mean@2", "pass@2", "maj@2", "mean length"))
 
 
 def test_what_eval_prints_for_a_program_is_strict_json(tiny_folder, tmp_path):

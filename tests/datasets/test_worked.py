@@ -14,7 +14,7 @@ from groupwise.datasets.on_paper import REASONING, added, multiplied, taken
 from groupwise.datasets.worked import examples
 from groupwise.errors import ConfigError
 from groupwise.rewards.format import think_answer
-from tests.rewards.made import question
+from tests.rewards.build import question
 
 SECTION = {"source": "arithmetic", "size": 300, "heldout_size": 60, "template": "{question} Think first: 1, 2, 3."}
 # A product or sum with its result, as it stands in the sentences.

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from groupwise.config import ModelConfig
 from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import ChatTokenizer
-from tests.model.made import tokenizer_for
+from tests.model.build import tokenizer_for
 
 
 def text_chain(text: str, folder: Path, tiny_folder: Path) -> Policy:

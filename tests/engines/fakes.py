@@ -17,7 +17,7 @@ class Answering:
 
     capabilities = Capabilities(exact=True)
 
-    def __init__(self, policy=None, *, max_rows=0):
+    def __init__(self, policy=None, *, max_num_seqs=0):
         self.ready: list[tuple[int, list[Output]]] = []
         self.numbers, self.version, self.calls = count(), 0, list[str]()
 

@@ -14,7 +14,7 @@ from groupwise.engines.local import LocalEngine
 from groupwise.errors import ConfigError, RunError
 from groupwise.run.resolve import resolve_recipe
 from tests.engines.fakes import Answering, Inexact, Late
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=12)
 TASKS = [Task((7, 8, n), tuple(stream(0, 0, str(n), i) for i in range(3))) for n in (11, 12, 13, 14)]
@@ -22,12 +22,12 @@ TASKS = [Task((7, 8, n), tuple(stream(0, 0, str(n), i) for i in range(3))) for n
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory, tiny_folder):
-    return made.policy_of(made.SHARING["llama"], tmp_path_factory.mktemp("llama"), tiny_folder)
+    return build.policy_of(build.SHARING["llama"], tmp_path_factory.mktemp("llama"), tiny_folder)
 
 
 @pytest.fixture(scope="module", params=[LocalEngine, Answering, Late, Inexact])
 def engine(request, policy):
-    engine = request.param(policy, max_rows=5)
+    engine = request.param(policy, max_num_seqs=5)
     engine.open()
     engine.sync(policy, 4)
     yield engine
@@ -132,7 +132,7 @@ def test_what_nobody_asked_for_is_refused(given, message):
 
 def test_an_engine_is_opened_given_the_weights_and_closed_whatever_happens(policy, monkeypatch):
     calls: list[str] = []
-    monkeypatch.setattr(Answering, "__init__", lambda self, policy, max_rows: vars(self).update(calls=calls))
+    monkeypatch.setattr(Answering, "__init__", lambda self, policy, max_num_seqs: vars(self).update(calls=calls))
     own = RolloutConfig(engine="tests.engines.fakes:Answering")
     with open_engine(policy, own, version=3):
         pass

@@ -22,33 +22,33 @@ from groupwise.model.policy import Policy, load_policy, prepare
 from groupwise.model.tokenizer import load_tokenizer
 from tests.close import close
 from tests.engines.chains import byte_chain, text_chain
-from tests.model import made
+from tests.model import build
 
 LENGTHS = (5, 1, 30, 12)
 SAMPLING = Sampling(max_new_tokens=20)
 CACHES = {
-    "llama": made.SHARING["llama"],
-    "gpt2": made.SHARING["gpt2"],  # learned positions
-    "mistral_window": made.SHARING["mistral_window"],  # a cache that forgets
-    "gptj": made.NOT_SHARING["gptj"],  # transformers' own cache
-    "gemma2": made.SHARING["gemma2"],  # one of both kinds
+    "llama": build.SHARING["llama"],
+    "gpt2": build.SHARING["gpt2"],  # learned positions
+    "mistral_window": build.SHARING["mistral_window"],  # a cache that forgets
+    "gptj": build.NOT_SHARING["gptj"],  # transformers' own cache
+    "gemma2": build.SHARING["gemma2"],  # one of both kinds
 }
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory, tiny_folder) -> Policy:
-    return made.policy_of(made.SHARING["llama"], tmp_path_factory.mktemp("llama"), tiny_folder)
+    return build.policy_of(build.SHARING["llama"], tmp_path_factory.mktemp("llama"), tiny_folder)
 
 
 @pytest.fixture(scope="module", params=list(CACHES))
 def any_policy(request, tmp_path_factory, tiny_folder) -> Policy:
-    return made.policy_of(CACHES[request.param], tmp_path_factory.mktemp(request.param), tiny_folder)
+    return build.policy_of(CACHES[request.param], tmp_path_factory.mktemp(request.param), tiny_folder)
 
 
 def tasks(outputs: int = 4) -> list[Task]:
     """Four questions of 5, 1, 30 and 12 tokens, so many outputs each."""
     generator = torch.Generator().manual_seed(2)
-    questions = [tuple(torch.randint(3, made.VOCABULARY, (n,), generator=generator).tolist()) for n in LENGTHS]
+    questions = [tuple(torch.randint(3, build.VOCABULARY, (n,), generator=generator).tolist()) for n in LENGTHS]
     return [Task(q, tuple(stream(0, 0, str(n), i) for i in range(outputs))) for n, q in enumerate(questions)]
 
 
@@ -80,7 +80,7 @@ def ending_at(policy: Policy, *tokens: int) -> Policy:
 )
 def test_the_samplers_log_probabilities_are_the_policys(sampling, any_policy):
     outputs = generate(LocalEngine(any_policy), tasks(), sampling)
-    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
+    rollouts = Rollouts.of([build.group(own, [0.0] * len(own)) for own in outputs])
     with torch.no_grad():
         scored = any_policy.logprobs(rollouts, rollouts.output_mask, sampling=sampling)
     mask = rollouts.output_mask
@@ -108,11 +108,11 @@ def test_an_output_depends_on_its_question_and_stream_alone(any_policy, monkeypa
     assert [words(generate(engine, [task], SAMPLING)[0]) for task in tasks()] == expected
     assert [words(own) for own in generate(engine, tasks()[::-1], SAMPLING)] == expected[::-1]
     for rows in (1, 3):
-        few = LocalEngine(any_policy, max_rows=rows)
+        few = LocalEngine(any_policy, max_num_seqs=rows)
         assert [words(own) for own in generate(few, tasks(), SAMPLING)] == expected
     assert [words(own) for own in generate(engine, tasks(2), SAMPLING)] == [own[:2] for own in expected]
     monkeypatch.setattr(local, "ENTER_SHARE", 10**9)  # rows enter one by one
-    assert [words(own) for own in generate(LocalEngine(any_policy, max_rows=3), tasks(), SAMPLING)] == expected
+    assert [words(own) for own in generate(LocalEngine(any_policy, max_num_seqs=3), tasks(), SAMPLING)] == expected
     assert [words(own) for own in generate(LocalEngine(any_policy, shared=False), tasks(), SAMPLING)] == expected
 
 
@@ -193,18 +193,18 @@ def test_a_stop_string_of_many_bytes_a_character_is_found(tmp_path, tiny_folder)
 
 
 def test_a_model_with_a_state_of_its_own_is_sampled_without_a_cache(tmp_path, tiny_folder):
-    policy = never_ending(made.policy_of(made.RECURRENT, tmp_path, tiny_folder))
-    engine = LocalEngine(policy, max_rows=3)
+    policy = never_ending(build.policy_of(build.RECURRENT, tmp_path, tiny_folder))
+    engine = LocalEngine(policy, max_num_seqs=3)
     assert engine.cache == "none"
-    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in generate(engine, tasks(2), SAMPLING)])
+    rollouts = Rollouts.of([build.group(own, [0.0] * len(own)) for own in generate(engine, tasks(2), SAMPLING)])
     found = policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs
     assert close(found, rollouts.sampled_logprobs)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "mistral_window"])
 def test_without_fast_paths_the_same_tokens_are_sampled(family, tmp_path, tiny_folder):
-    config = made.SHARING[family]
-    policy = made.policy_of(config, tmp_path, tiny_folder)
+    config = build.SHARING[family]
+    policy = build.policy_of(config, tmp_path, tiny_folder)
     plain = prepare(policy.model, policy.tokenizer, device=policy.device, precision=policy.precision, fast_paths=False)
     assert not plain.question_once
     assert LocalEngine(plain).cache == "none"
@@ -216,7 +216,7 @@ def test_without_fast_paths_the_same_tokens_are_sampled(family, tmp_path, tiny_f
 
 @pytest.mark.parametrize("greedy", [False, True])
 def test_diverged_weights_stop_the_run(greedy, tmp_path, tiny_folder):
-    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["llama"], tmp_path, tiny_folder)
     with torch.no_grad():
         policy.model.get_output_embeddings().weight[7] = torch.nan
     with pytest.raises(RunError, match=r"logits are nan after 1 token\(s\) .*diverged"):
@@ -225,7 +225,7 @@ def test_diverged_weights_stop_the_run(greedy, tmp_path, tiny_folder):
 
 def test_with_bf16_products_each_question_is_still_kept_once(tmp_path, tiny_folder, caplog):
     """Large logits: in bf16 what is the same in fp32 differs by more than a nat."""
-    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["llama"], tmp_path, tiny_folder)
     with torch.no_grad():
         policy.model.get_output_embeddings().weight *= 100
     half, sampling = replace(policy, precision=torch.bfloat16), replace(SAMPLING, temperature=100.0)
@@ -233,7 +233,7 @@ def test_with_bf16_products_each_question_is_still_kept_once(tmp_path, tiny_fold
     outputs = generate(engine, tasks(), sampling)
     assert engine.cache == "shared"
     assert not caplog.records
-    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
+    rollouts = Rollouts.of([build.group(own, [0.0] * len(own)) for own in outputs])
     mask = rollouts.output_mask
     scored = half.logprobs(rollouts, mask, sampling=sampling).logprobs
     gap = (scored - rollouts.sampled_logprobs)[mask].abs()
@@ -285,7 +285,7 @@ def test_frequencies_are_the_probabilities():
 def test_first_tokens_of_many_streams_have_the_policys_frequencies(policy):
     # 4000 outputs of one token; the chi-square of the 12 likeliest tokens and the rest, 12 degrees: 32.9 in a thousand
     task = Task((9, 4, 30), tuple(stream(3, 0, "q", sample) for sample in range(4000)))
-    outputs = generate(LocalEngine(policy, max_rows=4000), [task], Sampling(max_new_tokens=1))[0]
+    outputs = generate(LocalEngine(policy, max_num_seqs=4000), [task], Sampling(max_new_tokens=1))[0]
     with torch.no_grad():
         p = policy.model(torch.tensor([task.question_tokens])).logits[0, -1].double().softmax(-1)
     counts = torch.bincount(torch.tensor([int(output.tokens[0]) for output in outputs]), minlength=len(p)).double()
@@ -330,12 +330,12 @@ def test_a_task_is_told_of_as_soon_as_its_last_row_is_done(policy):
 
 
 def test_waiting_rows_take_the_places_of_finished_ones_at_once(policy, monkeypatch):
-    # 12 outputs of 2 to 9 tokens in 4 places: while some wait, every turn has all 4
-    engine = LocalEngine(never_ending(policy), max_rows=4)
+    # 12 outputs of 2 to 9 tokens in 4 places: while some wait, every decode has all 4
+    engine = LocalEngine(never_ending(policy), max_num_seqs=4)
     side_by_side: list[int] = []
-    turn = SharedCache.turn
+    decode = SharedCache.decode
     monkeypatch.setattr(
-        SharedCache, "turn", lambda self, tokens: side_by_side.append(len(tokens)) or turn(self, tokens)
+        SharedCache, "decode", lambda self, tokens: side_by_side.append(len(tokens)) or decode(self, tokens)
     )
     given = [Task((7, n), (n, n + 50), limits=(2 + n % 8, 2 + (5 * n) % 8)) for n in range(6)]
     generate(engine, given, SAMPLING)

@@ -11,7 +11,7 @@ from groupwise.model.batch import Rollouts
 from groupwise.objective.losses import Denominators, clip, log_ratio, per_output
 from tests.equality import naive
 from tests.equality.naive import Loss
-from tests.model import made
+from tests.model import build
 
 PLAIN = Sampling(max_new_tokens=16)
 RATIOS = torch.tensor([0.5, 0.75, 0.9, 1.0, 1.1, 1.3, 1.6], dtype=torch.float64)
@@ -35,12 +35,12 @@ def rollouts(
         length = int(torch.randint(1, longest + 1, (), generator=generator))
         sampled = torch.rand(length, generator=generator) < 0.8
         sampled[-1] = True
-        return made.output(question, draw(length), sampled=sampled.numpy())
+        return build.output(question, draw(length), sampled=sampled.numpy())
 
     asked = [draw(question) for question in questions]
     return Rollouts.of(
         [
-            made.group([output(question) for _ in range(size)], [0.0] * size)
+            build.group([output(question) for _ in range(size)], [0.0] * size)
             for question, size in zip(asked, sizes, strict=True)
         ]
     )

@@ -84,11 +84,11 @@ def model(config: PretrainedConfig, *, seed: int = 0) -> Any:
     return found.eval()
 
 
-def policy(family: str, *, precision: torch.dtype = torch.float32, products: str = "auto") -> Policy:
+def policy(family: str, *, precision: torch.dtype = torch.float32, matmul_backend: str = "auto") -> Policy:
     """The policy under test, its fast paths as they were found to work."""
     made = model(FAMILIES[family]).to(precision)
     tokens = tokenizer(FAMILIES[family].vocab_size)
-    return prepare(made, tokens, device=torch.device("cpu"), precision=precision, products=products)
+    return prepare(made, tokens, device=torch.device("cpu"), precision=precision, matmul_backend=matmul_backend)
 
 
 @cache

@@ -61,13 +61,15 @@ def expected(case: Case, angles: torch.dtype) -> Reference:
 
 
 @cache
-def policy_of(family: str, precision: torch.dtype, products: str) -> Policy:
-    return families.policy(family, precision=precision, products=products)
+def policy_of(family: str, precision: torch.dtype, matmul_backend: str) -> Policy:
+    return families.policy(family, precision=precision, matmul_backend=matmul_backend)
 
 
-def laid_out(family: str, once: bool, *, precision: torch.dtype = torch.float64, products: str = "auto") -> Policy:
+def laid_out(
+    family: str, once: bool, *, precision: torch.dtype = torch.float64, matmul_backend: str = "auto"
+) -> Policy:
     """The policy with each question once, which every family here can, or with a padded row an output."""
-    policy = policy_of(family, precision, products)
+    policy = policy_of(family, precision, matmul_backend)
     assert policy.question_once
     return replace(policy, question_once=once)
 
@@ -109,14 +111,14 @@ def test_gradients_are_those_of_plain_rows_in_float64(family, once, loss):
     assert check(Case(family, loss=loss), laid_out(family, once))
 
 
-@pytest.mark.parametrize("products", ["torch", "onednn"])
+@pytest.mark.parametrize("matmul_backend", ["torch", "onednn"])
 @LAYOUTS
 @pytest.mark.parametrize("family", list(families.FAMILIES))
-def test_gradients_are_those_of_plain_rows_in_float32(family, once, products):
-    if products == "onednn" and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+def test_gradients_are_those_of_plain_rows_in_float32(family, once, matmul_backend):
+    if matmul_backend == "onednn" and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("torch is built without oneDNN here")
-    policy = laid_out(family, once, precision=torch.float32, products=products)
-    assert policy.products == products
+    policy = laid_out(family, once, precision=torch.float32, matmul_backend=matmul_backend)
+    assert policy.matmul_backend == matmul_backend
     assert check(Case(family), policy)
 
 

@@ -16,7 +16,7 @@ from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy
 from tests.equality import families, naive
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=16)
 LENGTHS = (5, 1, 30, 12)
@@ -34,8 +34,8 @@ SAMPLINGS = {
 
 
 @cache
-def policy_of(family: str, products: str = "auto") -> Policy:
-    policy = families.policy(family, products=products)
+def policy_of(family: str, matmul_backend: str = "auto") -> Policy:
+    policy = families.policy(family, matmul_backend=matmul_backend)
     return families.ending_at(policy, *ENDS)
 
 
@@ -59,20 +59,20 @@ def sampled(policy: Policy, given: Sequence[Task], sampling: Sampling = SAMPLING
 
 
 def scored(outputs: Sequence[Sequence[Output]]) -> Rollouts:
-    return Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
+    return Rollouts.of([build.group(own, [0.0] * len(own)) for own in outputs])
 
 
 @cache
 def expected(family: str) -> list[list[list[int]]]:
     """As sampled by transformers' own cache, one row at a time."""
-    return sampled(policy_of(family), tasks(family), shared=False, max_rows=1)
+    return sampled(policy_of(family), tasks(family), shared=False, max_num_seqs=1)
 
 
 @ANY_FAMILY
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "plain"])
 def test_the_samplers_log_probabilities_are_the_policys_and_the_references(family, shared):
     policy = policy_of(family)
-    engine = LocalEngine(policy, max_rows=5, shared=shared)
+    engine = LocalEngine(policy, max_num_seqs=5, shared=shared)
     assert (engine.cache == "shared") == shared
     rollouts = scored(generate(engine, tasks(family), SAMPLING))
     mask = rollouts.output_mask
@@ -89,7 +89,7 @@ def test_the_samplers_log_probabilities_are_the_policys_and_the_references(famil
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
 def test_log_probabilities_and_tokens_of_each_way_to_sample(family, name):
     policy, sampling = policy_of(family), SAMPLINGS[name]
-    outputs = generate(LocalEngine(policy, max_rows=6), tasks(family), sampling)
+    outputs = generate(LocalEngine(policy, max_num_seqs=6), tasks(family), sampling)
     assert words(outputs) == sampled(policy, tasks(family), sampling, shared=False)
     rollouts = scored(outputs)
     found = policy.logprobs(rollouts, rollouts.output_mask, sampling=sampling).logprobs
@@ -101,13 +101,13 @@ def test_tokens_do_not_depend_on_how_many_rows_go_side_by_side(family):
     lengths = {len(tokens) for own in expected(family) for tokens in own}
     assert len(lengths) > 5  # so that rows leave and enter at different turns
     for rows in (1, 4, 256):
-        assert sampled(policy_of(family), tasks(family), max_rows=rows) == expected(family)
+        assert sampled(policy_of(family), tasks(family), max_num_seqs=rows) == expected(family)
 
 
 @ANY_FAMILY
 def test_tokens_do_not_depend_on_what_else_is_sampled(family):
     given, wanted = tasks(family), expected(family)
-    engine = LocalEngine(policy_of(family), max_rows=5)
+    engine = LocalEngine(policy_of(family), max_num_seqs=5)
     assert words(generate(engine, given[::-1], SAMPLING)) == wanted[::-1]
     order = [3, 0, 1, 4, 2]
     assert words(generate(engine, [given[n] for n in order], SAMPLING)) == [wanted[n] for n in order]
@@ -122,17 +122,17 @@ def test_tokens_do_not_depend_on_what_else_is_sampled(family):
 def test_tokens_do_not_depend_on_any_fast_path(family):
     given, wanted = tasks(family), expected(family)
     assert sampled(policy_of(family), given, shared=False) == wanted
-    assert sampled(replace(policy_of(family), question_once=False), given, max_rows=5) == wanted
-    assert sampled(policy_of(family, "torch"), given, max_rows=5) == wanted
+    assert sampled(replace(policy_of(family), question_once=False), given, max_num_seqs=5) == wanted
+    assert sampled(policy_of(family, "torch"), given, max_num_seqs=5) == wanted
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        assert sampled(policy_of(family, "onednn"), given, max_rows=5) == wanted
+        assert sampled(policy_of(family, "onednn"), given, max_num_seqs=5) == wanted
 
 
 @ANY_FAMILY
 def test_greedy_tokens_are_those_of_a_forward_pass_over_all_before_each(family):
     policy = families.ending_at(policy_of(family))
     model = naive.reference_model(families.FAMILIES[family], angles=torch.float32)
-    found = sampled(policy, tasks(family, 1), replace(SAMPLING, greedy=True, max_new_tokens=10), max_rows=3)
+    found = sampled(policy, tasks(family, 1), replace(SAMPLING, greedy=True, max_new_tokens=10), max_num_seqs=3)
     for task, (tokens,) in zip(tasks(family, 1), found, strict=True):
         assert tokens == naive.greedy(model, task.question_tokens, 10)
 
@@ -143,7 +143,7 @@ def test_outputs_that_outgrow_the_first_room_and_the_window(family):
     limits = (130, 70, 1)
     given = [replace(task, limits=limits) for task in tasks(family)[1:]]
     sampling = replace(SAMPLING, max_new_tokens=130)
-    outputs = generate(LocalEngine(policy, max_rows=4), given, sampling)
+    outputs = generate(LocalEngine(policy, max_num_seqs=4), given, sampling)
     assert [tuple(len(output.tokens) for output in own) for own in outputs] == [limits] * 4
     assert words(outputs) == sampled(policy, given, sampling, shared=False)
     rollouts = scored(outputs)
@@ -159,19 +159,19 @@ def test_each_end_cuts_an_output_where_it_would_have_gone_on(family, shared):
     # Without ends every output has 16 tokens; each way to end leaves a beginning of them.
     free = families.ending_at(policy_of(family))
     given = tasks(family)
-    whole = sampled(free, given, max_rows=5, shared=shared)
+    whole = sampled(free, given, max_num_seqs=5, shared=shared)
     assert {len(tokens) for own in whole for tokens in own} == {SAMPLING.max_new_tokens}
-    assert sampled(policy_of(family), given, max_rows=5, shared=shared) == expected(family)
+    assert sampled(policy_of(family), given, max_num_seqs=5, shared=shared) == expected(family)
     assert expected(family) == [[up_to_an_end(tokens) for tokens in own] for own in whole]
 
     limits = (3, 16, 11)
     limited = [replace(task, limits=limits) for task in given]
     cut = [[tokens[:most] for tokens, most in zip(own, limits, strict=True)] for own in whole]
-    assert sampled(free, limited, max_rows=5, shared=shared) == cut
+    assert sampled(free, limited, max_num_seqs=5, shared=shared) == cut
 
     decode = free.tokenizer.decode
     stop = (decode(whole[0][1][4:7]), decode(whole[4][2][9:10]), decode(whole[2][0][14:]))
-    outputs = generate(LocalEngine(free, max_rows=5, shared=shared), given, replace(SAMPLING, stop=stop))
+    outputs = generate(LocalEngine(free, max_num_seqs=5, shared=shared), given, replace(SAMPLING, stop=stop))
     assert words(outputs) == [[up_to_a_stop(tokens, stop, free) for tokens in own] for own in whole]
     assert len(outputs[0][1].tokens) <= 7
     for output in (output for own in outputs for output in own):

@@ -23,7 +23,7 @@ from groupwise.errors import ModelError
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, prepare
 from tests.equality import decoders, families
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=12)
 LENGTHS = (5, 1, 17)
@@ -69,13 +69,13 @@ def loaded(config: Any, **settings: Any) -> tuple[Policy, LocalEngine]:
     model = decoders.model(config, **settings)
     tokenizer = families.tokenizer(decoders.VOCABULARY)
     policy = prepare(model, tokenizer, device=torch.device("cpu"), precision=torch.float32)
-    return policy, LocalEngine(families.ending_at(policy, *range(2, 97, 19)), max_rows=4)
+    return policy, LocalEngine(families.ending_at(policy, *range(2, 97, 19)), max_num_seqs=4)
 
 
 def errors(policy: Policy, engine: LocalEngine, lengths: Sequence[int] = LENGTHS) -> Errors:
     """What groups of three outputs show, of questions of so many tokens."""
     outputs = generate(engine, _tasks(lengths), SAMPLING)
-    rollouts = Rollouts.of([made.group(own, [0.0] * len(own)) for own in outputs])
+    rollouts = Rollouts.of([build.group(own, [0.0] * len(own)) for own in outputs])
     mask = rollouts.output_mask
     weights = torch.rand(mask.shape, generator=torch.Generator().manual_seed(3)) - 0.5
     wanted, slope = _plain(policy, rollouts, weights)

@@ -22,7 +22,7 @@ def here(tmp_path_factory, tiny_folder):
             f"seed={seed}",
             *SMALL,
             "update.steps=1",
-            "evaluate.formed=one_digit",
+            "evaluate.format=one_digit",
         )
         done = groupwise("train", *words, "--run", folder / name)
         assert done.code == 0, done.err
@@ -115,7 +115,7 @@ def test_a_model_against_its_own_copy_differs_nowhere(at_home):
     assert {key: other["figures"][key] for key in ("accuracy", "mean@2", "best@2", "length")} == {
         key: found[key] for key in ("accuracy", "mean@2", "best@2", "length")
     }
-    assert {"accuracy", "formed", "mean@2", "pass@2", "maj@2", "best@2", "reward/number"} <= set(other["differences"])
+    assert {"accuracy", "format", "mean@2", "pass@2", "maj@2", "best@2", "reward/number"} <= set(other["differences"])
     assert all(value in (0, 6) for figure in other["differences"].values() for value in figure.values())
     changes = other["changes"]
     assert (changes["only_a_right"], changes["only_b_right"], changes["mcnemar_p"]) == (0, 0, 1.0)

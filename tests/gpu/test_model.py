@@ -14,11 +14,11 @@ from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy, load_policy
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 pytestmark = pytest.mark.gpu
 PLAIN = Sampling(max_new_tokens=9)
-FAMILIES = made.SHARING | made.NOT_SHARING
+FAMILIES = build.SHARING | build.NOT_SHARING
 
 
 def near(found: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -30,13 +30,13 @@ def near(found: torch.Tensor, expected: torch.Tensor) -> bool:
 @pytest.fixture(params=FAMILIES)
 def both(request, tmp_path, tiny_folder, accelerator) -> tuple[Policy, Policy]:
     """A model on the CPU and the same on the device, both fp32."""
-    here = made.policy_of(FAMILIES[request.param], tmp_path, tiny_folder)
+    here = build.policy_of(FAMILIES[request.param], tmp_path, tiny_folder)
     config = ModelConfig(path=str(tmp_path), device=accelerator, precision="fp32")
     return here, load_policy(config, here.tokenizer)
 
 
 def gradient(policy: Policy) -> torch.Tensor:
-    rollouts = made.rollouts([4, 2], [3, 3], device=policy.device)
+    rollouts = build.rollouts([4, 2], [3, 3], device=policy.device)
     policy.model.zero_grad()
     policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: logprobs.square().sum())
     return torch.cat([weight.grad.flatten() for weight in policy.model.parameters() if weight.grad is not None])
@@ -48,7 +48,7 @@ def test_values_and_gradients_are_the_cpus_in_every_layout(both):
     for once in {here.question_once, False}:
         here.question_once = there.question_once = once
         scored = [p.logprobs(r, r.output_mask, sampling=PLAIN) for p in both
-                  for r in [made.rollouts([4, 2, 7], [3, 1, 4], device=p.device)]]  # fmt: skip
+                  for r in [build.rollouts([4, 2, 7], [3, 1, 4], device=p.device)]]  # fmt: skip
         assert near(scored[1].logprobs, scored[0].logprobs)
         assert near(scored[1].entropies, scored[0].entropies)
         assert near(gradient(there), gradient(here))
@@ -59,7 +59,7 @@ def test_a_samplers_log_probabilities_are_the_policys(both):
     tasks = [Task(tuple(range(3, 3 + n)), tuple(stream(0, 0, str(n), i) for i in range(3))) for n in (1, 9, 4)]
     for precision, most in ((torch.float32, 1e-3), (torch.bfloat16, 0.5)):
         policy = replace(there, precision=precision)
-        groups = [made.group(outputs, [0.0] * 3) for outputs in generate(LocalEngine(policy), tasks, PLAIN)]
+        groups = [build.group(outputs, [0.0] * 3) for outputs in generate(LocalEngine(policy), tasks, PLAIN)]
         rollouts = Rollouts.of(groups, policy.device)
         scored = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
         gap = (scored - rollouts.sampled_logprobs)[rollouts.output_mask].abs()
@@ -69,7 +69,7 @@ def test_a_samplers_log_probabilities_are_the_policys(both):
 
 def test_bf16_is_near_fp32(both):
     _, there = both
-    rollouts = made.rollouts([4, 2], [3, 3], device=there.device)
+    rollouts = build.rollouts([4, 2], [3, 3], device=there.device)
     found = [replace(there, precision=precision).logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
              for precision in (torch.float32, torch.bfloat16)]  # fmt: skip
     assert float((found[1] - found[0])[rollouts.output_mask].abs().mean()) < 0.1
@@ -86,14 +86,14 @@ def test_the_same_draw_finds_the_same_token(accelerator):
 
 
 def test_an_output_depends_on_its_question_and_stream_alone(tmp_path, tiny_folder, accelerator):
-    made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+    build.policy_of(build.SHARING["llama"], tmp_path, tiny_folder)
     config = ModelConfig(path=str(tmp_path), device=accelerator, precision="fp32")
-    policy = load_policy(config, made.tokenizer_for(tmp_path, tiny_folder))
+    policy = load_policy(config, build.tokenizer_for(tmp_path, tiny_folder))
     tasks = [Task((5, 6, 7 + n), tuple(stream(0, 0, str(n), i) for i in range(4))) for n in range(3)]
     found = [
         [
             [output.tokens.tolist() for output in own]
-            for own in generate(LocalEngine(policy, max_rows=rows), tasks, PLAIN)
+            for own in generate(LocalEngine(policy, max_num_seqs=rows), tasks, PLAIN)
         ]
         for rows in (1, 5, 256)
     ]

@@ -20,8 +20,8 @@ RUNS = {
     "critic": (RECIPES / "presets" / "ppo.yaml", SMALL),
     "critic_on_the_policy": (RECIPES / "presets" / "a2c.yaml", SMALL),
     "teacher": (RECIPES / "presets" / "distill.yaml", SMALL),
-    "layers_computed_twice": (RECIPE, (*SMALL, "update.recompute=layers")),
-    "products_kept": (RECIPE, (*SMALL, "update.recompute=cheap")),
+    "layers_computed_twice": (RECIPE, (*SMALL, "update.activation_checkpointing=layers")),
+    "products_kept": (RECIPE, (*SMALL, "update.activation_checkpointing=cheap")),
 }
 
 

@@ -18,7 +18,7 @@ from groupwise.model.batch import Rollouts
 from groupwise.model.policy import Policy
 from groupwise.objective.logprobs import sampling_logits, token_logprobs
 from groupwise.run.resolve import resolve
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=7)
 TWO_PASSES = UpdateConfig(steps=1, updates_per_rollout=2, learning_rate=0.05)
@@ -27,7 +27,7 @@ GRPO = resolve(ObjectiveConfig(kl_coef=0.0))
 
 @pytest.fixture
 def policy(tmp_path, tiny_folder) -> Policy:
-    return made.policy_of(made.SHARING["gpt2"], tmp_path, tiny_folder)
+    return build.policy_of(build.SHARING["gpt2"], tmp_path, tiny_folder)
 
 
 def groups_of(policy: Policy, off: dict[tuple[int, int, int], float]) -> list[Group]:
@@ -42,7 +42,7 @@ def groups_of(policy: Policy, off: dict[tuple[int, int, int], float]) -> list[Gr
         return replace(output, logprobs=logprobs)
 
     return [
-        made.group([told(question, number, output) for number, output in enumerate(own)], [0.0, 1.0, 0.2])
+        build.group([told(question, number, output) for number, output in enumerate(own)], [0.0, 1.0, 0.2])
         for question, own in enumerate(found)
     ]
 

@@ -17,7 +17,7 @@ from groupwise.model.critic import Critic
 from groupwise.objective.correction import token_truncated
 from groupwise.run.resolve import resolve
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=9, temperature=0.8)
 UPDATE = UpdateConfig(steps=4, learning_rate=1e-2)
@@ -27,12 +27,12 @@ REWARDS = torch.tensor([1.0, 0.0, 0.5, 0.25, 3.0, -1.0])
 @pytest.fixture
 def policies(tmp_path, tiny_folder):
     """Two models of one vocabulary with different weights."""
-    return [made.policy_of(made.SHARING["gpt2"], tmp_path / str(seed), tiny_folder, seed=seed) for seed in (0, 1)]
+    return [build.policy_of(build.SHARING["gpt2"], tmp_path / str(seed), tiny_folder, seed=seed) for seed in (0, 1)]
 
 
 def rollouts_of(policy, **changed):
     """Six outputs of two questions, with the policy's own log-probabilities."""
-    found = replace(made.rollouts((5, 3), (3, 3)), rewards=REWARDS, **changed)
+    found = replace(build.rollouts((5, 3), (3, 3)), rewards=REWARDS, **changed)
     own = logprobs(policy, found, found.output_mask, sampling=SAMPLING, tokens=100)
     return replace(found, sampled_logprobs=own.float())
 

@@ -19,7 +19,7 @@ from groupwise.model.critic import Critic
 from groupwise.objective.losses import Denominators
 from groupwise.run.resolve import resolve
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=9, temperature=0.8)
 UPDATE = UpdateConfig(steps=4, learning_rate=1e-2, max_grad_norm=0.1, tokens_per_microbatch=12)
@@ -89,7 +89,7 @@ def models(tmp_path_factory, tiny_folder):
     found = []
     for seed in range(3):
         folder = tmp_path_factory.mktemp("ranks") / str(seed)
-        policy = made.policy_of(made.SHARING["gpt2"], folder, tiny_folder, seed=seed)
+        policy = build.policy_of(build.SHARING["gpt2"], folder, tiny_folder, seed=seed)
         policy.model.double()
         found.append(policy)
     return found
@@ -128,7 +128,7 @@ def step(models, part, *, objective, critic=None, ranks=ALONE, config=UPDATE):
 
 
 def whole_of(models):
-    rollouts = replace(made.rollouts((5, 1, 3), (4, 2, 3)), rewards=torch.tensor(REWARDS))
+    rollouts = replace(build.rollouts((5, 1, 3), (4, 2, 3)), rewards=torch.tensor(REWARDS))
     own = logprobs(models[0], rollouts, rollouts.output_mask, sampling=SAMPLING, tokens=100)
     return replace(rollouts, sampled_logprobs=own)
 

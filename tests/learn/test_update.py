@@ -23,7 +23,7 @@ from groupwise.objective.logprobs import entropy, predictors
 from groupwise.objective.surrogate import Objective
 from groupwise.run.resolve import resolve
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=9, temperature=0.8)
 UPDATE = UpdateConfig(steps=10, learning_rate=1.0, max_grad_norm=1e9)
@@ -35,7 +35,7 @@ REWARDS = ([1.0, 0.0, 0.0, 0.5], [0.0, 1.0, 1.0, 0.25], [1.0, 1.0, 1.0, 1.0])
 @pytest.fixture
 def policy(tmp_path, tiny_folder) -> Policy:
     # GPT-2, since it is float64 all through; others compute norms in float32
-    policy = made.policy_of(made.SHARING["gpt2"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["gpt2"], tmp_path, tiny_folder)
     policy.model.double()
     return policy
 
@@ -48,7 +48,7 @@ def outputs_of(policy: Policy) -> list[list[Output]]:
 
 
 def rollouts_of(outputs: Sequence[Sequence[Output]], rewards: Sequence[Sequence[float | None]] = REWARDS) -> Rollouts:
-    return Rollouts.of([made.group(own, values) for own, values in zip(outputs, rewards, strict=True)])
+    return Rollouts.of([build.group(own, values) for own, values in zip(outputs, rewards, strict=True)])
 
 
 def batch_of(
@@ -287,7 +287,7 @@ def test_the_entropy_bonus_has_its_gradient(policy):
 
 
 def test_a_reference_and_its_kl(policy, tmp_path_factory, tiny_folder):
-    other = made.policy_of(made.SHARING["gpt2"], tmp_path_factory.mktemp("other"), tiny_folder, seed=1)
+    other = build.policy_of(build.SHARING["gpt2"], tmp_path_factory.mktemp("other"), tiny_folder, seed=1)
     objective = resolve(ObjectiveConfig(kl_coef=0.1))
     rollouts = rollouts_of(outputs_of(policy), [[1.0] * 4] * 3)  # no advantage: the KL alone
     own = batch_of(policy, rollouts, objective=objective, reference=policy)

@@ -13,10 +13,10 @@ from groupwise.model.policy import Policy
 from groupwise.model.reading import Reading
 from groupwise.model.reward_model import Kind, load_classifier
 from groupwise.model.tokenizer import load_tokenizer
-from tests.model import made
+from tests.model import build
 
 ENCODER = transformers.BertConfig(
-    vocab_size=made.VOCABULARY,
+    vocab_size=build.VOCABULARY,
     hidden_size=32,
     intermediate_size=48,
     num_hidden_layers=2,
@@ -71,7 +71,7 @@ def random_groups(*, places: int, seed: int = 0) -> list[list[Reading]]:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> list[int]:
-        return torch.randint(3, made.VOCABULARY, (count,), generator=generator).tolist()
+        return torch.randint(3, build.VOCABULARY, (count,), generator=generator).tolist()
 
     groups = []
     for question, lengths in ((6, (4, 9)), (2, (1, 3)), (11, (7, 2))):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from groupwise.model.batch import Batch, Rollouts, microbatches, whole_groups
 from groupwise.model.layout import question_once, separate
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 
 def two_groups() -> Rollouts:
@@ -18,9 +18,9 @@ def two_groups() -> Rollouts:
     logprobs = np.array([-0.5, 0.0, -0.25], dtype=np.float32)
     return Rollouts.of(
         [
-            made.group([made.output([5, 6], [7]), made.output([5, 6], [8, 9])], [1.0, None]),
-            made.group(
-                [made.output([4], [3, 2, 1], sampled=sampled, logprobs=logprobs), made.output([4], [10])], [0.5, 0.0]
+            build.group([build.output([5, 6], [7]), build.output([5, 6], [8, 9])], [1.0, None]),
+            build.group(
+                [build.output([4], [3, 2, 1], sampled=sampled, logprobs=logprobs), build.output([4], [10])], [0.5, 0.0]
             ),
         ]
     )
@@ -56,16 +56,16 @@ def test_chosen_rows_are_cut_to_the_longest_of_them():
 
 
 def test_an_output_of_no_tokens_has_a_row_and_no_mask():
-    outputs = [made.output([5, 6], [], finish="error"), made.output([5, 6], [7])]
-    rollouts = Rollouts.of([made.group(outputs, [None, 1.0])])
+    outputs = [build.output([5, 6], [], finish="error"), build.output([5, 6], [7])]
+    rollouts = Rollouts.of([build.group(outputs, [None, 1.0])])
     assert close(rollouts.lengths, [2, 3])
     assert not rollouts.output_mask[0].any()
 
 
 def test_a_question_counts_once_if_it_is_computed_once():
     # question 10, outputs of 5 5 5 5: 30 tokens shared, 60 in rows of their own
-    group = [made.output([3] * 10, [4] * 5) for _ in range(4)]
-    rollouts = Rollouts.of([made.group(group, [0.0] * 4)])
+    group = [build.output([3] * 10, [4] * 5) for _ in range(4)]
+    rollouts = Rollouts.of([build.group(group, [0.0] * 4)])
     assert [sorted(rows.tolist()) for rows in microbatches(rollouts, 30, question_once=True)] == [[0, 1, 2, 3]]
     assert [len(rows) for rows in microbatches(rollouts, 29, question_once=True)] == [2, 2]
     assert [len(rows) for rows in microbatches(rollouts, 60, question_once=False)] == [4]
@@ -74,7 +74,7 @@ def test_a_question_counts_once_if_it_is_computed_once():
 
 def test_a_group_stays_together_when_its_rows_are_mixed_with_others():
     # two groups of question 10 and four outputs of 5: one piece of 30 tokens each, in whatever order the rows are
-    groups = [made.group([made.output([q] * 10, [4] * 5) for _ in range(4)], [0.0] * 4) for q in (5, 6)]
+    groups = [build.group([build.output([q] * 10, [4] * 5) for _ in range(4)], [0.0] * 4) for q in (5, 6)]
     mixed = Rollouts.of(groups)[torch.tensor([0, 4, 1, 5, 2, 6, 3, 7])]
     pieces = microbatches(mixed, 30, question_once=True)
     assert [mixed.group[rows].tolist() for rows in pieces] == [[0] * 4, [1] * 4]
@@ -82,8 +82,8 @@ def test_a_group_stays_together_when_its_rows_are_mixed_with_others():
 
 def test_a_long_group_is_cut_into_parts_of_like_length():
     # Limit 12: question 5 is cut into 1 + 9 = 10 and 1 + 3 + 3 = 7 tokens; question 6 is 1 + 1 + 2 = 4.
-    long = made.group([made.output([5], [9] * n) for n in (3, 9, 3)], [0.0] * 3)
-    short = made.group([made.output([6], [9] * n) for n in (1, 2)], [0.0] * 2)
+    long = build.group([build.output([5], [9] * n) for n in (3, 9, 3)], [0.0] * 3)
+    short = build.group([build.output([6], [9] * n) for n in (1, 2)], [0.0] * 2)
     rollouts = Rollouts.of([long, short])
     pieces = microbatches(rollouts, 12, question_once=True)
     assert [question_once(rollouts[rows]).tokens.numel() for rows in pieces] == [10, 7 + 4]
@@ -91,14 +91,14 @@ def test_a_long_group_is_cut_into_parts_of_like_length():
 
 
 def test_a_question_longer_than_the_limit_stands_with_one_output_at_a_time():
-    rollouts = Rollouts.of([made.group([made.output([5] * 20, [9] * n) for n in (3, 1)], [0.0] * 2)])
+    rollouts = Rollouts.of([build.group([build.output([5] * 20, [9] * n) for n in (3, 1)], [0.0] * 2)])
     assert [rows.tolist() for rows in microbatches(rollouts, 12, question_once=True)] == [[0], [1]]
 
 
 def test_streams_are_filled_without_padding_and_alike():
     # groups of 1 + 2 + 2 = 5, 1 + 9 + 1 = 11 and 1 + 1 + 1 = 3 tokens under a limit of 18: 8 and 11, not 16 and 3
     groups = [
-        made.group([made.output([q], [9] * n) for n in sizes], [0.0] * 2)
+        build.group([build.output([q], [9] * n) for n in sizes], [0.0] * 2)
         for q, sizes in ((5, (2, 2)), (6, (9, 1)), (7, (1, 1)))
     ]
     pieces = microbatches(Rollouts.of(groups), 18, question_once=True)
@@ -108,20 +108,20 @@ def test_streams_are_filled_without_padding_and_alike():
 def test_only_what_is_too_long_stands_alone():
     # questions of 1 token; outputs of 30, longer than the limit, and of 4, 4 and 4 in another group
     sizes = ((5, (30, 2)), (6, (4, 4, 4)))
-    groups = [made.group([made.output([q], [9] * n) for n in answers], [0.0] * len(answers)) for q, answers in sizes]
+    groups = [build.group([build.output([q], [9] * n) for n in answers], [0.0] * len(answers)) for q, answers in sizes]
     pieces = microbatches(Rollouts.of(groups), 16, question_once=True)
     assert [rows.tolist() for rows in pieces] == [[0], [1, 2, 3, 4]]
 
 
 def test_outputs_without_tokens_are_in_a_piece_too():
-    rollouts = Rollouts.of([made.group([made.output([5, 6], []) for _ in range(3)], [0.0] * 3)])
+    rollouts = Rollouts.of([build.group([build.output([5, 6], []) for _ in range(3)], [0.0] * 3)])
     assert [rows.tolist() for rows in microbatches(rollouts, 8, question_once=True)] == [[0, 1, 2]]
 
 
 def test_outputs_of_like_length_go_together():
     # rows of 2, 11, 3 and 12 tokens
-    outputs = [made.output([3], [4] * n) for n in (1, 10, 2, 11)]
-    rollouts = Rollouts.of([made.group(outputs, [0.0] * 4)])
+    outputs = [build.output([3], [4] * n) for n in (1, 10, 2, 11)]
+    rollouts = Rollouts.of([build.group(outputs, [0.0] * 4)])
     assert [rows.tolist() for rows in microbatches(rollouts, 24, question_once=False)] == [[0, 2], [1, 3]]
 
 
@@ -136,7 +136,7 @@ def test_each_row_is_in_one_piece_and_a_piece_keeps_the_limit(once, sizes, limit
     if not sizes:
         return
     groups = [
-        made.group([made.output([index + 1] * asked, [9] * n) for n in answers], [0.0] * len(answers))
+        build.group([build.output([index + 1] * asked, [9] * n) for n in answers], [0.0] * len(answers))
         for index, (asked, answers) in enumerate(sizes)
     ]
     rollouts = Rollouts.of(groups)
@@ -154,9 +154,9 @@ def test_whole_groups_are_never_cut_and_fill_their_pieces():
     # groups of 2 with questions of 2, 2, 1 tokens and outputs of 1 to 3: 5, 7, 5 tokens as streams
     rollouts = Rollouts.of(
         [
-            made.group([made.output([5, 6], [7]), made.output([5, 6], [8, 9])], [0.0, 0.0]),
-            made.group([made.output([4, 4], [3, 2, 1]), made.output([4, 4], [9, 9])], [0.0, 0.0]),
-            made.group([made.output([4], [3, 2, 1]), made.output([4], [10])], [0.0, 0.0]),
+            build.group([build.output([5, 6], [7]), build.output([5, 6], [8, 9])], [0.0, 0.0]),
+            build.group([build.output([4, 4], [3, 2, 1]), build.output([4, 4], [9, 9])], [0.0, 0.0]),
+            build.group([build.output([4], [3, 2, 1]), build.output([4], [10])], [0.0, 0.0]),
         ]
     )
 

@@ -61,7 +61,7 @@ def test_two_processes_that_make_a_folder_at_once_both_succeed(cache):
             both_began.wait(20)
             write(folder, text)
 
-        made = builtin.made_once("m", write_together)
+        made = builtin.cached("m", write_together)
         os._exit(0 if (made / "config.json").read_text() in ("one", "two") else 1)
 
     makers = [FORK.Process(target=make, args=(text,)) for text in ("one", "two")]
@@ -79,14 +79,14 @@ def test_a_killed_maker_leaves_no_half_of_a_folder(cache):
             write(folder, "half")
             os.kill(os.getpid(), signal.SIGKILL)
 
-        builtin.made_once("m", write_half)
+        builtin.cached("m", write_half)
 
     maker = FORK.Process(target=make)
     maker.start()
     maker.join(30)
     assert maker.exitcode == -signal.SIGKILL
     assert not (cache / "m").exists()
-    made = builtin.made_once("m", lambda folder: write(folder, "whole"))
+    made = builtin.cached("m", lambda folder: write(folder, "whole"))
     assert (made / "config.json").read_text() == "whole"
 
 
@@ -97,14 +97,14 @@ def test_a_folder_is_put_in_its_place_in_one_step(cache):
         write(folder, "whole")
         written.append(folder.stat().st_ino)
 
-    made = builtin.made_once("m", write_and_note)
+    made = builtin.cached("m", write_and_note)
     assert made == cache / "m"
     assert made.stat().st_ino == written[0]  # moved, not copied
 
 
 def test_a_maker_that_fails_leaves_nothing(cache):
     with pytest.raises(ZeroDivisionError):
-        builtin.made_once("m", lambda folder: write(folder, str(1 / 0)))
+        builtin.cached("m", lambda folder: write(folder, str(1 / 0)))
     assert list(cache.iterdir()) == []
 
 

@@ -9,14 +9,14 @@ from groupwise.config import CriticConfig
 from groupwise.data import Sampling
 from groupwise.model.critic import Critic
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 SAMPLING = Sampling(max_new_tokens=9)
 
 
 @pytest.fixture
 def policy(tmp_path, tiny_folder):
-    policy = made.policy_of(made.SHARING["gpt2"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["gpt2"], tmp_path, tiny_folder)
     policy.model.double()
     return policy
 
@@ -46,8 +46,8 @@ def gradients(*modules):
 
 @pytest.mark.parametrize("once", [False, True])
 def test_a_value_is_that_of_the_state_in_which_its_token_is_drawn(once, policy):
-    rollouts = made.rollouts((5, 1, 3), (4, 4, 4))
-    mask = made.with_gaps(rollouts.output_mask)
+    rollouts = build.rollouts((5, 1, 3), (4, 4, 4))
+    mask = build.with_gaps(rollouts.output_mask)
     critic = critic_on(replace(policy, question_once=once))
     found = critic.values(rollouts, mask)
     assert mask.any()
@@ -58,8 +58,8 @@ def test_a_value_is_that_of_the_state_in_which_its_token_is_drawn(once, policy):
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("recompute", ["nothing", "cheap", "layers"])
 def test_its_gradient_is_that_of_the_plain_computation(once, recompute, policy):
-    rollouts = made.rollouts((5, 1, 3), (4, 4, 4))
-    mask = made.with_gaps(rollouts.output_mask)
+    rollouts = build.rollouts((5, 1, 3), (4, 4, 4))
+    mask = build.with_gaps(rollouts.output_mask)
     critic = critic_on(replace(policy, question_once=once, recompute=recompute))
     squares(by_hand(critic, rollouts), mask).backward()
     expected = gradients(critic.module)
@@ -71,8 +71,8 @@ def test_its_gradient_is_that_of_the_plain_computation(once, recompute, policy):
 
 @pytest.mark.parametrize("once", [False, True])
 def test_on_the_policys_trunk_its_gradient_is_kept_apart_from_the_policys(once, policy):
-    rollouts = made.rollouts((5, 1, 3), (4, 4, 4))
-    mask = made.with_gaps(rollouts.output_mask)
+    rollouts = build.rollouts((5, 1, 3), (4, 4, 4))
+    mask = build.with_gaps(rollouts.output_mask)
     policy = replace(policy, question_once=once)
     critic = critic_on(policy, kind="shared")
     policy.backward(rollouts, mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum())
@@ -99,7 +99,7 @@ def test_what_is_its_own_is_the_head_alone_on_the_policys_trunk(policy):
 def test_values_are_wide_where_products_are_not(policy):
     policy.model.float()
     policy = replace(policy, precision=torch.bfloat16)
-    rollouts = made.rollouts((5, 1), (3, 3))
+    rollouts = build.rollouts((5, 1), (3, 3))
     critic, found = critic_on(policy, kind="shared"), []
     critic.head.float()
 

@@ -7,15 +7,15 @@ from groupwise.model.attention import Block, BlockPlan, Form
 from groupwise.model.batch import Rollouts
 from groupwise.model.layout import question_once, questions_alone, separate
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 
 def two_groups() -> Rollouts:
     """Question 5 6 with outputs 7 and 8 9; question 4 with outputs 3 2 1 and 10."""
     return Rollouts.of(
         [
-            made.group([made.output([5, 6], [7]), made.output([5, 6], [8, 9])], [0.0, 1.0]),
-            made.group([made.output([4], [3, 2, 1]), made.output([4], [10])], [0.0, 1.0]),
+            build.group([build.output([5, 6], [7]), build.output([5, 6], [8, 9])], [0.0, 1.0]),
+            build.group([build.output([4], [3, 2, 1]), build.output([4], [10])], [0.0, 1.0]),
         ]
     )
 
@@ -53,7 +53,7 @@ def test_an_output_sees_the_question_and_itself_and_no_sibling():
 
 
 def test_an_output_without_tokens_has_no_block():
-    rollouts = Rollouts.of([made.group([made.output([5], [6]), made.output([5], [], finish="error")], [0.0, None])])
+    rollouts = Rollouts.of([build.group([build.output([5], [6]), build.output([5], [], finish="error")], [0.0, None])])
     layout = question_once(rollouts)
     assert close(layout.tokens, [[5, 6]])
     assert layout.blocks == (Block(0, 1), Block(1, 2, 0, 1))

@@ -23,16 +23,16 @@ from groupwise.model.lora import load_adapted, merged_weights, without_adapters
 from groupwise.model.policy import load_policy
 from tests.close import close
 from tests.command import RECIPE, SMALL, groupwise
-from tests.model import made
+from tests.model import build
 
 PLAIN = Sampling(max_new_tokens=9)
 QUESTIONS, SIZES = (1, 6, 3), (2, 3, 8)
 
 
-def adapted(folder, tiny_folder, *, seed=0, resumed_from=None, products="auto", **lora):
+def adapted(folder, tiny_folder, *, seed=0, resumed_from=None, matmul_backend="auto", **lora):
     """A policy with adapters on the weights of a folder."""
-    config = ModelConfig(path=str(folder), device="cpu", products=products, lora=LoraConfig(**lora))
-    return load_adapted(config, made.tokenizer_for(folder, tiny_folder), seed=seed, resumed_from=resumed_from)
+    config = ModelConfig(path=str(folder), device="cpu", matmul_backend=matmul_backend, lora=LoraConfig(**lora))
+    return load_adapted(config, build.tokenizer_for(folder, tiny_folder), seed=seed, resumed_from=resumed_from)
 
 
 def adapters(policy):
@@ -61,12 +61,12 @@ def loss_of(generator_seed, shape):
     return lambda logprobs, _=None: (logprobs.double() * weights).sum()
 
 
-@pytest.mark.parametrize("products", ["torch", "onednn"])
-def test_the_first_step_is_the_base_model_to_the_bit(products, tiny_folder):
-    config = ModelConfig(path=str(tiny_folder), device="cpu", products=products)
-    base = load_policy(config, made.tokenizer_for(tiny_folder, tiny_folder))
-    policy = adapted(tiny_folder, tiny_folder, products=products)
-    rollouts = made.rollouts(QUESTIONS, SIZES)
+@pytest.mark.parametrize("matmul_backend", ["torch", "onednn"])
+def test_the_first_step_is_the_base_model_to_the_bit(matmul_backend, tiny_folder):
+    config = ModelConfig(path=str(tiny_folder), device="cpu", matmul_backend=matmul_backend)
+    base = load_policy(config, build.tokenizer_for(tiny_folder, tiny_folder))
+    policy = adapted(tiny_folder, tiny_folder, matmul_backend=matmul_backend)
+    rollouts = build.rollouts(QUESTIONS, SIZES)
     found, expected = (p.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN) for p in (policy, base))
     assert torch.equal(found.logprobs, expected.logprobs)
     assert torch.equal(found.entropies, expected.entropies)
@@ -82,7 +82,7 @@ def test_the_first_step_is_the_base_model_to_the_bit(products, tiny_folder):
 )
 def test_gradients_in_one_stream_are_those_of_padded_rows_with_peft(family, double, tmp_path, tiny_folder):
     # in float64, but for the last: there it is the library of products that a run would use
-    made.policy_of(made.SHARING[family], tmp_path, tiny_folder)
+    build.policy_of(build.SHARING[family], tmp_path, tiny_folder)
     policy = moved(adapted(tmp_path, tiny_folder, rank=3, alpha=5))
     assert policy.question_once
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
@@ -96,7 +96,7 @@ def test_gradients_in_one_stream_are_those_of_padded_rows_with_peft(family, doub
     with torch.no_grad():
         for name, weight in adapters(policy).items():
             theirs[name].copy_(weight)
-    rollouts = made.rollouts(QUESTIONS, SIZES)
+    rollouts = build.rollouts(QUESTIONS, SIZES)
     loss = loss_of(5, rollouts.tokens.shape)
     policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=loss)
     logits = plain(rollouts.tokens).logits  # causal: no token sees the padding on its right
@@ -121,7 +121,7 @@ def test_only_the_adapters_are_trained_and_they_are_few(tiny_folder):
     optimizer = make_optimizer(policy, config)
     held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     assert held == {id(weight) for weight in adapters(policy).values()}
-    rollouts = made.rollouts(QUESTIONS, SIZES)
+    rollouts = build.rollouts(QUESTIONS, SIZES)
     before = {name: weight.detach().clone() for name, weight in adapters(policy).items()}
     policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: -logprobs.sum())
     bounded_step(optimizer, config, Tally(), step=0, named=policy.model.named_parameters)
@@ -129,12 +129,12 @@ def test_only_the_adapters_are_trained_and_they_are_few(tiny_folder):
     assert all(not weight.equal(before[name]) for name, weight in adapters(policy).items())
 
 
-@pytest.mark.parametrize("products", ["torch", "onednn"])
-def test_without_adapters_it_is_the_base_model_on_the_same_weights(products, tiny_folder):
-    config = ModelConfig(path=str(tiny_folder), device="cpu", products=products)
-    base = load_policy(config, made.tokenizer_for(tiny_folder, tiny_folder))
-    policy = moved(adapted(tiny_folder, tiny_folder, products=products))
-    reference, rollouts = without_adapters(policy), made.rollouts(QUESTIONS, SIZES)
+@pytest.mark.parametrize("matmul_backend", ["torch", "onednn"])
+def test_without_adapters_it_is_the_base_model_on_the_same_weights(matmul_backend, tiny_folder):
+    config = ModelConfig(path=str(tiny_folder), device="cpu", matmul_backend=matmul_backend)
+    base = load_policy(config, build.tokenizer_for(tiny_folder, tiny_folder))
+    policy = moved(adapted(tiny_folder, tiny_folder, matmul_backend=matmul_backend))
+    reference, rollouts = without_adapters(policy), build.rollouts(QUESTIONS, SIZES)
 
     def scores(asked):
         return asked.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
@@ -149,7 +149,7 @@ def test_without_adapters_it_is_the_base_model_on_the_same_weights(products, tin
 
 def test_a_pass_without_adapters_that_fails_leaves_them_on(tiny_folder):
     policy = moved(adapted(tiny_folder, tiny_folder))
-    rollouts = made.rollouts(QUESTIONS, SIZES)
+    rollouts = build.rollouts(QUESTIONS, SIZES)
     before = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
     with pytest.raises(AttributeError):
         without_adapters(policy).logprobs(rollouts, rollouts.output_mask, sampling=None)
@@ -171,13 +171,13 @@ def test_adapters_are_drawn_from_the_seed(tiny_folder):
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_checkpoint_is_a_whole_model_with_the_adapters_beside_it(family, tmp_path, tiny_folder):
     base, end = tmp_path / "base", tmp_path / "end"
-    made.policy_of(made.SHARING[family], base, tiny_folder).tokenizer.tokenizer.save_pretrained(base)
+    build.policy_of(build.SHARING[family], base, tiny_folder).tokenizer.tokenizer.save_pretrained(base)
     policy = moved(adapted(base, tiny_folder, rank=3, alpha=5))
     kept = {name: weight.detach().clone() for name, weight in policy.model.named_parameters()}
     written(policy, end)
     assert all(weight.equal(kept[name]) for name, weight in policy.model.named_parameters())
     assert load_file(end / "model.safetensors").keys() == load_file(base / "model.safetensors").keys()
-    tokens = made.rollouts(QUESTIONS, SIZES).tokens
+    tokens = build.rollouts(QUESTIONS, SIZES).tokens
     with torch.no_grad():
         expected = policy.model(tokens).logits
         plain, untouched = (AutoModelForCausalLM.from_pretrained(place)(tokens).logits for place in (end, base))
@@ -194,7 +194,7 @@ def test_a_checkpoint_is_a_whole_model_with_the_adapters_beside_it(family, tmp_p
 def test_the_sampler_draws_from_the_adapted_model(tiny_folder):
     policy = moved(adapted(tiny_folder, tiny_folder))
     [[output]] = generate(LocalEngine(policy), [Task((5, 9, 7), (1,))], Sampling(max_new_tokens=6))
-    rollouts = made.Rollouts.of([made.group([output], [0.0])])
+    rollouts = build.Rollouts.of([build.group([output], [0.0])])
     again = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
     assert close(torch.from_numpy(output.logprobs), again[rollouts.output_mask])
 
@@ -212,12 +212,12 @@ def test_the_last_layer_has_none_even_in_a_model_that_is_its_own_decoder(tmp_pat
     sizes = {"hidden_size": 32, "intermediate_size": 48, "intermediate_size_mlp": 48, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2}
     ends = {"pad_token_id": 1, "bos_token_id": None, "eos_token_id": 2}
-    made.policy_of(Llama4TextConfig(vocab_size=made.VOCABULARY, **sizes, **heads, **ends), tmp_path, tiny_folder)
+    build.policy_of(Llama4TextConfig(vocab_size=build.VOCABULARY, **sizes, **heads, **ends), tmp_path, tiny_folder)
     policy = adapted(tmp_path, tiny_folder)
     assert policy.model.get_output_embeddings() in set(policy.model.get_decoder().modules())
     assert any(".self_attn.q_proj.lora_A" in name for name in adapters(policy))
     assert not any("lm_head" in name for name in adapters(policy))
-    rollouts = made.rollouts(QUESTIONS, SIZES)
+    rollouts = build.rollouts(QUESTIONS, SIZES)
     policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: logprobs.sum())
     assert all((weight.grad is None) == (".lora_" not in name) for name, weight in policy.model.named_parameters())
 
@@ -243,7 +243,7 @@ def test_adapters_of_another_rank_are_not_resumed(tmp_path, tiny_folder):
 
 def test_adapters_are_not_resumed_on_another_model(tmp_path, tiny_folder):
     base, end = tmp_path / "base", tmp_path / "end"
-    made.policy_of(made.SHARING["llama"], base, tiny_folder).tokenizer.tokenizer.save_pretrained(base)
+    build.policy_of(build.SHARING["llama"], base, tiny_folder).tokenizer.tokenizer.save_pretrained(base)
     written(adapted(base, tiny_folder), end)
     # one value of a weight that has an adapter: no weight that the checkpoint has unmerged is another
     weights = load_file(base / "model.safetensors")
@@ -254,7 +254,7 @@ def test_adapters_are_not_resumed_on_another_model(tmp_path, tiny_folder):
 
 
 def test_products_of_one_input_are_made_as_one_with_those_of_its_adapters(tiny_folder):
-    policy = adapted(tiny_folder, tiny_folder, products="onednn")
+    policy = adapted(tiny_folder, tiny_folder, matmul_backend="onednn")
     layer = policy.model.model.layers[0]
     reads_input = [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]
     together = {part for module in reads_input for part in (module.base_layer, module.lora_A["default"])}
@@ -320,7 +320,7 @@ def test_adapters_learn_with_the_defaults_of_their_stage(stage, rank, rate, tiny
     assert (said.model.lora.rank, said.update.learning_rate) == (3, 1)
     assert recipe_from(tree | {"model": {"path": "tiny"}}).update.learning_rate == 1e-6
     policy = adapted(tiny_folder, tiny_folder, rank=rank)
-    optimizer, rollouts, losses = make_optimizer(policy, recipe.update), made.rollouts(QUESTIONS, SIZES), []
+    optimizer, rollouts, losses = make_optimizer(policy, recipe.update), build.rollouts(QUESTIONS, SIZES), []
     for step in range(8):
         scored = policy.backward(
             rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: -logprobs.sum()

@@ -14,15 +14,15 @@ from groupwise.model.memory import can_recompute, keep_freed_memory
 from groupwise.model.policy import Policy
 from groupwise.model.products import use_products
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 PLAIN = Sampling(max_new_tokens=9)
-FAMILIES = made.SHARING | made.NOT_SHARING
+FAMILIES = build.SHARING | build.NOT_SHARING
 
 
 def gradient(policy: Policy, what: str) -> Tensor:
     """All gradients in one vector."""
-    rollouts = made.rollouts([4, 2], [3, 3])
+    rollouts = build.rollouts([4, 2], [3, 3])
     policy.recompute = what
     policy.model.zero_grad()
     policy.backward(rollouts, rollouts.output_mask, sampling=PLAIN, loss=lambda logprobs, _: logprobs.square().sum())
@@ -45,7 +45,7 @@ class Counted(TorchDispatchMode):
 @pytest.mark.parametrize("what", ["cheap", "layers"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradient_is_the_same_in_every_layout(family, what, tmp_path, tiny_folder):
-    policy = made.policy_of(FAMILIES[family], tmp_path, tiny_folder)
+    policy = build.policy_of(FAMILIES[family], tmp_path, tiny_folder)
     assert can_recompute(policy.model, what)
     for once in {policy.question_once, False}:
         policy.question_once = once
@@ -55,26 +55,28 @@ def test_the_gradient_is_the_same_in_every_layout(family, what, tmp_path, tiny_f
 
 
 OWN_DECODER = Llama4TextConfig(
-    vocab_size=made.VOCABULARY, hidden_size=32, intermediate_size=48, intermediate_size_mlp=48, num_hidden_layers=2,
+    vocab_size=build.VOCABULARY, hidden_size=32, intermediate_size=48, intermediate_size_mlp=48, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_local_experts=2, attention_chunk_size=16,
     pad_token_id=1,
 )  # fmt: skip
-EXPERTS = MixtralConfig(**made.GROUPED, num_local_experts=4)
+EXPERTS = MixtralConfig(**build.GROUPED, num_local_experts=4)
 
 
 @pytest.mark.parametrize("what", ["cheap", "layers"])
 def test_a_model_that_is_its_own_decoder_has_the_same_gradient(what, tmp_path, tiny_folder):
-    policy = made.policy_of(OWN_DECODER, tmp_path, tiny_folder)
+    policy = build.policy_of(OWN_DECODER, tmp_path, tiny_folder)
     use_products(policy.model, "torch")  # with oneDNN's it adds to the memory of a product's result
     assert can_recompute(policy.model, what)
     assert close(gradient(policy, what), gradient(policy, "nothing"))
 
 
-@pytest.mark.parametrize("products", ["torch", "onednn"])
-@pytest.mark.parametrize("config", [made.SHARING["llama"], made.SHARING["gemma2"], EXPERTS], ids=lambda c: c.model_type)
-def test_cheap_computes_norms_twice_and_products_and_attention_once(config, products, tmp_path, tiny_folder):
-    policy = made.policy_of(config, tmp_path, tiny_folder)
-    use_products(policy.model, products)
+@pytest.mark.parametrize("matmul_backend", ["torch", "onednn"])
+@pytest.mark.parametrize(
+    "config", [build.SHARING["llama"], build.SHARING["gemma2"], EXPERTS], ids=lambda config: config.model_type
+)
+def test_cheap_computes_norms_twice_and_products_and_attention_once(config, matmul_backend, tmp_path, tiny_folder):
+    policy = build.policy_of(config, tmp_path, tiny_folder)
+    use_products(policy.model, matmul_backend)
     calls = {}
     for what in ("nothing", "cheap", "layers"):
         with Counted() as counted:
@@ -86,13 +88,13 @@ def test_cheap_computes_norms_twice_and_products_and_attention_once(config, prod
 
 
 def test_a_layer_is_left_as_it_was(tmp_path, tiny_folder):
-    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["llama"], tmp_path, tiny_folder)
     gradient(policy, "layers")
     assert all("forward" not in vars(module) for module in policy.model.modules())
 
 
 def test_a_model_that_writes_over_a_products_result_keeps_everything(tmp_path, tiny_folder, caplog):
-    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["llama"], tmp_path, tiny_folder)
 
     class Overwriting(nn.SiLU):
         def forward(self, input: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device
 from groupwise.model.policy import Policy, load_policy
 from tests.close import close
-from tests.model import made
+from tests.model import build
 
 PLAIN = Sampling(max_new_tokens=9)
 
@@ -51,16 +51,16 @@ def kept_gradients(policy: Policy) -> Tensor:
     return torch.cat([weight.grad.flatten() for weight in policy.model.parameters() if weight.grad is not None])
 
 
-@pytest.mark.parametrize("family", [*made.SHARING, *made.NOT_SHARING])
+@pytest.mark.parametrize("family", [*build.SHARING, *build.NOT_SHARING])
 def test_logprobs_entropies_and_gradients_are_those_of_plain_transformers(family, tmp_path, tiny_folder):
     # In float64 (transformers computes norms and rotary angles in float32); questions of 1, 6 and 3 tokens, groups of
     # 2, 3 and 8 uneven outputs, some tokens not sampled.
-    policy = made.policy_of((made.SHARING | made.NOT_SHARING)[family], tmp_path, tiny_folder)
-    assert policy.question_once or family in made.NOT_SHARING  # GPT-J shares from transformers 5.24 on
+    policy = build.policy_of((build.SHARING | build.NOT_SHARING)[family], tmp_path, tiny_folder)
+    assert policy.question_once or family in build.NOT_SHARING  # GPT-J shares from transformers 5.24 on
     assert not policy.whole_logits
     policy.model.double()
-    rollouts = made.rollouts([1, 6, 3], [2, 3, 8])
-    mask = made.with_gaps(rollouts.output_mask)
+    rollouts = build.rollouts([1, 6, 3], [2, 3, 8])
+    mask = build.with_gaps(rollouts.output_mask)
     weights = torch.rand(mask.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     scores = plain_scores(policy, rollouts, PLAIN)
     expected = torch.where(mask, token_entries(scores, rollouts), 0.0)
@@ -96,9 +96,9 @@ def test_logprobs_entropies_and_gradients_are_those_of_plain_transformers(family
 )
 @pytest.mark.parametrize("once", [False, True])
 def test_the_sampling_distribution_is_that_of_transformers(sampling, once, tmp_path, tiny_folder):
-    policy = replace(made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder), question_once=once)
+    policy = replace(build.policy_of(build.SHARING["llama"], tmp_path, tiny_folder), question_once=once)
     policy.model.double()
-    rollouts = made.rollouts([4, 2], [8, 8])
+    rollouts = build.rollouts([4, 2], [8, 8])
     with torch.no_grad():
         expected = token_entries(plain_scores(policy, rollouts, sampling), rollouts)
         kept = rollouts.output_mask & expected.isfinite()
@@ -110,8 +110,8 @@ def test_the_sampling_distribution_is_that_of_transformers(sampling, once, tmp_p
 
 def test_a_window_that_would_not_reach_our_attention_falls_back(tmp_path, tiny_folder, monkeypatch):
     # 64 is longer than what is tried at load: the same weights are tried with a window of a few tokens
-    config = MistralConfig(**made.SHARING["mistral_window"].to_dict() | {"sliding_window": 64})
-    policy = made.policy_of(config, tmp_path, tiny_folder)
+    config = MistralConfig(**build.SHARING["mistral_window"].to_dict() | {"sliding_window": 64})
+    policy = build.policy_of(config, tmp_path, tiny_folder)
     assert policy.question_once
     ours = AttentionInterface()[NAME]
 
@@ -124,21 +124,21 @@ def test_a_window_that_would_not_reach_our_attention_falls_back(tmp_path, tiny_f
 
 
 def test_a_chunked_attention_falls_back(tmp_path, tiny_folder):
-    sizes = made.SHARING["llama"].to_dict()
+    sizes = build.SHARING["llama"].to_dict()
     config = Llama4TextConfig(
         **{key: sizes[key] for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")},
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, intermediate_size_mlp=48, num_local_experts=2,
         attention_chunk_size=64, pad_token_id=1, bos_token_id=None, eos_token_id=2,
     )  # fmt: skip
-    assert not made.policy_of(config, tmp_path, tiny_folder).question_once
+    assert not build.policy_of(config, tmp_path, tiny_folder).question_once
 
 
 def test_a_head_that_is_not_linear_is_detected_and_its_own_logits_are_used(tmp_path, tiny_folder, caplog):
     # RecurrentGemma caps its logits under a name of its own, logits_soft_cap
-    policy = made.policy_of(made.RECURRENT, tmp_path, tiny_folder)
+    policy = build.policy_of(build.RECURRENT, tmp_path, tiny_folder)
     assert policy.whole_logits
     assert "computed whole" in caplog.text
-    rollouts = made.rollouts([3, 5], [2, 3])
+    rollouts = build.rollouts([3, 5], [2, 3])
     scored = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN)
     scores = plain_scores(policy, rollouts, PLAIN)
     mask = rollouts.output_mask
@@ -150,9 +150,9 @@ def test_a_head_that_is_not_linear_is_detected_and_its_own_logits_are_used(tmp_p
 
 def test_nothing_kept_for_the_backward_pass_has_tokens_times_vocabulary_entries(tmp_path, tiny_folder, monkeypatch):
     monkeypatch.setattr(linear_logprobs, "CHUNK_BYTES", 4 * 4000 * 8)  # 8 tokens
-    config = LlamaConfig(**(made.SHARING["llama"].to_dict() | {"vocab_size": 4000}))
-    policy = made.policy_of(config, tmp_path, tiny_folder)
-    rollouts = made.rollouts([2], [8], longest=40)
+    config = LlamaConfig(**(build.SHARING["llama"].to_dict() | {"vocab_size": 4000}))
+    policy = build.policy_of(config, tmp_path, tiny_folder)
+    rollouts = build.rollouts([2], [8], longest=40)
     tokens = int(rollouts.output_mask.sum())
     assert tokens > 2 * config.hidden_size  # so that the last layer's own weights are smaller
     whole = tokens * config.vocab_size
@@ -173,8 +173,8 @@ def largest_kept(policy: Policy, rollouts: Rollouts) -> int:
 
 
 def test_no_token_wanted_gives_zeros(tmp_path, tiny_folder):
-    policy = made.policy_of(made.SHARING["llama"], tmp_path, tiny_folder)
-    rollouts = made.rollouts([2], [2])
+    policy = build.policy_of(build.SHARING["llama"], tmp_path, tiny_folder)
+    rollouts = build.rollouts([2], [2])
     scored = policy.logprobs(rollouts, torch.zeros_like(rollouts.output_mask), sampling=PLAIN)
     assert scored.logprobs.shape == scored.entropies.shape == rollouts.tokens.shape
     assert not scored.logprobs.any()
@@ -182,11 +182,11 @@ def test_no_token_wanted_gives_zeros(tmp_path, tiny_folder):
 
 
 def test_bf16_products_keep_fp32_weights_and_log_probabilities(tiny_folder):
-    rollouts = made.rollouts([4, 2], [3, 3])
+    rollouts = build.rollouts([4, 2], [3, 3])
     found = {}
     for precision in ("fp32", "bf16"):
         config = ModelConfig(path=str(tiny_folder), device="cpu", precision=precision)
-        policy = load_policy(config, made.tokenizer_for(tiny_folder, tiny_folder))
+        policy = load_policy(config, build.tokenizer_for(tiny_folder, tiny_folder))
         assert {weight.dtype for weight in policy.model.parameters()} == {torch.float32}
         found[precision] = policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs
         assert found[precision].dtype == torch.float32
@@ -195,26 +195,26 @@ def test_bf16_products_keep_fp32_weights_and_log_probabilities(tiny_folder):
 
 
 def test_a_loaded_model_has_no_dropout(tmp_path, tiny_folder):
-    policy = made.policy_of(made.SHARING["gpt2"], tmp_path, tiny_folder)  # whose config asks for 0.1
+    policy = build.policy_of(build.SHARING["gpt2"], tmp_path, tiny_folder)  # whose config asks for 0.1
     assert policy.model.config.resid_pdrop == 0.1
-    rollouts = made.rollouts([3], [3])
+    rollouts = build.rollouts([3], [3])
     one, two = (policy.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN).logprobs for _ in range(2))
     assert torch.equal(one, two)
 
 
 def test_weights_missing_from_a_folder_are_an_error(tmp_path, tiny_folder):
-    sizes = made.SHARING["llama"].to_dict()
+    sizes = build.SHARING["llama"].to_dict()
     LlamaModel(LlamaConfig(**sizes)).save_pretrained(tmp_path)  # a model without a last layer
     with pytest.raises(ModelError, match=r"1 weights are not in its files, lm_head\.weight for one"):
-        load_policy(ModelConfig(path=str(tmp_path), device="cpu"), made.tokenizer_for(tmp_path, tiny_folder))
+        load_policy(ModelConfig(path=str(tmp_path), device="cpu"), build.tokenizer_for(tmp_path, tiny_folder))
 
 
 def test_damaged_weights_are_an_error(tmp_path, tiny_folder):
-    LlamaForCausalLM(LlamaConfig(**made.SHARING["llama"].to_dict())).save_pretrained(tmp_path)
+    LlamaForCausalLM(LlamaConfig(**build.SHARING["llama"].to_dict())).save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(ModelError, match=r"model\.path = "):
-        load_policy(ModelConfig(path=str(tmp_path), device="cpu"), made.tokenizer_for(tmp_path, tiny_folder))
+        load_policy(ModelConfig(path=str(tmp_path), device="cpu"), build.tokenizer_for(tmp_path, tiny_folder))
 
 
 @pytest.mark.parametrize("name", ["abacus", "cpu:x", "cuda:99"])

@@ -11,7 +11,7 @@ from groupwise.model.reading import Reading
 from groupwise.model.reward_model import SEQUENCES, TOKENS, load_classifier, logits, pieces, values
 from groupwise.model.tokenizer import load_tokenizer
 from tests.close import close
-from tests.model import made
+from tests.model import build
 from tests.model.classifiers import ENCODER, classifier, plain, random_groups, saved
 
 KINDS = {"sequence": SEQUENCES, "token": TOKENS}
@@ -21,7 +21,7 @@ STREAMED = ("llama", "gpt2", "mistral_window", "qwen3")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", [*STREAMED, "gemma2", "bert"])
 def test_scores_are_those_of_transformers_padded_forward_pass(family, kind, tmp_path, tiny_folder):
-    config = ENCODER if family == "bert" else made.SHARING[family]
+    config = ENCODER if family == "bert" else build.SHARING[family]
     policy = classifier(config, KINDS[kind], tmp_path, tiny_folder)
     assert policy.question_once is (family != "bert")
     if family != "gemma2":  # whose own mask is nan in fp64
@@ -38,7 +38,7 @@ def test_scores_are_those_of_transformers_padded_forward_pass(family, kind, tmp_
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("recompute", ["nothing", "cheap", "layers"])
 def test_the_gradient_is_that_of_transformers_padded_forward_pass(kind, once, recompute, tmp_path, tiny_folder):
-    policy = classifier(made.SHARING["gpt2"], KINDS[kind], tmp_path, tiny_folder)
+    policy = classifier(build.SHARING["gpt2"], KINDS[kind], tmp_path, tiny_folder)
     policy.model.double()
     groups = random_groups(places=1 if kind == "sequence" else 4)
     plain(policy, [reading for group in groups for reading in group]).square().sum().backward()
@@ -55,14 +55,14 @@ def test_the_gradient_is_that_of_transformers_padded_forward_pass(kind, once, re
 
 
 def test_a_place_may_be_asked_twice_and_answers_may_end_with_the_question(tmp_path, tiny_folder):
-    policy = classifier(made.SHARING["llama"], TOKENS, tmp_path, tiny_folder)
+    policy = classifier(build.SHARING["llama"], TOKENS, tmp_path, tiny_folder)
     groups = [[Reading((5, 6, 7), (2, 2)), Reading((5, 6), (0, 1))], [Reading((9, 8), (1,))]]
     expected = plain(policy, [reading for group in groups for reading in group])
     close(torch.cat(values(policy, groups)), expected.detach())
 
 
 def test_readings_that_begin_apart_need_nothing_in_common(tmp_path, tiny_folder):
-    policy = classifier(made.SHARING["llama"], SEQUENCES, tmp_path, tiny_folder)
+    policy = classifier(build.SHARING["llama"], SEQUENCES, tmp_path, tiny_folder)
     groups = [[Reading((5, 6, 7), (2,)), Reading((9, 6), (1,))]]
     close(values(policy, groups)[0], plain(policy, groups[0]).detach())
 
@@ -95,25 +95,25 @@ def test_a_model_without_a_head_is_no_reward_model(tiny_folder):
 
 
 def test_a_classifier_of_the_other_kind_is_refused(tmp_path, tiny_folder):
-    config = ModelConfig(path=str(saved(made.SHARING["llama"], TOKENS, tmp_path, tiny_folder)), device="cpu")
+    config = ModelConfig(path=str(saved(build.SHARING["llama"], TOKENS, tmp_path, tiny_folder)), device="cpu")
     with pytest.raises(ModelError, match=r"a token-classification checkpoint; give a sequence-classification one"):
         load_classifier(config, load_tokenizer(config), kind=SEQUENCES, seed=0)
 
 
 def test_a_classifier_of_more_labels_learns_no_reward(tmp_path, tiny_folder):
-    folder = saved(made.SHARING["llama"], SEQUENCES, tmp_path, tiny_folder, labels=3)
+    folder = saved(build.SHARING["llama"], SEQUENCES, tmp_path, tiny_folder, labels=3)
     config = ModelConfig(path=str(folder), device="cpu")
     with pytest.raises(ModelError, match=r"it has 3 labels, and what is learned here has 1; begin with"):
         load_classifier(config, load_tokenizer(config), kind=SEQUENCES, seed=0)
 
 
 def test_a_classifier_keeps_its_own_number_of_labels(tmp_path, tiny_folder):
-    policy = classifier(made.SHARING["llama"], TOKENS, tmp_path, tiny_folder, labels=1)
+    policy = classifier(build.SHARING["llama"], TOKENS, tmp_path, tiny_folder, labels=1)
     assert values(policy, random_groups(places=4))[0].shape[1] == 1
 
 
 def test_without_a_padding_token_rows_are_read_one_by_one(tmp_path, tiny_folder):
-    policy = classifier(made.SHARING["llama"], SEQUENCES, tmp_path, tiny_folder)
+    policy = classifier(build.SHARING["llama"], SEQUENCES, tmp_path, tiny_folder)
     groups = random_groups(places=1)
     expected = torch.cat(values(policy, groups))
     policy.model.config.pad_token_id = None

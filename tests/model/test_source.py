@@ -20,7 +20,7 @@ from groupwise.model.policy import load_policy
 from groupwise.model.saved import Best, mark_best
 from groupwise.model.source import source_of
 from groupwise.model.tokenizer import load_tokenizer
-from tests.model import made
+from tests.model import build
 
 PLAIN = Sampling(max_new_tokens=9)
 
@@ -89,7 +89,7 @@ def test_an_adapters_folder_is_its_base_with_the_adapter_merged_into_it(folder, 
 
 def test_an_adapter_is_not_merged_into_another_base(folder, tmp_path, tiny_folder):
     adapter = saved(adapted(folder), tmp_path / "end") / "adapter"
-    made.policy_of(made.SHARING["llama"], folder, tiny_folder, seed=5)
+    build.policy_of(build.SHARING["llama"], folder, tiny_folder, seed=5)
     for base, said in ((str(folder), "is not the model that the adapter was trained on"), ("/no/base", "no such fol")):
         told = json.loads((adapter / "adapter_config.json").read_text())
         (adapter / "adapter_config.json").write_text(json.dumps(told | {"base_model_name_or_path": base}))
@@ -202,7 +202,7 @@ def test_rows_that_are_no_token_are_never_drawn_and_count_in_no_distribution(fol
     tasks = [Task((4, 7, 5), tuple(range(40)))]
     [outputs], [expected] = (generate(LocalEngine(one), tasks, PLAIN) for one in (padded, plain))
     assert [o.tokens.tolist() for o in outputs] == [o.tokens.tolist() for o in expected]
-    rollouts = made.rollouts((3,), (2,))
+    rollouts = build.rollouts((3,), (2,))
     again, scored = (one.logprobs(rollouts, rollouts.output_mask, sampling=PLAIN) for one in (padded, plain))
     for found, wanted in zip(again, scored, strict=True):
         assert torch.allclose(found, wanted, atol=1e-5)

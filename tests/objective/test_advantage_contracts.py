@@ -12,7 +12,7 @@ from groupwise import registry
 from groupwise.errors import DataError
 from groupwise.objective.small_batch import advantage_inputs
 from groupwise.objective.surrogate import called, reads
-from tests.objective.made import batch
+from tests.objective.build import batch
 
 REWARDS = torch.tensor([1.0, 0.0, 0.5, 3.0, -1.0, 0.25], dtype=torch.float64)
 NOT_OF_REWARDS = {"teacher_gap"}

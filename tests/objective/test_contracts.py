@@ -20,7 +20,7 @@ from groupwise.objective.surrogate import INPUTS, Objective, called
 from groupwise.parameters import PARAMETERS
 from groupwise.run.chosen import TABLES, case_of
 from tests.close import close
-from tests.objective.made import batch
+from tests.objective.build import batch
 
 OTHER_GRADIENTS = {"nll": lambda advantages: -(advantages > 0).double()}
 """Losses whose gradient at ratio 1 is not -A, with what it is."""

@@ -18,8 +18,8 @@ from groupwise.objective.presets import GRPO
 from groupwise.objective.surrogate import called
 from groupwise.run.resolve import objective_of
 from tests.close import close
-from tests.objective.made import batch, loss_and_gradient, terms_of
-from tests.objective.made import terms as both
+from tests.objective.build import batch, loss_and_gradient, terms_of
+from tests.objective.build import terms as both
 
 RATIOS = [[0.25, 0.5, 1.0, 2.0, 4.0]]
 

@@ -11,7 +11,7 @@ from groupwise.objective.presets import DR_GRPO, GRPO
 from groupwise.objective.small_batch import MAX_TOKENS, SPOILS
 from groupwise.run.resolve import objective_of
 from tests.close import close
-from tests.objective.made import batch, loss_and_gradient, terms_of
+from tests.objective.build import batch, loss_and_gradient, terms_of
 
 ALL_TERMS = {
     "per_output": objective_of(replace(GRPO, entropy_coef=0.01)),

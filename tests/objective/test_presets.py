@@ -10,7 +10,7 @@ from groupwise.objective.presets import Preset
 from groupwise.objective.surrogate import reads
 from groupwise.parameters import PARAMETERS
 from groupwise.run.resolve import objective_of
-from tests.objective.made import batch, loss_and_gradient
+from tests.objective.build import batch, loss_and_gradient
 
 PRESETS = [registry.load(registry.PRESETS, name) for name in registry.PRESETS]
 every_preset = pytest.mark.parametrize("row", PRESETS, ids=list(registry.PRESETS))

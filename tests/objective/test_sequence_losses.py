@@ -8,7 +8,7 @@ import torch
 from groupwise.objective.losses import Denominators, clip, per_output
 from groupwise.objective.sequence_losses import geometric_clip, sequence_clip, sequence_token_clip
 from tests.close import close
-from tests.objective.made import MAX_TOKENS, batch
+from tests.objective.build import MAX_TOKENS, batch
 
 PUBLISHED = {sequence_clip: (3e-4, 4e-4), sequence_token_clip: (3e-4, 4e-4), geometric_clip: (0.4, 0.4)}
 WIDE = 1e6

@@ -12,7 +12,7 @@ from groupwise.objective.logprobs import k3, k3_weighted
 from groupwise.objective.losses import Denominators, clip, per_token
 from groupwise.objective.surrogate import Objective
 from tests.close import close
-from tests.objective.made import terms as both
+from tests.objective.build import terms as both
 
 PLAIN = Objective(
     advantage=group_relative,

@@ -102,7 +102,7 @@ def test_the_commands_and_the_code_of_a_document_run_in_their_order(
 
 def test_the_example_with_questions_and_rewards_from_files_is_scored_as_it_says(tmp_path, monkeypatch):
     from groupwise.rewards.base import RewardSet
-    from tests.rewards.made import output
+    from tests.rewards.build import output
 
     monkeypatch.chdir(ROOT)
     recipe = read_recipe("recipes/jsonl_example.yaml")

@@ -3,7 +3,7 @@
 import pytest
 
 from groupwise.rewards.answer import boxes, exact, extract, math, number, reasoning_gym
-from tests.rewards.made import question
+from tests.rewards.build import question
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from groupwise import registry
 from groupwise.config import RewardConfig
 from groupwise.data import Question
 from groupwise.rewards.base import RewardSet
-from tests.rewards.made import output, question
+from tests.rewards.build import output, question
 
 
 class Example(NamedTuple):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groupwise.rewards.equations import equations, verified
-from tests.rewards.made import parts, question, verdicts
+from tests.rewards.build import parts, question, verdicts
 
 ASKED = question("4")
 

@@ -5,8 +5,8 @@ import pytest
 from groupwise.data import Message, Question
 from groupwise.rewards.format import answer_tag, boxed, pattern, think_answer
 from groupwise.rewards.opening import as_asked
-from tests.model import made
-from tests.rewards.made import question
+from tests.model import build
+from tests.rewards.build import question
 
 ASKED = question("4")
 
@@ -42,7 +42,7 @@ def test_think_answer_may_have_been_opened_by_the_prompt():
 
 def test_an_output_is_judged_as_if_it_began_with_what_the_prompt_has_said():
     begun, closed = (
-        as_asked([ASKED], [made.output([], [], opening=opening)])[0]
+        as_asked([ASKED], [build.output([], [], opening=opening)])[0]
         for opening in ("<think>\n", "<think>\n\n</think>\n\n")
     )
     assert think_answer("a</think><answer>b</answer>", begun) == 1
@@ -51,9 +51,9 @@ def test_an_output_is_judged_as_if_it_began_with_what_the_prompt_has_said():
     assert think_answer("<answer>b</answer>", closed) == 0
     assert pattern("a</think> 4", begun, regex=r"\A<think>.*</think> \d\Z") == 0  # the dot stops at a line's end
     assert pattern("a</think> 4", begun, regex=r"(?s)\A<think>.*</think> \d\Z") == 1
-    assert as_asked([ASKED], [made.output([], [])]) == [ASKED]
+    assert as_asked([ASKED], [build.output([], [])]) == [ASKED]
     prefilled = Question("q", (*ASKED.messages, Message("assistant", "<think>1 + 3")))
-    [going_on] = as_asked([prefilled], [made.output([], [], opening="<think>\n")])
+    [going_on] = as_asked([prefilled], [build.output([], [], opening="<think>\n")])
     assert think_answer("<think>1 + 3 is 4</think><answer>4</answer>", going_on) == 1
 
 

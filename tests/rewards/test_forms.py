@@ -11,7 +11,7 @@ import pytest
 from groupwise.data import Message, Part, Question
 from groupwise.errors import ConfigError, RewardError
 from groupwise.rewards.adapters import Verdict, adapt
-from tests.rewards.made import parts, question, verdicts
+from tests.rewards.build import parts, question, verdicts
 
 
 def test_our_form_gets_text_question_and_params():

@@ -4,7 +4,7 @@ import pytest
 
 from groupwise.rewards.language import LANGUAGES, language
 from tests.close import close
-from tests.rewards.made import question
+from tests.rewards.build import question
 
 ASKED = question()
 

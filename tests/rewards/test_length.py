@@ -4,7 +4,7 @@ import pytest
 
 from groupwise.rewards.length import soft_overlong
 from tests.close import close
-from tests.rewards.made import parts, question
+from tests.rewards.build import parts, question
 
 
 def test_soft_overlong_falls_from_0_to_minus_1_over_the_cache():
@@ -21,7 +21,7 @@ def test_soft_overlong_may_begin_at_the_first_token():
 
 
 def test_soft_overlong_counts_tokens_and_not_characters():
-    # three tokens each, whatever the text (tests.rewards.made.output); L_max = 4, L_cache = 2: (2 - 3) / 2
+    # three tokens each, whatever the text (tests.rewards.build.output); L_max = 4, L_cache = 2: (2 - 3) / 2
     scored = parts(soft_overlong, ["abc", "x" * 1000], question(), max_tokens=4, cache=2)
     assert [part.value for part in scored] == [-0.5, -0.5]
 

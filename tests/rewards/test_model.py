@@ -17,9 +17,9 @@ from groupwise.rewards.adapters import adapt, find
 from groupwise.rewards.model import steps_of
 from tests.close import close
 from tests.command import RECIPE, SMALL, groupwise
-from tests.model import made
+from tests.model import build
 from tests.model.classifiers import ENCODER, saved
-from tests.rewards.made import output
+from tests.rewards.build import output
 
 ASKED = Question("q", (Message("system", "be brief"), Message("user", "2 + 2?")), "4")
 OTHER = Question("o", (Message("user", "3 + 3?"),), "6")
@@ -30,12 +30,12 @@ def folders(tmp_path_factory, tiny_folder):
     """Reward models and process reward models that transformers made."""
     parent = tmp_path_factory.mktemp("classifiers")
     wanted = {
-        "llama": (made.SHARING["llama"], SEQUENCES, None),
+        "llama": (build.SHARING["llama"], SEQUENCES, None),
         "encoder": (ENCODER, SEQUENCES, None),
-        "three": (made.SHARING["gpt2"], SEQUENCES, 3),
-        "steps": (made.SHARING["llama"], TOKENS, None),
-        "one_label": (made.SHARING["gpt2"], TOKENS, 1),
-        "three_steps": (made.SHARING["gpt2"], TOKENS, 3),
+        "three": (build.SHARING["gpt2"], SEQUENCES, 3),
+        "steps": (build.SHARING["llama"], TOKENS, None),
+        "one_label": (build.SHARING["gpt2"], TOKENS, 1),
+        "three_steps": (build.SHARING["gpt2"], TOKENS, 3),
     }
     return {
         name: saved(config, kind, parent / name, tiny_folder, labels=labels)

@@ -8,7 +8,7 @@ from groupwise.errors import DataError
 from groupwise.rewards.adapters import adapt
 from groupwise.rewards.base import RewardSet
 from groupwise.rewards.verdicts import LOGGED_CHARACTERS
-from tests.rewards.made import FUNCTIONS, output, parts, question, verdicts
+from tests.rewards.build import FUNCTIONS, output, parts, question, verdicts
 
 
 def test_easyr1s_form_scores_all_outputs_by_overall():

@@ -6,7 +6,7 @@ from groupwise.config import RewardConfig, recipe_from
 from groupwise.errors import ConfigError, DataError
 from groupwise.rewards.base import RewardSet, first_scored
 from groupwise.run.open import check_rewards
-from tests.rewards.made import FUNCTIONS, output, question
+from tests.rewards.build import FUNCTIONS, output, question
 
 SUM = question("4", name="s-1", part="sums")
 WORD = question("cat", name="w-1", part="words")

@@ -7,7 +7,7 @@ import pytest
 
 from groupwise.config import RewardConfig
 from groupwise.rewards.base import RewardSet
-from tests.rewards.made import output, question
+from tests.rewards.build import output, question
 
 SOURCE = """
 import os, time

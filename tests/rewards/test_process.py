@@ -16,7 +16,7 @@ from groupwise.data import Part
 from groupwise.errors import RewardError
 from groupwise.rewards.base import RewardSet, check_failures, first_failure
 from groupwise.rewards.child import Child
-from tests.rewards.made import FUNCTIONS, output, question
+from tests.rewards.build import FUNCTIONS, output, question
 
 
 def config(function: str, **fields) -> RewardConfig:
@@ -223,7 +223,7 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path, how, function, pr
     script = (
         "from groupwise.config import RewardConfig\n"
         "from groupwise.rewards.base import RewardSet\n"
-        "from tests.rewards.made import output, question\n"
+        "from tests.rewards.build import output, question\n"
         f"with RewardSet([RewardConfig(function='{FUNCTIONS}:{function}')]) as rewards:\n"
         f"    rewards.score([question()], [output({str(tmp_path / 'pids')!r})])\n"
     )

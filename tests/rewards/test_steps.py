@@ -12,7 +12,7 @@ from groupwise.data import Output, Part
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rewards.base import RewardSet
 from groupwise.rewards.steps import on_tokens, token_of, weighted
-from tests.rewards.made import FUNCTIONS, question
+from tests.rewards.build import FUNCTIONS, question
 
 END = 256
 """A token without any text."""

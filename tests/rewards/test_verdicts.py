@@ -17,7 +17,7 @@ from groupwise.rewards.answers.read import Several, read
 from groupwise.rewards.answers.spelling import chinese_numeral
 from groupwise.rewards.answers.units import UNITS, unit
 from groupwise.rewards.opening import as_asked
-from tests.rewards.made import output, question
+from tests.rewards.build import output, question
 
 PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
 CELL = re.compile(r"(?<!\\)\|")

@@ -19,7 +19,7 @@ from groupwise.record.read import open_record
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.episodes import play
 from groupwise.rollout.groups import sample_groups
-from tests.model import made
+from tests.model import build
 from tests.project.sources import ROOT
 
 OWN = ROOT / "tests" / "rollout" / "test_episodes.py"
@@ -52,7 +52,7 @@ def turns_of(messages, question):
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory, tiny_folder):
-    return made.policy_of(made.SHARING["llama"], tmp_path_factory.mktemp("llama"), tiny_folder)
+    return build.policy_of(build.SHARING["llama"], tmp_path_factory.mktemp("llama"), tiny_folder)
 
 
 def played(policy, questions=QUESTIONS, *, sampling=SAMPLING, max_turns=None, rows=256, engine=None, **params):
@@ -62,7 +62,7 @@ def played(policy, questions=QUESTIONS, *, sampling=SAMPLING, max_turns=None, ro
         policy.tokenizer,
         questions,
         streams,
-        engine=engine or LocalEngine(policy, max_rows=rows),
+        engine=engine or LocalEngine(policy, max_num_seqs=rows),
         sampling=sampling,
         environments=environments,
     )
@@ -93,7 +93,7 @@ def test_an_output_holds_its_turns_and_the_replies_between_them(policy):
 
 def test_log_probabilities_are_those_of_a_plain_pass_over_the_conversation(policy):
     found = played(policy)
-    rollouts = Rollouts.of([made.group(list(group.outputs), [0.0] * 3) for group in found])
+    rollouts = Rollouts.of([build.group(list(group.outputs), [0.0] * 3) for group in found])
     with torch.no_grad():
         scored = policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs
     assert not rollouts.output_mask.all()
@@ -104,7 +104,7 @@ def test_log_probabilities_are_those_of_a_plain_pass_over_the_conversation(polic
 def test_an_episode_does_not_depend_on_the_others(policy, shared):
     expected = words(played(policy))
     assert words(played(policy, QUESTIONS[::-1])) == [*expected[6:], *expected[3:6], *expected[:3]]
-    assert words(played(policy, engine=LocalEngine(policy, max_rows=2, shared=shared))) == expected
+    assert words(played(policy, engine=LocalEngine(policy, max_num_seqs=2, shared=shared))) == expected
     assert words(played(policy, QUESTIONS[1:2])) == expected[3:6]
 
 

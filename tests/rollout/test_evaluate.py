@@ -68,7 +68,7 @@ def evaluated(tokenizer):
             ],
             "update": {"steps": 1},
             "run": {"failed_rewards_limit": 0.25},
-            "evaluate": {"formed": "digit"},
+            "evaluate": {"format": "digit"},
         }
     )
     with RewardSet(recipe.rewards) as rewards:
@@ -83,7 +83,7 @@ def test_greedy_figures(evaluated):
     figures = result.figures
     assert (figures["accuracy"], figures["n"], figures["unjudged"]) == (3 / 4, 4, 0)
     assert figures["low"] < 3 / 4 < figures["high"]
-    assert figures["formed"]["value"] == 3 / 4
+    assert figures["format"]["value"] == 3 / 4
     assert (figures["length"], figures["truncated"], result.tokens) == (2.0, 1 / 4, 8)
     assert [(a.question_id, a.sample, a.text, a.correct) for a in result.answers][:2] == [
         ("q0", -1, "1", 1.0),

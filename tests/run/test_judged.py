@@ -9,7 +9,7 @@ from groupwise.data import Group, Part, Reward, Sample
 from groupwise.errors import RewardLimitError
 from groupwise.rollout.groups import Rollout
 from groupwise.run.judged import PATIENCE, check_judged
-from tests.rewards.made import output, question
+from tests.rewards.build import output, question
 
 
 class Recorder:
@@ -24,7 +24,7 @@ def run_of(steps: int = 100, learns: bool = True):
     recipe = SimpleNamespace(
         rewards=[RewardConfig(function="math")],
         update=SimpleNamespace(steps=steps),
-        evaluate=SimpleNamespace(correct=None, formed=None),
+        evaluate=SimpleNamespace(correct=None, format=None),
     )
     return SimpleNamespace(
         recipe=recipe, recorder=Recorder(), step=0, learns_from_rewards=learns, judged=False, unjudged_steps=0

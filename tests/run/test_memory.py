@@ -11,11 +11,11 @@ from groupwise.model import free
 from groupwise.model.footprint import footprint
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.run import memory as room
-from groupwise.run.memory import require_room
+from groupwise.run.memory import require_memory
 from groupwise.run.readers import readers
 from groupwise.run.resolve import resolve_recipe
 from tests.command import RECIPE
-from tests.model import made
+from tests.model import build
 
 MIB = 2**20
 
@@ -31,14 +31,14 @@ def required(tiny_folder, tmp_path, monkeypatch):
         tokenizer = tokenizer or load_tokenizer(recipe.model)
         monkeypatch.setattr(room, "free_bytes", lambda device: free)
         beside = readers(recipe, tokenizer, resolve_recipe(recipe), resumed=False)
-        return require_room(recipe, tokenizer, tmp_path / "run", beside=beside, heldout=30)
+        return require_memory(recipe, tokenizer, tmp_path / "run", beside=beside, heldout=30)
 
     return call
 
 
 def test_a_run_says_what_it_needs_and_has(required):
     said = required(free=10**12)
-    assert re.search(r"memory: training .* needs about \d+ MiB on cpu, 931\.3 GiB are free$", said.said)
+    assert re.search(r"memory: training .* needs about \d+ MiB on cpu, 931\.3 GiB are free$", said.message)
     assert said.tokens is None
 
 
@@ -54,39 +54,39 @@ def needed(said: str) -> float:
         ("rollout.max_new_tokens=200",),
         ("rollout.questions_per_step=64", "rollout.max_new_tokens=100"),
         ("update.tokens_per_microbatch=100000", "rollout.questions_per_step=200", "rollout.max_new_tokens=30"),
-        ("update.recompute=nothing", "rollout.max_new_tokens=100"),
+        ("update.activation_checkpointing=nothing", "rollout.max_new_tokens=100"),
     ],
 )
 def test_what_takes_more_memory_is_counted(required, words):
-    assert needed(required(*words, free=10**12).said) > needed(required(free=10**12).said)
+    assert needed(required(*words, free=10**12).message) > needed(required(free=10**12).message)
 
 
 def test_micro_batches_shrink_until_they_fit_unless_the_recipe_says_their_size(required):
-    words = ("rollout.max_new_tokens=100", "update.recompute=nothing", "rollout.max_rows=8")
-    whole = needed(required(*words, free=10**12).said)
+    words = ("rollout.max_new_tokens=100", "update.activation_checkpointing=nothing", "rollout.max_num_seqs=8")
+    whole = needed(required(*words, free=10**12).message)
     found = required(*words, free=int((whole - 4) * MIB))
     assert found.tokens in (768, 384)
-    assert f"micro-batches have {found.tokens} tokens" in found.said
-    assert needed(found.said) <= whole - 3
+    assert f"micro-batches have {found.tokens} tokens" in found.message
+    assert needed(found.message) <= whole - 3
     said = required(*words, "update.tokens_per_microbatch=1536", free=int((whole - 4) * MIB))
     assert said.tokens is None
-    assert said.said.endswith("it may not be enough")
+    assert said.message.endswith("it may not be enough")
 
 
 def test_what_cannot_fit_is_refused_with_the_settings_that_would_do(required):
-    words = ("rollout.max_new_tokens=400", "rollout.questions_per_step=64", "rollout.max_rows=1024")
-    some = int(needed(required(*words, free=10**12).said) * MIB / 2)
+    words = ("rollout.max_new_tokens=400", "rollout.questions_per_step=64", "rollout.max_num_seqs=1024")
+    some = int(needed(required(*words, free=10**12).message) * MIB / 2)
     refusal = (
         r"not enough memory on cpu: training .* needs about \d+ MiB \(weights .*, sampling .*cache .*\); \d+ MiB are"
     )
     with pytest.raises(ModelError, match=refusal) as found:
         required(*words, free=some)
-    assert found.value.hint.startswith("use a smaller model, or rollout.max_rows=256")
+    assert found.value.hint.startswith("use a smaller model, or rollout.max_num_seqs=256")
 
 
 def test_a_long_outputs_cache_is_counted_as_it_grows(required):
-    few = ("update.tokens_per_microbatch=64", "update.recompute=layers", "rollout.questions_per_step=64")
-    short, long = (needed(required(*few, f"rollout.max_new_tokens={n}", free=10**12).said) for n in (64, 448))
+    few = ("update.tokens_per_microbatch=64", "update.activation_checkpointing=layers", "rollout.questions_per_step=64")
+    short, long = (needed(required(*few, f"rollout.max_new_tokens={n}", free=10**12).message) for n in (64, 448))
     # 256 rows x 2 layers x keys and values x 2 heads of 16 numbers x 4 bytes: 128 KiB a column, one and a half times
     # where it grows, and a tenth between tensors
     assert long - short == pytest.approx(1.1 * (448 * 1.5 - 64) / 8, rel=0.1)
@@ -96,7 +96,7 @@ def test_a_long_outputs_cache_is_counted_as_it_grows(required):
 def test_a_footprint_is_what_a_pass_holds(family, tmp_path, tiny_folder):
     from transformers import AutoModelForCausalLM
 
-    config = (made.SHARING | made.NOT_SHARING)[family]
+    config = (build.SHARING | build.NOT_SHARING)[family]
     with torch.device("meta"):
         found = footprint(AutoModelForCausalLM.from_config(config))
     assert found.vocabulary == config.vocab_size
@@ -107,7 +107,7 @@ def test_a_footprint_is_what_a_pass_holds(family, tmp_path, tiny_folder):
         # q, k, v, attention, o: 32 + 16 + 16 + 32 + 32; gate, up, down: 48 + 48 + 32; the layer's input: 32
         # and, in older versions of transformers, a product that makes the rotary angles
         assert found.kept["cheap"] == pytest.approx(2 * (128 + 128 + 32) * 4, rel=0.01)
-        policy = made.policy_of(config, tmp_path, tiny_folder)
+        policy = build.policy_of(config, tmp_path, tiny_folder)
         assert found.last == policy.model.lm_head.weight.numel() * 4
 
 

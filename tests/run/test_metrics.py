@@ -22,7 +22,7 @@ def recipe(**evaluate):
     rewards = [{"function": "exact"}, {"function": "boxed", "weight": 0.5}]
     tree = {"model": {"path": "tiny"}, "questions": {"source": "arithmetic"}, "rewards": rewards}
     return recipe_from(
-        {**tree, "update": {"steps": 10, "learning_rate": 2.0}, "evaluate": evaluate or {"formed": "boxed"}}
+        {**tree, "update": {"steps": 10, "learning_rate": 2.0}, "evaluate": evaluate or {"format": "boxed"}}
     )
 
 
@@ -70,14 +70,14 @@ def test_reward_metrics():
             "reward/exact": 0.75,
             "reward/boxed": 0.6,
             "accuracy": 0.75,
-            "formed": 0.6,
+            "format": 0.6,
         },
     )
 
 
 def test_the_recipe_names_what_is_right_and_what_is_well_formed():
-    found = reward_metrics(recipe(correct="boxed", formed="exact"), groups())
-    assert close((found["accuracy"], found["formed"]), (0.6, 0.75))
+    found = reward_metrics(recipe(correct="boxed", format="exact"), groups())
+    assert close((found["accuracy"], found["format"]), (0.6, 0.75))
 
 
 def test_without_any_reward_there_is_no_mean():
@@ -160,5 +160,5 @@ def close_dicts(found, expected, tolerance=1e-9):
 
 def test_without_a_reward_that_is_named_for_it_nothing_is_well_formed():
     unnamed = recipe(correct="exact")
-    assert unnamed.evaluate.formed is None
-    assert "formed" not in reward_metrics(unnamed, groups())
+    assert unnamed.evaluate.format is None
+    assert "format" not in reward_metrics(unnamed, groups())

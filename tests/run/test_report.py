@@ -19,7 +19,7 @@ def finished(tmp_path_factory, tiny_folder):
     """A finished run and what it printed."""
     folder = tmp_path_factory.mktemp("report") / "run"
     model = f"model.path={tiny_folder}"
-    more = ("update.steps=1", "evaluate.samples=2", "evaluate.formed=one_digit")
+    more = ("update.steps=1", "evaluate.samples=2", "evaluate.format=one_digit")
     done = groupwise("train", RECIPE, model, *SMALL, *more, "--run", folder)
     assert done.code == 0, done.err
     return folder, done.out

@@ -36,11 +36,17 @@ def resolved(**sections):
         ({"objective": {"preset": "distill"}}, r"'teacher_gap' \(preset 'distill'\) reads a teacher's .*no teacher"),
         ({"teacher": TEACHER}, r"teacher\.path = 'tiny': .*'group_relative' .*reads no teacher"),
         ({"rollout": {"group_size": 1}}, r"rollout\.group_size = 1: .*'group_relative' .*a group needs at least 2"),
-        ({"rollout": {"refill_rounds": 2, "group_size": 2}}, r"refill_rounds = 2 with rollout\.group_size = 2: .*half"),
-        ({"rollout": {"refill_rounds": 2, "top_k": 1}}, r"refill_rounds = 2 with rollout\.top_k = 1: .*the same"),
         (
-            {"rollout": {"refill_rounds": 2}, "objective": {"preset": "reinforce"}},
-            r"refill_rounds = 2: .*'reward' \(preset 'reinforce'\) compares nothing inside a group",
+            {"rollout": {"dynamic_sampling_rounds": 2, "group_size": 2}},
+            r"dynamic_sampling_rounds = 2 with rollout\.group_size = 2: .*half",
+        ),
+        (
+            {"rollout": {"dynamic_sampling_rounds": 2, "top_k": 1}},
+            r"dynamic_sampling_rounds = 2 with rollout\.top_k = 1: .*the same",
+        ),
+        (
+            {"rollout": {"dynamic_sampling_rounds": 2}, "objective": {"preset": "reinforce"}},
+            r"dynamic_sampling_rounds = 2: .*'reward' \(preset 'reinforce'\) compares nothing inside a group",
         ),
         ({"objective": {"kl_coef": 0, "kl_target": 0.1}}, r"kl_target = 0\.1 with kl_coef = 0: there is no KL"),
         ({"objective": {"kl_coef": 0, "reference_every": 5}}, r"reference_every = 5 with kl_coef = 0: .*no reference"),

@@ -6,7 +6,7 @@ from groupwise.config import RejectionConfig
 from groupwise.selection.filters import FILTERS, PER_OUTPUT, REASONS, fallen_to
 from groupwise.selection.words import ngrams, repetition, words
 from tests.close import close
-from tests.selection.made import candidate
+from tests.selection.build import candidate
 
 LOOP = "so we go on so we go on so we go on"  # 12 words, 9 sequences of four, 4 of them distinct
 

@@ -4,7 +4,7 @@ import pytest
 
 from groupwise import registry
 from groupwise.selection.keeps import chosen, reads_scores
-from tests.selection.made import candidate
+from tests.selection.build import candidate
 
 FOUR = [
     candidate("a", right=True, tokens=9, reward=0.5, rewards={"number": 1.0, "tone": 0.1}),

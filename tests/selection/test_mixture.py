@@ -11,7 +11,7 @@ from groupwise.selection.mixture import clean, mixed_in, read_sources
 from groupwise.selection.rows import lines, row_of_example, row_of_kept, write_lines
 from groupwise.selection.select import Kept
 from tests.datasets.reading import read_examples
-from tests.selection.made import candidate, question
+from tests.selection.build import candidate, question
 
 
 def written(path, *rows):
@@ -30,14 +30,14 @@ def pairs(count):
 
 @pytest.mark.parametrize(("weight", "drawn"), [(1.0, 4), (0.5, 2), (1 / 3, 1), (0.4, 2), (3.0, 6), (0.1, 0)])
 def test_so_many_come_to_one_kept_output_or_all_there_are(tmp_path, weight, drawn):
-    [found] = mixed_in(sources(tmp_path, *pairs(6), weight=weight), kept=4, said=(), seed=0)
+    [found] = mixed_in(sources(tmp_path, *pairs(6), weight=weight), kept=4, fingerprints=(), seed=0)
     assert len({example.fingerprint for example in found.examples}) == len(found.examples) == drawn
     assert found.wanted == {3.0: 12}.get(weight, drawn)
 
 
 def test_they_are_drawn_by_the_seed(tmp_path):
     own = sources(tmp_path, *pairs(20), weight=1.0)
-    draws = [[e.where for e in mixed_in(own, kept=5, said=(), seed=seed)[0].examples] for seed in (0, 0, 1)]
+    draws = [[e.where for e in mixed_in(own, kept=5, fingerprints=(), seed=seed)[0].examples] for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -45,7 +45,7 @@ def test_nothing_is_said_twice(tmp_path):
     own = sources(tmp_path, *pairs(3), *pairs(2), weight=9.0)
     assert len(own[0].examples) == 3
     kept = Kept(question("p1"), candidate("c"), None)
-    [found] = mixed_in(own, kept=1, said=[kept.fingerprint], seed=0)
+    [found] = mixed_in(own, kept=1, fingerprints=[kept.fingerprint], seed=0)
     assert sorted(example.messages[0].content for example in found.examples) == ["p0", "p2"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from groupwise.config import RejectionConfig
 from groupwise.selection.select import select
-from tests.selection.made import candidate, question, sampled
+from tests.selection.build import candidate, question, sampled
 
 
 def selected(groups, *, seed=0, contaminated=lambda question, answer: False, **settings):

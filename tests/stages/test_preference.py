@@ -27,7 +27,7 @@ from groupwise.run.references import FILE
 from groupwise.stages.preference import figures_of_step, gradient
 from tests.close import close
 from tests.command import groupwise
-from tests.model import made
+from tests.model import build
 from tests.project.sources import ROOT
 
 DPO, KTO = ROOT / "recipes" / "dpo.yaml", ROOT / "recipes" / "kto.yaml"
@@ -54,7 +54,7 @@ def compared(*, pairs):
     generator = torch.Generator().manual_seed(0)
 
     def draw(count):
-        return tuple(torch.randint(3, made.VOCABULARY, (count,), generator=generator).tolist())
+        return tuple(torch.randint(3, build.VOCABULARY, (count,), generator=generator).tolist())
 
     sizes = ((5, (3, 1)), (2, (2, 6)), (7, (4, 4))) if pairs else ((5, (3,)), (2, (6,)), (7, (4,)), (4, (1,)))
     return [
@@ -105,8 +105,8 @@ def plain_loss(name, ratios, items, z0):
 def test_the_gradient_is_that_of_the_plain_loss_however_the_step_is_cut(
     tmp_path, tiny_folder, monkeypatch, family, name
 ):
-    monkeypatch.setattr("groupwise.model.linear_logprobs.CHUNK_BYTES", 3 * 4 * made.VOCABULARY)  # three tokens a chunk
-    policy = made.policy_of({**made.SHARING, **made.NOT_SHARING}[family], tmp_path, tiny_folder)
+    monkeypatch.setattr("groupwise.model.linear_logprobs.CHUNK_BYTES", 3 * 4 * build.VOCABULARY)  # three tokens a chunk
+    policy = build.policy_of({**build.SHARING, **build.NOT_SHARING}[family], tmp_path, tiny_folder)
     policy.model.double()
     assert policy.question_once == (family == "gpt2")
     items = compared(pairs=METHODS[name].of_pairs)
@@ -138,7 +138,7 @@ def test_the_gradient_is_that_of_the_plain_loss_however_the_step_is_cut(
 
 
 def test_sums_behind_other_questions_are_those_of_plain_transformers(tmp_path, tiny_folder):
-    policy = made.policy_of(made.SHARING["gpt2"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["gpt2"], tmp_path, tiny_folder)
     policy.model.double()
     items = compared(pairs=False)
     others = one_before(items)

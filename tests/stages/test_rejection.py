@@ -296,7 +296,10 @@ def test_outputs_to_a_question_of_the_files_that_are_named_are_left_out(tmp_path
         ),
         ("rejection.against=[none.jsonl]", r"'none\.jsonl': no such file or folder"),
         ("update.steps=5", r"update: stage 'rejection' does not read it"),
-        ("rollout.refill_rounds=1", r"rollout\.refill_rounds: stage 'rejection' does not read it, rl does"),
+        (
+            "rollout.dynamic_sampling_rounds=1",
+            r"rollout\.dynamic_sampling_rounds: stage 'rejection' does not read it, rl does",
+        ),
         ("run.checkpoint_every=5", r"run\.checkpoint_every: stage 'rejection' does not read it"),
         ("evaluate.samples=4", r"evaluate\.samples: stage 'rejection' does not read it"),
         ("stage=rl update.steps=1", r"rejection: stage 'rl' does not read it"),

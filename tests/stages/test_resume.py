@@ -24,7 +24,7 @@ COMBINATIONS = {
         ("objective.kl_coef=0.5", "objective.reference_every=1", "objective.reference_mix=0.5"),
     ),
     "steered_coefficients": (RECIPE, STEERED),
-    "dynamic_sampling": (RECIPE, ("rollout.refill_rounds=2", "objective.kl_coef=0")),
+    "dynamic_sampling": (RECIPE, ("rollout.dynamic_sampling_rounds=2", "objective.kl_coef=0")),
     "teacher": (PRESETS / "distill.yaml", ()),
     "adapters": (
         RECIPE,

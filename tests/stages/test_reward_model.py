@@ -17,7 +17,7 @@ from groupwise.model.tokenizer import load_tokenizer
 from groupwise.record import open_record
 from tests.close import close
 from tests.command import groupwise
-from tests.model import made
+from tests.model import build
 from tests.model.classifiers import classifier, plain, random_groups, saved
 from tests.project.sources import ROOT
 
@@ -127,7 +127,7 @@ def test_a_resumed_run_cuts_its_steps_as_it_began(tmp_path, tiny_folder, at_root
 
 
 @pytest.mark.parametrize(
-    ("kind", "config"), [(SEQUENCES, made.SHARING["llama"]), (TOKENS, made.SHARING["gpt2"])], ids=["pairs", "steps"]
+    ("kind", "config"), [(SEQUENCES, build.SHARING["llama"]), (TOKENS, build.SHARING["gpt2"])], ids=["pairs", "steps"]
 )
 def test_it_goes_on_from_a_classifier_of_another_make(kind, config, tmp_path, tiny_folder, at_root):
     folder = saved(config, kind, tmp_path / "model", tiny_folder, labels=1)
@@ -154,7 +154,7 @@ def test_a_margin_is_that_of_its_row_and_none_is_0(tmp_path, tiny_folder):
 def test_the_gradient_of_a_step_is_that_of_the_plain_loss_however_it_is_cut(tmp_path, tiny_folder, tokens):
     from groupwise.learn.judgements import LESSONS, Pair
 
-    policy = classifier(made.SHARING["gpt2"], SEQUENCES, tmp_path, tiny_folder)
+    policy = classifier(build.SHARING["gpt2"], SEQUENCES, tmp_path, tiny_folder)
     policy.model.double()
     groups = random_groups(places=1)
     cases = [Case("here", tuple(group), margin=margin) for group, margin in zip(groups, (0.0, 1.5, -0.5), strict=True)]

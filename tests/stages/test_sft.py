@@ -16,7 +16,7 @@ from groupwise.model.tokenizer import load_tokenizer
 from groupwise.record import open_record
 from tests.close import close
 from tests.command import groupwise
-from tests.model import made
+from tests.model import build
 from tests.project.sources import ROOT
 
 RECIPE = ROOT / "recipes" / "sft.yaml"
@@ -97,12 +97,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(own, tmp_path, tiny_folder, at_r
 
 @pytest.mark.parametrize("tokens", [1, 40, 10**6])
 def test_the_gradient_is_that_of_the_plain_loss_however_it_is_cut(tmp_path, tiny_folder, tokens):
-    policy = made.policy_of(made.SHARING["gpt2"], tmp_path, tiny_folder)
+    policy = build.policy_of(build.SHARING["gpt2"], tmp_path, tiny_folder)
     policy.model.double()
     generator = torch.Generator().manual_seed(0)
     examples = []
     for length in (7, 3, 12, 2):
-        ids = torch.randint(3, made.VOCABULARY, (length,), generator=generator).tolist()
+        ids = torch.randint(3, build.VOCABULARY, (length,), generator=generator).tolist()
         learned = [False, *(bool(x) for x in torch.randint(0, 2, (length - 2,), generator=generator)), True]
         examples.append(Encoded(tuple(ids), tuple(learned)))
     total = sum(sum(example.learned) for example in examples)

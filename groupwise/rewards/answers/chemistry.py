@@ -31,12 +31,12 @@ def formulas(text: str) -> tuple[str, ...] | None:
 
 def same_formulas(gold: str, given: str) -> bool:
     """Whether two texts are the same formulas, in any order; CH4 and Fe3+ say not what is a count and what a charge."""
-    right, said = formulas(gold), formulas(given)
-    if right is None or said is None:
+    right, answered = formulas(gold), formulas(given)
+    if right is None or answered is None:
         return False
     if not all(re.search(r"[_^₀-₉⁰¹²³-⁹⁺⁻]", text) for text in (gold, given)):
-        right, said = (tuple(re.sub(r"[_^]", "", one) for one in some) for some in (right, said))
-    return sorted(right) == sorted(said)
+        right, answered = (tuple(re.sub(r"[_^]", "", one) for one in some) for some in (right, answered))
+    return sorted(right) == sorted(answered)
 
 
 def _marked(formula: str) -> str:

@@ -73,6 +73,6 @@ def same_notation(gold: str, given: str) -> bool:
     for notation in NOTATIONS:
         right = notation(gold)
         if right is not None:
-            said = notation(given)
-            return said is not None and said[: len(right)] == right
+            answered = notation(given)
+            return answered is not None and answered[: len(right)] == right
     return False

@@ -26,9 +26,9 @@ def quantities(gold: Answer, given: Answer, equal: Equal) -> bool | None:
     if _within(gold.tree, given.tree, within):
         return _percent_left_out(gold, given)
     if bool(gold.unit) != bool(given.unit):
-        right, said = _radians(gold), _radians(given)
-        if (right, said) != (gold.tree, given.tree):
-            return value.equal(right, said)
+        right, answered = _radians(gold), _radians(given)
+        if (right, answered) != (gold.tree, given.tree):
+            return value.equal(right, answered)
     if gold.percent != given.percent:
         if gold.percent:
             return _within(Operation("%", (gold.tree,)), given.tree, within / 100)
@@ -78,9 +78,9 @@ def _exact(tree: Tree) -> Fraction | None:
 def _within(gold: Tree, given: Tree, distance: Fraction) -> bool:
     if not distance:
         return value.equal(gold, given)
-    right, said = _exact(gold), _exact(given)
-    if right is not None and said is not None:
-        return abs(right - said) <= distance
+    right, answered = _exact(gold), _exact(given)
+    if right is not None and answered is not None:
+        return abs(right - answered) <= distance
     try:
         apart = abs(value.approximate(gold) - value.approximate(given))
         return bool(apart * distance.denominator <= distance.numerator)

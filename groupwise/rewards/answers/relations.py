@@ -41,15 +41,15 @@ def inequalities(gold: Answer, given: Answer, equal: Equal) -> bool | None:
         return equal(ranges[0], ranges[1])
     if not isinstance(gold, Relation) or not isinstance(given, Relation):
         return None
-    right, said = _difference(gold), _difference(given)
+    right, answered = _difference(gold), _difference(given)
     signs = [one.signs[0] if len(one.signs) == 1 else "" for one in (gold, given)]
-    if right is None or said is None or not set(signs) <= set(_TURNED) or signs == ["=", "="]:
+    if right is None or answered is None or not set(signs) <= set(_TURNED) or signs == ["=", "="]:
         return None
     if "=" in signs or "\\ne" in signs:
-        return signs[0] == signs[1] and value.proportional(right, said)
+        return signs[0] == signs[1] and value.proportional(right, answered)
     if signs[0] == signs[1]:
-        return value.proportional(right, said, positive=True)
-    return signs[0] == _TURNED[signs[1]] and value.proportional(right, Operation("-", (said,)), positive=True)
+        return value.proportional(right, answered, positive=True)
+    return signs[0] == _TURNED[signs[1]] and value.proportional(right, Operation("-", (answered,)), positive=True)
 
 
 def _range(answer: Answer) -> Answer:
@@ -136,10 +136,10 @@ def _both_equations(gold: Relation, given: Relation, equal: Equal) -> bool:
             return True
     if constant:  # 2x = 10 is not x = 5 yet
         return False
-    right, said = _difference(gold), _difference(given)
-    if right is None or said is None:
+    right, answered = _difference(gold), _difference(given)
+    if right is None or answered is None:
         return all(map(equal, gold.sides, given.sides))
-    return value.proportional(right, said)
+    return value.proportional(right, answered)
 
 
 def _solved(equation: Relation) -> tuple[Answer, Answer] | None:

@@ -26,7 +26,7 @@ def make_record(path: Path, info: Mapping[str, str], *, began: str) -> None:
     try:
         for left in (partial, *(path.with_name(f"{partial.name}{log}") for log in LOGS)):
             left.unlink(missing_ok=True)
-        with told(path, begun=False), closing(sqlite3.connect(partial, isolation_level=None)) as db:
+        with file_errors(path, begun=False), closing(sqlite3.connect(partial, isolation_level=None)) as db:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN IMMEDIATE")
             for statement in TABLES:
@@ -62,7 +62,7 @@ def set_aside(run_dir: Path) -> Path | None:
 
 def check_version(path: Path) -> None:
     """Raises DataError if a file is no record, or one of another version."""
-    with told(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+    with file_errors(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
         found = db.execute("PRAGMA user_version").fetchone()[0]
     if found != VERSION:
         raise other_version(path, found)
@@ -75,7 +75,7 @@ def other_version(path: Path, found: int) -> DataError:
 
 def check_whole(path: Path) -> None:
     """Raises DataError if SQLite finds a record damaged; reads all of it."""
-    with told(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+    with file_errors(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
         found = [str(line) for (line,) in db.execute("PRAGMA integrity_check(1)")]
         found += [f"row {row} of {table}" for table, row, *_ in db.execute("PRAGMA foreign_key_check").fetchmany(1)]
     if found != ["ok"]:
@@ -83,7 +83,7 @@ def check_whole(path: Path) -> None:
 
 
 @contextmanager
-def told(path: Path, *, begun: bool = True) -> Iterator[None]:
+def file_errors(path: Path, *, begun: bool = True) -> Iterator[None]:
     """SQLite's errors as ours: RunError for a full disk, a failing one or a lock; DataError for what is no record.
 
     begun: whether there is a run to resume.

@@ -33,7 +33,7 @@ def run(tmp_path_factory, tiny_folder):
         *SMALL,
         *sizes,
         reward,
-        "evaluate.formed=one_digit",
+        "evaluate.format=one_digit",
         "--run",
         folder,
     )
@@ -100,7 +100,7 @@ def test_the_summary_says_what_became_of_it(run):
     for figures in (summary["before"], summary["after"]):
         assert figures["n"] == 10
         assert 0 <= figures["low"] <= figures["accuracy"] <= figures["high"] <= 1
-        assert {"mean@2", "pass@1", "pass@2", "maj@2", "formed"} <= set(figures)
+        assert {"mean@2", "pass@1", "pass@2", "maj@2", "format"} <= set(figures)
     assert summary["checkpoint"] == str(run / "checkpoints" / "step-000012")
 
 

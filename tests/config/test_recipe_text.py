@@ -90,11 +90,11 @@ LEAST = {
     [
         ("rollout", "group_size", 10**12),
         ("rollout", "questions_per_step", 10**12),
-        ("rollout", "max_rows", 10**12),
+        ("rollout", "max_num_seqs", 10**12),
         ("rollout", "max_new_tokens", 10**12),
         ("rollout", "temperature", 1e308),
         ("rollout", "temperature", 1e-308),
-        ("rollout", "refill_rounds", 10**12),
+        ("rollout", "dynamic_sampling_rounds", 10**12),
         ("update", "steps", 10**20),
         ("update", "learning_rate", 1e30),
         ("update", "max_grad_norm", 1e308),

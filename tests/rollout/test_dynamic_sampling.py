@@ -90,7 +90,7 @@ def test_a_run_drops_groups_without_signal_and_records_them(tmp_path, tiny_folde
         *SMALL,
         "questions.heldout_size=0",
         "update.steps=3",
-        "rollout.refill_rounds=3",
+        "rollout.dynamic_sampling_rounds=3",
     )
     done = groupwise("train", RECIPE, *words, "--run", tmp_path / "run")
     assert done.code == 0, done.err
@@ -113,7 +113,7 @@ def test_a_run_drops_groups_without_signal_and_records_them(tmp_path, tiny_folde
 
 
 def test_a_step_that_was_not_finished_meets_the_same_questions_again(tmp_path, tiny_folder):
-    words = (f"model.path={tiny_folder}", *SMALL, "questions.heldout_size=0", "rollout.refill_rounds=3")
+    words = (f"model.path={tiny_folder}", *SMALL, "questions.heldout_size=0", "rollout.dynamic_sampling_rounds=3")
     recipe = read_recipe(RECIPE, words)
     with open_run(recipe, tmp_path / "run", resume=False, objective=resolve_recipe(recipe)) as run:
         first, again = (
@@ -135,7 +135,13 @@ def test_a_step_that_was_not_finished_meets_the_same_questions_again(tmp_path, t
 
 def test_where_no_group_was_kept_nothing_is_learned(tmp_path, tiny_folder):
     never = "rewards=[{function: pattern, params: {regex: never}}]"
-    words = (f"model.path={tiny_folder}", *SMALL, "questions.heldout_size=0", "rollout.refill_rounds=1", never)
+    words = (
+        f"model.path={tiny_folder}",
+        *SMALL,
+        "questions.heldout_size=0",
+        "rollout.dynamic_sampling_rounds=1",
+        never,
+    )
     done = groupwise("train", RECIPE, *words, "update.steps=1", "--run", tmp_path / "run")
     assert done.code == 0, done.err
     with closing(open_record(tmp_path / "run")) as record:
