@@ -1,11 +1,11 @@
-"""The last layer's logits in fp32 where the other products are bf16. Knows a layer and its states.
+"""The last layer within its model's own forward pass, and its logits in fp32 where the other products are bf16.
 
 A logit of 16 is rounded to 1/8 in bf16, and a log-probability takes over all of it: of what bf16 costs in exactness,
 the last layer's result is the largest part. On a GPU the factors stay bf16 and the product is not rounded, which costs
 nothing; elsewhere PyTorch has no such product, and the factors are fp32 too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -40,6 +40,32 @@ def wide_logits(layer: Any, states: Tensor, precision: torch.dtype) -> Tensor:
     with torch.autocast(states.device.type, enabled=False):
         scores = layer(states.to(layer.weight.dtype))
         return scores
+
+
+@contextmanager
+def handing_over(layer: Any, take: Callable[[Tensor], None]) -> Iterator[None]:
+    """While it holds, the layer's next call gives its states [..., D] to `take`, and returns a 0 for each in place of
+    [..., V] logits. So what is made of the states is made within the model's own forward pass, before what hooks the
+    model or the layer (FSDP's gathered weights, for one) lets go of them; `take` may call the layer itself.
+    """
+    own = vars(layer).get("forward")
+
+    def forward(states: Tensor) -> Tensor:
+        give_back()
+        take(states)
+        return states.new_zeros(*states.shape[:-1], 1)
+
+    def give_back() -> None:
+        if vars(layer).get("forward") is forward:
+            del layer.forward
+            if own is not None:
+                layer.forward = own
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        give_back()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from groupwise.model import probe
 from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device, pick_precision
-from groupwise.model.last_layer import kept_copy, logits_of
+from groupwise.model.last_layer import handing_over, kept_copy, logits_of
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
 from groupwise.model.memory import Recompute, can_recompute, recomputed
@@ -26,6 +26,7 @@ from groupwise.model.vocabulary import add_rows, lacking_ids
 from groupwise.model.weights import end_turns, read_weights
 from groupwise.objective.logprobs import sampling_logits
 
+Found = TypeVar("Found")
 CACHE_NAMES = ("cache", "cache_params", "past_key_values")
 """What a model calls its cache: `cache` from transformers 5.24 on."""
 
@@ -60,12 +61,12 @@ class Policy:
         mask: [B, T], the tokens wanted. Returns [B, T] nats each, 0 where not wanted. No [B, T, vocabulary] tensor is
         kept unless the model's last layer forces it (`whole_logits`).
         """
-        targets, layout = rollouts.tokens[mask], self._layout(rollouts)
+        targets, layout, last = rollouts.tokens[mask], self._layout(rollouts), self._last_layer(sampling)
         with self._products(), self._attention(layout):
             if self.whole_logits:
                 scored = token_scores(self._whole(layout, rollouts, mask, sampling), targets, entropy_gradient=False)
             else:
-                scored = linear_logprobs(self._states(layout, mask), targets, **self._last_layer(sampling))
+                scored = self._at_head(layout, mask, lambda states: linear_logprobs(states, targets, **last))
         return Scored(*(placed(values, mask) for values in scored))
 
     def backward(
@@ -88,6 +89,16 @@ class Policy:
         def placed_loss(logprobs: Tensor, entropies: Tensor) -> Tensor:
             return loss(placed(logprobs, mask), placed(entropies, mask))
 
+        def by_chunks(states: Tensor) -> tuple[Scored, Tensor]:
+            return backward_by_chunks(
+                states.detach(),
+                targets,
+                loss=placed_loss,
+                per_token=per_token,
+                entropy_gradient=entropy_gradient,
+                **self._last_layer(sampling),
+            )
+
         targets = rollouts.tokens[mask]  # none, where another rank has a pass more to make
         with self._forward(rollouts) as layout:
             with self._products():
@@ -96,15 +107,7 @@ class Policy:
                     scored = token_scores(scores, targets, entropy_gradient=entropy_gradient)
                     slope, end = None, placed_loss(*scored)
                 else:
-                    end = self._states(layout, mask)
-                    scored, slope = backward_by_chunks(
-                        end.detach(),
-                        targets,
-                        loss=placed_loss,
-                        per_token=per_token,
-                        entropy_gradient=entropy_gradient,
-                        **self._last_layer(sampling),
-                    )
+                    end, scored, slope = self._at_head(layout, mask, lambda states: (states, *by_chunks(states)))
             end.backward(slope)
         return Scored(*(placed(values.detach(), mask) for values in scored))
 
@@ -182,8 +185,22 @@ class Policy:
 
     def _states(self, layout: Layout, mask: Tensor) -> Tensor:
         """The decoder's states that predict the masked tokens, [N, D]."""
+        if not self.whole_logits and self.model.get_output_embeddings() is not None:  # None: a classifier
+            return self._at_head(layout, mask, lambda states: states)
         states = self._decoder(layout.tokens, **_places(layout))
         return states.flatten(0, 1).index_select(0, layout.predictors[mask])
+
+    def _at_head(self, layout: Layout, mask: Tensor, take: Callable[[Tensor], Found]) -> Found:
+        """What `take` makes of the states that predict the masked tokens, [N, D]. It is called within the model's own
+        forward pass, in the last layer's place."""
+        found: list[Found] = []
+
+        def taken(states: Tensor) -> None:
+            found.append(take(states.flatten(0, 1).index_select(0, layout.predictors[mask])))
+
+        with handing_over(self.model.get_output_embeddings(), taken):
+            self.model(layout.tokens, use_cache=False, **_places(layout))
+        return found[0]
 
     def _whole(self, layout: Layout, rollouts: Rollouts, mask: Tensor, sampling: Sampling) -> Tensor:
         """The sampling distribution's logits of the masked tokens, [N, V], by the model's own last layer."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from groupwise.errors import ModelError
 from groupwise.model.batch import Rollouts
+from groupwise.model.last_layer import handing_over
 from groupwise.model.positions import require_positions
 from groupwise.model.products import Products, use_products
 from groupwise.model.traits import context, nearer, routes_tokens
@@ -118,10 +119,14 @@ def require_gradient(model: Any, named: str, row: Sequence[int]) -> None:
 
 
 def head_is_linear(model: Any, head: Callable[[Tensor], Tensor], row: Sequence[int], expected: Tensor) -> bool:
-    """True if a head of the decoder's states gives the model's own logits of a row, [T, V]."""
+    """True if a head of the decoder's states gives the model's own logits of a row, [T, V], and the model's forward
+    pass gives the last layer those states."""
+    tokens, given = torch.tensor([list(row)], device=model.device), list[Tensor]()
     try:
-        states = model.get_decoder()(torch.tensor([list(row)], device=model.device), use_cache=False).last_hidden_state
-        linear = same(expected, head(states)[0].float())
+        states = model.get_decoder()(tokens, use_cache=False).last_hidden_state
+        with handing_over(model.get_output_embeddings(), given.append):
+            model(tokens, use_cache=False)
+        linear = same(expected, head(states)[0].float()) and bool(given) and same(states, given[0])
     except REFUSALS:  # a model that is its own decoder, as Llama 4, has no states to give
         linear = False
     if not linear:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise.model.last_layer import WideProduct, kept_copy, wide_logits, wide_product
+from groupwise.model.last_layer import WideProduct, handing_over, kept_copy, wide_logits, wide_product
 from tests.close import close
 
 
@@ -55,3 +55,20 @@ def test_a_kept_copy_is_gone_afterwards():
 
 def test_batches_come_back_in_fp32():
     assert wide_product(*torch.ones(2, 3, 2, 2).bfloat16()).dtype == torch.float32
+
+
+def test_states_are_handed_over_once_and_the_layer_is_itself_again():
+    layer, states, given = nn.Linear(3, 2), torch.ones(4, 3), []
+    with handing_over(layer, lambda states: given.append(layer(states))):
+        assert layer(states).shape == (4, 1)  # a 0 in the place of a row of logits
+        assert layer(states).shape == (4, 2)
+    assert torch.equal(given[0], layer(states))
+    assert "forward" not in vars(layer)
+
+
+def test_a_layer_whose_forward_is_replaced_has_the_same_one_afterwards():
+    layer = nn.Linear(3, 2)
+    layer.forward = other = lambda states: states + 1  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError), handing_over(layer, lambda states: None):
+        raise ZeroDivisionError
+    assert layer.forward is other
