@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.table import medians
 
 CASES = (("fixed", 100), ("fixed", 512), ("real", 100), ("real", 512))
-NAMED = {"fixed": "128 tokens an output", "real": "57 tokens an output"}
+NAMED = {"fixed": "128-token answers", "real": "57-token answers on average"}
 SYSTEMS = {"groupwise": "groupwise", "trl": "TRL 1.16"}
 COLOURS = {"sample_s": ("#56B4E9", "sampling"), "update_s": ("#0072B2", "update")}
 """Okabe and Ito's, which the common forms of colour blindness tell apart."""
@@ -51,7 +51,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
             names.append(name)
         axes.text(575, -(number * 2.6 + 0.5), f"{prompt}-token questions,\n{NAMED[case]}", ha="right", va="center")
     axes.set_yticks(places, names)
-    axes.set(xlabel="seconds of one step", xlim=(0, 580), xticks=range(0, 401, 100))
+    axes.set(xlabel="seconds per GRPO step", xlim=(0, 580), xticks=range(0, 401, 100))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.3, 1.12), ncols=2)
     figure.savefig(file, metadata={"Date": None})
