@@ -191,14 +191,10 @@ class Policy:
         return states.flatten(0, 1).index_select(0, layout.predictors[mask])
 
     def _at_head(self, layout: Layout, mask: Tensor, take: Callable[[Tensor], Found]) -> Found:
-        """What `take` makes of the states that predict the masked tokens, [N, D]. It is called within the model's own
-        forward pass, in the last layer's place."""
+        """`take` of the states that predict the masked tokens, [N, D], called within the model's own forward pass."""
         found: list[Found] = []
-
-        def taken(states: Tensor) -> None:
-            found.append(take(states.flatten(0, 1).index_select(0, layout.predictors[mask])))
-
-        with handing_over(self.model.get_output_embeddings(), taken):
+        head, at = self.model.get_output_embeddings(), layout.predictors[mask]
+        with handing_over(head, lambda states: found.append(take(states.flatten(0, 1).index_select(0, at)))):
             self.model(layout.tokens, use_cache=False, **_places(layout))
         return found[0]
 
