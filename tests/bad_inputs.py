@@ -43,7 +43,7 @@ def rows() -> Iterator[tuple[str, str]]:
 def table() -> list[str]:
     """The lines of the table."""
     escaped = (tuple(cell.replace("|", "\\|") for cell in row) for row in rows())
-    return ["| input | what is said |", "|---|---|", *(f"| `{word}` | {line} |" for word, line in escaped)]
+    return ["| input | message |", "|---|---|", *(f"| `{word}` | {line} |" for word, line in escaped)]
 
 
 if __name__ == "__main__":
