@@ -40,8 +40,17 @@ NAMES = (
     Name("rewards.0.function", ("reward_funcs",), ("custom_reward_function.path", "reward_model.reward_manager"),
          ("remote_rm_url", "reward_pretrain", "worker.reward.reward_function")),
     Name("rewards.0.weight", ("reward_weights",), ("algorithm.gdpo_reward_weights",)),
+    Name("rewards.0.workers", verl=("reward.num_workers", "reward_model.num_workers"),
+         differs="processes of one function; verl's are of all"),
     Name("rollout.engine", ("use_vllm", "vllm_mode"), (f"{_ROLLOUT}.name",), ("vllm_num_engines",),
-         "only `local`, the policy's own module"),
+         "`local`, the policy's own module, or a class of your own"),
+    Name("rollout.environment", ("environment_factory", "tools"), (f"{_ROLLOUT}.multi_turn.interaction_config_path",
+         f"{_ROLLOUT}.multi_turn.tool_config_path", f"{_ROLLOUT}.agent.default_agent_loop"), ("agent_func_path",),
+         "a class with reset and reply, which also finds and runs the calls of tools"),
+    Name("rollout.environment_params", differs="TRL's factory takes none; verl's are in the file and in each row"),
+    Name("rollout.max_turns", ("max_tool_calling_iterations",), (f"{_ROLLOUT}.multi_turn.max_assistant_turns",
+         f"{_ROLLOUT}.multi_turn.max_user_turns"),
+         differs="turns of the policy; TRL's and verl's max_user_turns count what follows them, one fewer"),
     Name("rollout.questions_per_step", ("generation_batch_size", "gradient_accumulation_steps", "steps_per_generation"),
          ("data.train_batch_size", "data.gen_batch_size"), ("rollout_batch_size", "train_batch_size"),
          "questions; TRL's batch sizes count outputs, so divide by rollout.group_size"),
@@ -213,7 +222,7 @@ def of(key: str) -> Name:
     return next((name for name in NAMES if name.ours == key), Name(key))
 
 
-_TOO_SHORT = ("name", "path", "enable", "seed", "shuffle", "source", "r")
+_TOO_SHORT = ("name", "path", "enable", "seed", "shuffle", "source", "r", "num_workers")
 """Ends of dotted names that alone could mean anything."""
 
 

@@ -252,7 +252,7 @@ def sample(
 ) -> None:
     """Ask a model one question."""
     from groupwise.cli.showing import begun_again, showing
-    from groupwise.evaluation.ask import answers_to
+    from groupwise.evaluation.ask import answers_to, text_of
     from groupwise.strict_json import json_text
 
     text = sys.stdin.read() if question == "-" else question
@@ -263,7 +263,7 @@ def sample(
         print(json_text(found))
         return
     for answer in found:
-        print(f"[{answer['finish']}, {answer['tokens']} tokens] {answer['text']}")
+        print(f"[{answer['finish']}, {answer['tokens']} tokens] {text_of(answer)}")
 
 
 @app.command("list", epilog="Example: groupwise list presets")

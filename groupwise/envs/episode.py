@@ -11,7 +11,7 @@ from typing import Any, Protocol, get_args
 from groupwise import registry
 from groupwise.config.sections import SamplingConfig
 from groupwise.data import Message, Question, Role
-from groupwise.errors import ConfigError
+from groupwise.errors import ConfigError, DataError
 from groupwise.functions import find, last_line
 
 SINGLE = "single_turn"
@@ -26,6 +26,8 @@ class Environment(Protocol):
 
     tools: Sequence[Mapping[str, Any]]
     """Tools as JSON schemas, handed to the chat template; may be left out."""
+    reply_tokens: int
+    """Most tokens of all replies of an episode, with what the chat template writes around them; may be left out."""
 
     def reset(self, question: Question) -> Sequence[Any]:
         """The conversation that the policy's first turn follows."""
@@ -38,6 +40,7 @@ class SingleTurn:
     """The question, and one turn."""
 
     tools: Sequence[Mapping[str, Any]] = ()
+    reply_tokens = 0
 
     def reset(self, question: Question) -> Sequence[Message]:
         return question.messages
@@ -48,11 +51,29 @@ class SingleTurn:
 
 @dataclass(frozen=True)
 class Environments:
-    """How episodes are made. several: an episode may have several turns. max_turns: of the policy; None: no limit."""
+    """How episodes are made. several: an episode may have several turns. max_turns: of the policy; None: no limit.
+
+    reply_tokens: most tokens of all replies of an episode; None: the environment does not say.
+    """
 
     make: Callable[[], Environment] = SingleTurn
     several: bool = False
     max_turns: int | None = None
+    reply_tokens: int | None = 0
+
+    def start(self, question: Question) -> tuple[tuple[Message, ...], tuple[Mapping[str, Any], ...]]:
+        """The conversation that a question's first turn follows, and the tools. Raises DataError if reset() fails."""
+        if not self.several:
+            return question.messages, ()
+        try:
+            environment = self.make()
+            return messages_of(environment.reset(question)), tools_of(environment)
+        except Exception as error:
+            place = f"{question.where}: " if question.where else ""
+            raise DataError(
+                f"{place}question {question.id!r}: the environment's reset() failed: {last_line(error)}",
+                hint="mend the environment, or drop the question",
+            ) from None
 
 
 SINGLE_TURN = Environments()
@@ -74,10 +95,17 @@ def environments_of(rollout: SamplingConfig) -> Environments:
         return instance
 
     try:
-        make()
+        most = getattr(make(), "reply_tokens", None)
     except Exception as error:
         raise ConfigError(f"{where}: {last_line(error)}", hint="mend it, or rollout.environment_params") from None
-    return Environments(make, several, rollout.max_turns)
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
+        raise ConfigError(f"{where}: its reply_tokens = {most!r}: no number of tokens", hint="give an int, or leave it")
+    return Environments(make, several, rollout.max_turns, most)
+
+
+def tools_of(environment: Environment) -> tuple[Mapping[str, Any], ...]:
+    """The tools that an environment offers; none if it says nothing of them."""
+    return tuple(getattr(environment, "tools", ()))
 
 
 def messages_of(given: Any) -> tuple[Message, ...]:

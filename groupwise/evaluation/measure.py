@@ -17,7 +17,7 @@ from groupwise import __version__, registry
 from groupwise.config import Recipe
 from groupwise.data import Sample
 from groupwise.engines.factory import open_engine
-from groupwise.envs.episode import SINGLE
+from groupwise.envs.episode import SINGLE, environments_of
 from groupwise.errors import ConfigError
 from groupwise.evaluation.curve import best_of, curve
 from groupwise.evaluation.files import Answered, check_folder, write_files
@@ -38,7 +38,8 @@ from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.episodes import Played
 from groupwise.rollout.evaluate import Evaluation, correct_label, evaluate, figure_of
-from groupwise.rollout.groups import check_lengths, score
+from groupwise.rollout.groups import score
+from groupwise.rollout.lengths import check_lengths
 from groupwise.run.answers import require_answers
 from groupwise.run.open import check_rewards
 
@@ -179,7 +180,8 @@ def _guide(recipe: Recipe, search: Settings | None) -> Any:
 def _tokenizer(recipe: Recipe, subject: Subject, asked: Asked) -> ChatTokenizer:
     assert recipe.rollout is not None
     tokenizer = load_tokenizer(subject.config, seed=recipe.seed, stop=recipe.rollout.stop)
-    check_lengths(tokenizer, asked.questions, max_new_tokens=recipe.rollout.max_new_tokens)
+    most, environments = recipe.rollout.max_new_tokens, environments_of(recipe.rollout)
+    check_lengths(tokenizer, asked.questions, max_new_tokens=most, environments=environments)
     return tokenizer
 
 

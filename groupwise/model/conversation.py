@@ -4,13 +4,13 @@ What a conversation teaches is found by rendering it up to each answer twice: wi
 the policy reads, and with the answer. What the second has more, up to the token that ends the turn, is learned.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from groupwise.data import Example, Message
 from groupwise.errors import ModelError
 from groupwise.model.template import REASONED, Template, guarded, render, split_opening, tokens_behind
+from groupwise.model.tools import check_tool_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,7 +60,7 @@ def _conversation(
             f"{where}: the chat template writes no end token after an answer, so none would be learned",
             hint="give model.chat_template a file that writes one, such as {{ eos_token }}",
         )
-    _check_tools(tokenizer, messages, where)
+    check_tool_messages(tokenizer, messages, where)
     # No token reaches over the end of a turn, which is a token of its own: pieces are those of the whole there.
     start = [(list(template.bos), False)] if template.bos else []
     sequences: list[list[tuple[list[int], bool]]] = []
@@ -154,20 +154,3 @@ def _check_goes_on(shorter: str, longer: str, cut: str, where: str) -> None:
         f"{where}: the chat template writes an answered turn otherwise than its prompt: {was!r} became {became!r}",
         hint="give another model.chat_template, whose answered turn begins with the generation prompt",
     )
-
-
-def _check_tools(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], where: str) -> None:
-    """Raises ModelError if the template accepts a tool's message and drops it."""
-    if not any(message.role == "tool" for message in messages):
-        return
-    # Not a search for the content: a template may write it as JSON, escaped.
-    changed = [
-        dataclasses.replace(message, content=message.content + "0") if message.role == "tool" else message
-        for message in messages
-    ]
-    first, second = (render(tokenizer, turns, generation_prompt=False, where=where) for turns in (messages, changed))
-    if first == second:
-        raise ModelError(
-            f"{where}: the chat template leaves a tool's message out",
-            hint="write it into the user's turn, or give model.chat_template",
-        )

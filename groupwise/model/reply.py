@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from groupwise.data import Message
 from groupwise.errors import ModelError
 from groupwise.model.template import Template, decode, guarded, render, tokens_behind, unused_character
+from groupwise.model.tools import check_tool_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ def encode_reply(
 
     The sampled ids stay as they are, whatever the template makes of earlier turns (some drop a finished reasoning):
     only what it writes behind the turn is taken, without the end token if that was sampled. Raises ModelError if the
-    template refuses the messages or leaves the turn out.
+    template refuses the messages, or leaves out the turn or what a tool says.
     """
     where = str(tokenizer.name_or_path or "the tokenizer")
     safe, cut = guarded(tokenizer, messages, template, where=where)
@@ -33,6 +34,7 @@ def encode_reply(
     turns = [*safe[:place], Message("assistant", mark), *safe[place + 1 :]]
     text = render(tokenizer, turns, generation_prompt=True, where=where, tools=tools)
     _, found, behind = text.rpartition(mark)
+    check_tool_messages(tokenizer, turns, where)
     if not found:
         raise ModelError(
             f"{where}: the chat template leaves out an earlier turn of the assistant",

@@ -15,6 +15,7 @@ from groupwise.model.begun import encode_begun
 from groupwise.model.rendering import set_variables
 from groupwise.model.source import NO_MODEL, source_of
 from groupwise.model.template import Template, audit
+from groupwise.model.tools import check_tools
 from groupwise.model.traits import context
 from groupwise.model.vocabulary import check_vocabulary
 
@@ -43,10 +44,12 @@ class ChatTokenizer:
     def encode(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Token ids of a conversation up to where the assistant begins to speak, or goes on if the last turn is its.
 
-        tools: as JSON schemas, which the template writes.
+        tools: as JSON schemas, which the template writes. Raises ModelError if it does not.
         """
+        if tools:
+            check_tools(self.tokenizer, messages, tools)
         if messages and messages[-1].role == "assistant":
-            return encode_begun(self.tokenizer, messages, self.template)
+            return encode_begun(self.tokenizer, messages, self.template, tools=tools)
         return templates.encode(self.tokenizer, messages, self.template, tools=tools)
 
     def encode_reply(

@@ -8,7 +8,7 @@ import numpy as np
 from groupwise.activity import advance
 from groupwise.data import Finish, Message, Output, Question, Sampling
 from groupwise.engines.base import Engine, InFlight, Task, in_flight
-from groupwise.envs.episode import Environment, Environments, messages_of
+from groupwise.envs.episode import Environment, Environments, messages_of, tools_of
 from groupwise.functions import last_line
 from groupwise.model.tokenizer import ChatTokenizer
 
@@ -177,7 +177,7 @@ class _Driver:
             episode.finish = "turns"
             return
         conversation = [*episode.messages, *replies]
-        tools = tuple(getattr(episode.environment, "tools", ()))
+        tools = tools_of(episode.environment)
         tokens = self._tokenizer.encode_reply(conversation, replies=len(replies), last=episode.tokens[-1], tools=tools)
         if self._left(episode) - len(tokens) < 1 or episode.drawn >= self._sampling.max_new_tokens:
             episode.finish = "length"
@@ -188,7 +188,7 @@ class _Driver:
         episode.logprobs += [0.0] * len(tokens)
 
     def _encoded(self, messages: tuple[Message, ...], environment: Environment) -> tuple[int, ...]:
-        tools = tuple(getattr(environment, "tools", ()))
+        tools = tools_of(environment)
         asked = tuple(self._tokenizer.encode(messages, tools=tools) if tools else self._tokenizer.encode(messages))
         if self._environments.several and len(asked) >= self._tokenizer.context:
             raise ValueError(f"the conversation of reset() has {len(asked)} tokens, the model's context all of them")

@@ -1,7 +1,6 @@
 """From questions to scored groups: sample G outputs of each from the policy as it is, and reward them."""
 
 import time
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -10,7 +9,6 @@ from groupwise.activity import advance, doing
 from groupwise.data import Group, Part, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Engine, stream
 from groupwise.envs.episode import SINGLE_TURN, Environments
-from groupwise.errors import DataError
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import Pending, RewardSet
 from groupwise.rewards.steps import Decode
@@ -166,39 +164,3 @@ def _samples(played: Played, rewards: Sequence[Reward]) -> tuple[Sample, ...]:
         Sample(output, Reward(None, {ENVIRONMENT: Part("failed", None, failure)}) if failure else next(values))
         for output, failure in zip(played.outputs, played.failures, strict=True)
     )
-
-
-def check_lengths(
-    tokenizer: ChatTokenizer,
-    questions: Sequence[Question],
-    *,
-    max_new_tokens: int,
-    readers: Sequence[tuple[str, int]] = (),
-) -> None:
-    """Raises DataError if a question and its output could not fit together into the context of a model that reads them.
-
-    readers: what each model beside the policy is, in words, and its context. A question is encoded only if it might not
-    fit: no tokenizer makes more tokens of a text than twice its bytes, and what the template writes around turns of the
-    same roles is no more than twice the first such question in all.
-    """
-    model, context = min((("the model", tokenizer.context), *readers), key=lambda reader: reader[1])
-    around: dict[tuple[str, ...], int] = {}
-    for question in questions:
-        roles = tuple(message.role for message in question.messages)
-        size = sum(_bytes(message.content) for message in question.messages)
-        if roles in around and 2 * (around[roles] + size) + max_new_tokens <= context:
-            continue
-        length = len(tokenizer.encode(question.messages))
-        around.setdefault(roles, length)
-        if length + max_new_tokens > context:
-            place = f"{question.where}: " if question.where else ""
-            raise DataError(
-                f"{place}question {question.id!r} has {length} tokens; with rollout.max_new_tokens = {max_new_tokens} "
-                f"that is more than the context of {model}, {context} tokens",
-                hint="shorten or drop that question, lower rollout.max_new_tokens, or take a model of longer context",
-            )
-
-
-def _bytes(text: str) -> int:
-    """Bytes of a text as a tokenizer may have normalised it: one character may become eighteen."""
-    return len(text) if text.isascii() else len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass"))

@@ -24,7 +24,8 @@ from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, check_failures, first_failure
-from groupwise.rollout.groups import check_lengths, sample_groups
+from groupwise.rollout.groups import sample_groups
+from groupwise.rollout.lengths import check_lengths
 from groupwise.run.answers import require_answers
 from groupwise.run.memory import require_memory_to_sample
 from groupwise.run.metrics import rollout_metrics
@@ -182,12 +183,17 @@ def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[
 def _sampler(recipe: RejectionRecipe, questions: Questions, opened: ExitStack) -> tuple[Sampler, str]:
     """The model with its rewards, and the digest of its weights; everything that can be checked is checked first."""
     capabilities_of(recipe.rollout)
-    environments_of(recipe.rollout)
+    environments = environments_of(recipe.rollout)
     rewards = opened.enter_context(RewardSet(recipe.rewards))
     check_rewards(recipe, rewards, questions.train)
     require_answers(recipe.rewards, rewards, questions.train)
     tokenizer = load_tokenizer(recipe.model, seed=recipe.seed, stop=recipe.rollout.stop)
-    check_lengths(tokenizer, questions.train, max_new_tokens=recipe.rollout.max_new_tokens)
+    check_lengths(
+        tokenizer,
+        questions.train,
+        max_new_tokens=recipe.rollout.max_new_tokens,
+        environments=environments,
+    )
     require_memory_to_sample(recipe, tokenizer, questions.train)
     policy = load_policy(recipe.model, tokenizer)
     engine = opened.enter_context(open_engine(policy, recipe.rollout))

@@ -9,6 +9,7 @@ import torch
 
 from groupwise.config import ModelConfig, Recipe, RejectionRecipe, RLRecipe
 from groupwise.data import Question
+from groupwise.envs.episode import environments_of
 from groupwise.errors import ModelError
 from groupwise.learn.microbatches import usual_tokens
 from groupwise.model import checkpoint as checkpoints
@@ -17,13 +18,13 @@ from groupwise.model.footprint import footprint
 from groupwise.model.free import free_bytes
 from groupwise.model.lora import add_adapters
 from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.rollout.lengths import longest_question
 from groupwise.run.disk import require_disk
 from groupwise.run.memory_parts import Models, Need, model_bytes, need, shown, to_sample
 
 R = TypeVar("R", bound=Recipe)
 SURELY = 0.75  # of what is counted is needed in any case; between that and all of it a run may end for want of memory
 FEWEST_TOKENS = 256  # of a micro-batch that is chosen here: below that products are slow
-LOOKED_AT = 64  # questions whose length is taken
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def require_memory(
     one = checkpoints.bytes_needed(*trained, with_optimizer=True)
     one += sum(model_bytes(model) for model in reference if renewed)
     disk = require_disk(recipe, folder, checkpoint=one, heldout=heldout)
-    question = longest_question(tokenizer, train)
+    question, replies = _lengths(recipe, tokenizer, train)
 
     def needed(recipe: Recipe, models: Models) -> Need:
-        return need(recipe, models, question=question, heldout=heldout)
+        return need(recipe, models, question=question, replies=replies, heldout=heldout)
 
     models = Models(trained, [*reference, *teacher], footprint(policy))
     remedies: list[tuple[str, Recipe, Models]] = [
@@ -76,10 +77,14 @@ def require_memory(
     return Estimate(f"{disk}\n{message}", tokens)
 
 
-def longest_question(tokenizer: ChatTokenizer, questions: Sequence[Question]) -> int:
-    """Tokens of the longest of some questions, taken from all over the file."""
-    chosen = questions[:: max(1, len(questions) // LOOKED_AT)][:LOOKED_AT]
-    return max((len(tokenizer.encode(question.messages)) for question in chosen), default=0)
+def _lengths(recipe: Recipe, tokenizer: ChatTokenizer, questions: Sequence[Question]) -> tuple[int, int]:
+    """Tokens of the longest question, and of an output's replies: as many as may be sampled, where no one says."""
+    if recipe.rollout is None:
+        return longest_question(tokenizer, questions), 0
+    environments, most = environments_of(recipe.rollout), recipe.rollout.max_new_tokens
+    question = longest_question(tokenizer, questions, environments)
+    replies = most if environments.reply_tokens is None else environments.reply_tokens
+    return question, max(0, min(replies, tokenizer.context - question - most))
 
 
 def _fitting(recipe: Recipe, needed: Callable[[Recipe], Need]) -> tuple[Need, int | None]:
@@ -117,14 +122,14 @@ def _changed(recipe: R, section: str, **values: Any) -> R:
 
 def require_memory_to_sample(recipe: RejectionRecipe, tokenizer: ChatTokenizer, train: Sequence[Question] = ()) -> None:
     """Raises ModelError if the memory cannot hold a run that trains nothing."""
-    model, question = _empty(tokenizer), longest_question(tokenizer, train)
+    model, (question, replies) = _empty(tokenizer), _lengths(recipe, tokenizer, train)
     rows = max(1, recipe.rollout.max_num_seqs // 4)
     size, fewer, changed = (
         footprint(model),
         f"rollout.max_num_seqs={rows}",
         _changed(recipe, "rollout", max_num_seqs=rows),
     )
-    found, less = (to_sample(each, model, size, question=question) for each in (recipe, changed))
+    found, less = (to_sample(each, model, size, question=question, replies=replies) for each in (recipe, changed))
     _require_memory(recipe, found, [(fewer, less)], what="sampling from")
 
 

@@ -59,19 +59,21 @@ class Models:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a run computes. narrow: its products are bf16. question: tokens of the longest question. heldout: questions
-    that are evaluated on."""
+    """Where a run computes. narrow: its products are bf16. question: tokens of the longest question; output: of the
+    longest output, with an environment's replies. heldout: questions that are evaluated on."""
 
     device: torch.device
     narrow: bool
     matmul_backend: Products
     question: int
+    output: int
     heldout: int = 0
 
 
-def need(recipe: Recipe, models: Models, *, question: int, heldout: int) -> Need:
-    """Of a run that trains. question: tokens of the longest question. heldout: questions that are evaluated on."""
-    place = _place(recipe, question, heldout)
+def need(recipe: Recipe, models: Models, *, question: int, replies: int = 0, heldout: int) -> Need:
+    """Of a run that trains. question: tokens of the longest question; replies: of an environment's in an output.
+    heldout: questions that are evaluated on."""
+    place = _place(recipe, question, replies, heldout)
     held = {"weights": float(sum(map(model_bytes, models.trained)))}
     held["gradients and moments"] = float(sum(map(_learning_bytes, models.trained)))
     held["merged adapters"] = float(sum(map(adapted_bytes, models.trained)))
@@ -81,18 +83,18 @@ def need(recipe: Recipe, models: Models, *, question: int, heldout: int) -> Need
     return Need(held, sampling, _update(recipe, models.size, place))
 
 
-def to_sample(recipe: RejectionRecipe, model: Any, size: Footprint, *, question: int) -> Need:
+def to_sample(recipe: RejectionRecipe, model: Any, size: Footprint, *, question: int, replies: int = 0) -> Need:
     """Of a run that trains nothing."""
-    return Need(
-        {"weights": float(model_bytes(model))}, _sampling(recipe, recipe.rollout, size, _place(recipe, question))
-    )
+    place = _place(recipe, question, replies)
+    return Need({"weights": float(model_bytes(model))}, _sampling(recipe, recipe.rollout, size, place))
 
 
-def _place(recipe: Recipe, question: int, heldout: int = 0) -> _Place:
+def _place(recipe: Recipe, question: int, replies: int, heldout: int = 0) -> _Place:
     device = pick_device(recipe.model.device)
     narrow = pick_precision(recipe.model.precision, device) == torch.bfloat16
     matmul_backend = fastest_products(device) if recipe.model.matmul_backend == "auto" else recipe.model.matmul_backend
-    return _Place(device, narrow, matmul_backend, question, heldout)
+    output = replies + (0 if recipe.rollout is None else recipe.rollout.max_new_tokens)
+    return _Place(device, narrow, matmul_backend, question, output, heldout)
 
 
 def _sampling(recipe: Recipe, rollout: SamplingConfig, size: Footprint, place: _Place) -> dict[str, float]:
@@ -104,7 +106,7 @@ def _sampling(recipe: Recipe, rollout: SamplingConfig, size: Footprint, place: _
     rows = max(training, evaluated)
     # rows of an evaluation all have questions of their own
     asked = max(-(-training // group), min(rollout.max_num_seqs, place.heldout))
-    own = rows * rollout.max_new_tokens * (GROWING if rollout.max_new_tokens > FIRST_TOKENS else 1)
+    own = rows * place.output * (GROWING if place.output > FIRST_TOKENS else 1)
     return {
         "cache": (own + asked * place.question) * size.cache * number,
         "copies of weights": _copies(size, place, sampling=True),
@@ -116,8 +118,8 @@ def _update(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
     kind, rollout, number = _recompute(recipe, place.device), recipe.rollout, NARROW if place.narrow else 1.0
     tokens = recipe.update.tokens_per_microbatch or usual_tokens(place.device.type)
     if isinstance(rollout, GroupsConfig):
-        longest = place.question + rollout.max_new_tokens
-        together = rollout.questions_per_step * (place.question + rollout.group_size * rollout.max_new_tokens)
+        longest = place.question + place.output
+        together = rollout.questions_per_step * (place.question + rollout.group_size * place.output)
         tokens = max(longest, min(tokens, together))
     chunk = CHUNK_BYTES if place.device.type == "cpu" else GPU_CHUNK_BYTES
     in_slices = place.matmul_backend == "onednn" and not place.narrow

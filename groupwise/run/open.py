@@ -37,7 +37,7 @@ from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
 from groupwise.rewards.base import RewardSet, first_scored
-from groupwise.rollout.groups import check_lengths
+from groupwise.rollout.lengths import check_lengths
 from groupwise.run.answers import require_answers
 from groupwise.run.best import check_keep_best
 from groupwise.run.memory import require_memory
@@ -197,8 +197,9 @@ def _check_lengths(
     """Raises DataError if a question and its output do not fit the policy, or what else reads them in training."""
     if recipe.rollout is not None:
         most, others = recipe.rollout.max_new_tokens, contexts(recipe, beside)
-        check_lengths(tokenizer, questions.train, max_new_tokens=most, readers=others)
-        check_lengths(tokenizer, questions.heldout, max_new_tokens=most)
+        played = environments_of(recipe.rollout)
+        check_lengths(tokenizer, questions.train, max_new_tokens=most, readers=others, environments=played)
+        check_lengths(tokenizer, questions.heldout, max_new_tokens=most, environments=played)
 
 
 def _policy(recipe: Recipe, tokenizer: ChatTokenizer, latest: Path | None, load: Callable[[], Policy]) -> Policy:

@@ -16,6 +16,7 @@ from groupwise.run.readers import readers
 from groupwise.run.resolve import resolve_recipe
 from tests.command import RECIPE
 from tests.model import build
+from tests.project.sources import ROOT
 
 MIB = 2**20
 
@@ -124,3 +125,14 @@ def test_the_containers_share_counts_and_not_the_hosts(monkeypatch, tmp_path):
     monkeypatch.setattr(free, "MEMINFO", tmp_path / "meminfo")
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 7 kB\n")
     assert free.free_bytes(torch.device("cpu")) == 7 * 1024
+
+
+def test_replies_of_an_environment_are_counted(required):
+    own = f"rollout.environment={ROOT / 'tests' / 'rollout' / 'test_tools.py'}:Calculator"
+    many = ("rollout.questions_per_step=64", "update.tokens_per_microbatch=100000")
+    sizes = (*many, "rollout.max_new_tokens=20", own, "rollout.environment_params.tools=[]")
+    found = [
+        needed(required(*sizes, f"rollout.environment_params.longest={longest}", free=10**12).message)
+        for longest in (0, 20, 80, "null")
+    ]
+    assert found[0] < found[1] == found[3] < found[2]  # as many as are sampled, where the environment does not say
