@@ -34,6 +34,7 @@ class SharedCache:
         self.slots = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], the question of each row
         self.lengths = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], own tokens in the cache
         self.asked: dict[int, Pair] = {}  # layer -> [Q, K, N, D]
+        self.forms: dict[int, Form] = {}  # layer -> how it attends, known from its first question
         self._own: dict[int, Pair] = {}  # layer -> [rows, K, T, D]
 
     @torch.inference_mode()
@@ -110,6 +111,7 @@ class SharedCache:
         device = self._policy.device
         with self._policy.autocast():
             states = self._policy.stream_states(tokens.to(device), positions.to(device), plan)[0]
+        self.forms = plan.forms
         last = states[[block.end - 1 for block in blocks]]
         self._last_states = torch.cat([self._last_states, last]) if self._questions else last
         self._questions += questions

@@ -1,4 +1,4 @@
-"""Which cache a model is sampled with: the fastest of four that gives a plain pass's logits, tried on a few tokens."""
+"""Which cache a model is sampled with: the fastest of five that gives a plain pass's logits, tried on a few tokens."""
 
 import logging
 from collections.abc import Callable, Container, Sequence
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from groupwise.engines.cache import SharedCache
+from groupwise.engines.fused import FusedCache, layers_of
 from groupwise.engines.plain import LevelCache, NoCache, PlainCache
 from groupwise.model import probe
 from groupwise.model.policy import Policy
@@ -38,33 +39,36 @@ Make = Callable[[Policy, int, Container[tuple[int, ...]]], Cache]
 """(policy, tokens of an output at most, questions that stay for later turns) -> an empty cache."""
 
 CACHES: dict[str, Make] = {
+    "fused": lambda policy, tokens, kept: FusedCache(policy, tokens=tokens, kept=kept),
     "shared": lambda policy, tokens, kept: SharedCache(policy, tokens=tokens, kept=kept),
     "plain": lambda policy, tokens, kept: PlainCache(policy),
     "level": lambda policy, tokens, kept: LevelCache(policy),
     "none": lambda policy, tokens, kept: NoCache(policy),
 }
 """The fastest first; the last is right for every model that trains."""
+_ONCE = ("fused", "shared")
 _SLOWER = {
     "plain": "transformers' own cache, slower",
     "level": "transformers' own cache, questions of one length side by side",
     "none": "no cache, slowly: every token from a pass over all before it",
 }
-_QUESTIONS, _FEW, _STEPS = (
-    (3, 9),
-    (2, 4),
-    3,
-)  # tokens; turns cross the windows of a near config (`groupwise.model.traits.nearer`)
+_QUESTIONS, _FEW = (3, 9), (2, 4)  # tokens
+_STEPS = 3  # they cross the windows of a near config (`groupwise.model.traits.nearer`)
 
 
 def choose_cache(policy: Policy, *, shared: bool = True) -> str:
-    """The name of the first row of CACHES that is right for the policy's model. shared: False leaves that one out."""
-    names = [name for name in CACHES if name != "shared" or (shared and policy.question_once)]
+    """The first row of CACHES that is right for the policy's model. shared: False leaves out those that keep a question
+    once for all its outputs."""
+    once = shared and policy.question_once
+    names = [name for name in CACHES if once or name not in _ONCE]
     if not policy.fast_paths:
         return "none"
     with probe.tried(policy.model, policy.matmul_backend) as (model, wholly):
         own = replace(policy, model=model, precision=torch.float32)
+        if policy.precision != torch.float32 or layers_of(model) is None or layers_of(policy.model) is None:
+            names = [name for name in names if name != "fused"]
         chosen = next(name for name in names if name == "none" or (wholly and _is_right(own, name)))
-    if shared and chosen != "shared":
+    if shared and chosen in _SLOWER:
         log.warning("%s is sampled with %s", type(policy.model).__name__, _SLOWER[chosen])
     return chosen
 

@@ -21,9 +21,10 @@ class Prefill:
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = BlockPlan(blocks)
         self.found: dict[int, Pair] = {}
+        self.forms: dict[int, Form] = {}  # how each layer attends
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
-        self.found[layer] = Pair(key[0], value[0])
+        self.found[layer], self.forms[layer] = Pair(key[0], value[0]), form
         return self._blocks.attend(layer, query, key, value, form)
 
 

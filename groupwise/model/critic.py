@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from groupwise.config import CriticConfig, ModelConfig
 from groupwise.errors import ConfigError
 from groupwise.model.batch import Rollouts
-from groupwise.model.policy import Policy, load_policy, placed
+from groupwise.model.linear_logprobs import placed
+from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import other_model
 
 Loss = Callable[[Tensor], Tensor]

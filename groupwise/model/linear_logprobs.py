@@ -28,6 +28,11 @@ class Scored(NamedTuple):
     entropies: Tensor
 
 
+def placed(values: Tensor, mask: Tensor) -> Tensor:
+    """Values [N] of the masked tokens, where they belong: [B, T], 0 elsewhere."""
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+
 @torch.no_grad()
 def linear_logprobs(hidden: Tensor, tokens: Tensor, *, logits: Logits, vocabulary: int) -> Scored:
     """Log-probability of each token and entropy of its distribution, from the state that predicts it.

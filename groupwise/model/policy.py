@@ -18,7 +18,7 @@ from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.last_layer import handing_over, kept_copy, logits_of
 from groupwise.model.layout import Layout, question_once, separate
-from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, token_scores
+from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, placed, token_scores
 from groupwise.model.memory import Recompute, can_recompute, recomputed
 from groupwise.model.products import Products, fastest_products, find_siblings, packed_weights, use_products
 from groupwise.model.tokenizer import ChatTokenizer
@@ -343,8 +343,3 @@ def on_device(
 def _places(layout: Layout) -> dict[str, Tensor]:
     """Positions, where they are not what any model takes for granted; some models take none."""
     return {} if layout.positions is None else {"position_ids": layout.positions}
-
-
-def placed(values: Tensor, mask: Tensor) -> Tensor:
-    """Values [N] of the masked tokens, where they belong: [B, T], 0 elsewhere."""
-    return values.new_zeros(mask.shape).masked_scatter(mask, values)

@@ -97,11 +97,20 @@ def find_siblings(model: nn.Module, forward: Callable[[], Any]) -> None:
             layer.siblings = distinct
 
 
+def joint_product(layers: "Sequence[nn.Linear]", x: Tensor) -> Tensor:
+    """The outputs of layers that are given the same rows x [R, N], side by side [R, all outputs]; no gradient."""
+    packed = getattr(layers[0], "packed", None)
+    if packed is not None and packed.layers == tuple(layers):
+        return packed.joint(x)
+    return layers[0](x) if len(layers) == 1 else torch.cat([layer(x) for layer in layers], -1)
+
+
 class _Packed:
     """The weights of layers that are given the same input, behind each other and laid out for few rows."""
 
     def __init__(self, layers: "Sequence[OneDnnLinear]", precision: torch.dtype) -> None:
         self._precision = precision
+        self.layers = tuple(layers)
         self._place = {layer: number for number, layer in enumerate(layers)}
         self._sizes = [layer.out_features for layer in layers]
         weight = (
@@ -118,13 +127,17 @@ class _Packed:
         self._input: Tensor | None = None
         self._outputs: dict[int, Tensor] = {}
 
+    def joint(self, x: Tensor) -> Tensor:
+        """All outputs, side by side."""
+        return _product(x.to(self._precision), self._weight, self._bias)
+
     def output(self, layer: "OneDnnLinear", x: Tensor) -> Tensor:
         """The layer's output, made with its siblings' when the first of them is asked for; each is given out once."""
         if len(self._sizes) == 1:
-            return _product(x.to(self._precision), self._weight, self._bias)
+            return self.joint(x)
         place = self._place[layer]
         if self._input is not x or place not in self._outputs:
-            outputs = _product(x.to(self._precision), self._weight, self._bias).split(self._sizes, dim=-1)
+            outputs = self.joint(x).split(self._sizes, dim=-1)
             self._input, self._outputs = x, dict(enumerate(outputs))
         found = self._outputs.pop(place)
         if not self._outputs:

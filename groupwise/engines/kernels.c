@@ -1,0 +1,239 @@
+/* What a decode step does beside its matrix products, in fp32: norms, rotary angles, attention over a question that a
+   group shares and over each output's own tokens, the gate of an MLP. Compiled by groupwise/engines/kernels.py.
+
+   Letters: R rows (outputs on their way), H query heads, K heads of keys and values, D numbers a head, N tokens of a
+   question, T tokens that an output's own cache has room for. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WIDTH 16
+typedef float vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef float eight __attribute__((vector_size(32))), four __attribute__((vector_size(16)));
+#define INLINE static inline __attribute__((always_inline))
+#define FEW 16384 /* numbers below which waking other threads costs more than it saves */
+
+INLINE vec load(const float *from) { return *(const vec *)from; }
+INLINE void store(float *to, vec values) { *(vec *)to = values; }
+INLINE vec all(float value) { return (vec){0} + value; }
+
+INLINE vec where(ivec chosen, vec these, vec others) {
+    return (vec)((chosen & (ivec)these) | (~chosen & (ivec)others));
+}
+
+INLINE float sum_of(vec values) {
+    union { float of[WIDTH]; eight halves[2]; four quarters[4]; } parts;
+    store(parts.of, values);
+    parts.halves[0] += parts.halves[1];
+    parts.quarters[0] += parts.quarters[1];
+    return (parts.of[0] + parts.of[1]) + (parts.of[2] + parts.of[3]);
+}
+
+/* exp(x) = 2^n exp(r), |r| <= ln 2 / 2, by a polynomial of degree 6: at most 2 units of the last place off; 0 below
+   -87. x at most 88. */
+INLINE vec exp_of(vec x) {
+    vec low = all(-87.0f);
+    ivec hidden = x < low;
+    x = where(hidden, low, x);
+    vec shifted = x * 1.44269504f + 12582912.0f; /* 1.5 2^23: its last bits are the nearest whole number */
+    vec n = shifted - 12582912.0f;
+    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    ivec power = ((ivec)shifted - (ivec)all(12582912.0f) + 127) << 23;
+    vec result = p * (vec)power;
+    return where(hidden, all(0.0f), result);
+}
+
+/* x / sqrt(mean x^2 + eps) * weight, of one row */
+INLINE void norm_row(const float *x, const float *weight, float eps, float *out, int64_t size) {
+    vec squares = {0};
+    for (int64_t at = 0; at < size; at += WIDTH) squares += load(x + at) * load(x + at);
+    float scale = 1.0f / sqrtf(sum_of(squares) / (float)size + eps);
+    for (int64_t at = 0; at < size; at += WIDTH) store(out + at, load(x + at) * scale * load(weight + at));
+}
+
+/* x, out: [R, size]; size a multiple of 16 */
+void rms_norm(const float *x, const float *weight, float eps, float *out, int64_t rows, int64_t size) {
+#pragma omp parallel for if (rows * size > FEW)
+    for (int64_t row = 0; row < rows; row++) norm_row(x + row * size, weight, eps, out + row * size, size);
+}
+
+/* silu(gate) up: gate_up [R, 2 size], gate before up; out [R, size]; size a multiple of 16 */
+void silu_product(const float *gate_up, float *out, int64_t rows, int64_t size) {
+#pragma omp parallel for if (rows * size > FEW)
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t at = 0; at < size; at += WIDTH) {
+            vec gate = load(gate_up + row * 2 * size + at), up = load(gate_up + (row * 2 + 1) * size + at);
+            vec below = -gate;
+            below = where(below > all(88.0f), all(88.0f), below);
+            store(out + row * size + at, gate / (1.0f + exp_of(below)) * up);
+        }
+}
+
+/* A head turned by its position's angles: the first `turned` numbers in two halves, the others as they are. */
+INLINE void rotate(const float *x, const float *cos, const float *sin, float *out, int64_t turned, int64_t size) {
+    int64_t half = turned / 2;
+    for (int64_t at = 0; at < half; at++) {
+        out[at] = x[at] * cos[at] - x[half + at] * sin[at];
+        out[half + at] = x[half + at] * cos[half + at] + x[at] * sin[half + at];
+    }
+    for (int64_t at = turned; at < size; at++) out[at] = x[at];
+}
+
+/* Scores of G queries [G, D] against n keys [n, D], into scores [G, room]. Four keys at a time, whose sums wait in
+   registers. */
+INLINE void score(const float *query, const float *keys, int64_t n, float *scores, int64_t room, int G, int64_t D) {
+    int64_t token = 0;
+    for (; token + 4 <= n; token += 4) {
+        const float *key = keys + token * D;
+        for (int g = 0; g < G; g++) {
+            vec sums[4] = {{0}, {0}, {0}, {0}};
+            for (int64_t d = 0; d < D; d += WIDTH) {
+                vec part = load(query + g * D + d);
+                for (int at = 0; at < 4; at++) sums[at] += part * load(key + at * D + d);
+            }
+            for (int at = 0; at < 4; at++) scores[g * room + token + at] = sum_of(sums[at]);
+        }
+    }
+    for (; token < n; token++)
+        for (int g = 0; g < G; g++) {
+            vec sum = {0};
+            for (int64_t d = 0; d < D; d += WIDTH) sum += load(query + g * D + d) * load(keys + token * D + d);
+            scores[g * room + token] = sum_of(sum);
+        }
+}
+
+/* out [G, D] += weights [G, room] times n values [n, D], for `parts` times 16 numbers of a head. */
+INLINE void mix_part(
+    const float *weights, const float *values, int64_t n, float *out, int64_t room, int G, int64_t D, int parts
+) {
+    vec sums[4][4];
+    for (int g = 0; g < G; g++)
+        for (int part = 0; part < parts; part++) sums[g][part] = load(out + g * D + part * WIDTH);
+    for (int64_t token = 0; token < n; token++)
+        for (int part = 0; part < parts; part++) {
+            vec value = load(values + token * D + part * WIDTH);
+            for (int g = 0; g < G; g++) sums[g][part] += weights[g * room + token] * value;
+        }
+    for (int g = 0; g < G; g++)
+        for (int part = 0; part < parts; part++) store(out + g * D + part * WIDTH, sums[g][part]);
+}
+
+/* The same for all of a head, up to four queries and 64 numbers at a time, which are as many as registers hold. */
+INLINE void mix(const float *weights, const float *values, int64_t n, float *out, int64_t room, int G, int64_t D) {
+    for (int g = 0; g < G; g += 4)
+        for (int64_t d = 0; d < D; d += 4 * WIDTH) {
+            const float *own = weights + g * room, *from = values + d;
+            float *to = out + g * D + d;
+            int queries = G - g < 4 ? G - g : 4, parts = D - d < 4 * WIDTH ? (int)((D - d) / WIDTH) : 4;
+            if (queries == 1 && parts == 4) mix_part(own, from, n, to, room, 1, D, 4);
+            else if (queries == 2 && parts == 4) mix_part(own, from, n, to, room, 2, D, 4);
+            else if (queries == 3 && parts == 4) mix_part(own, from, n, to, room, 3, D, 4);
+            else if (queries == 4 && parts == 4) mix_part(own, from, n, to, room, 4, D, 4);
+            else for (int one = 0; one < queries; one++)
+                for (int part = 0; part < parts; part++)
+                    mix_part(own + one * room, from + part * WIDTH, n, to + one * D + part * WIDTH, room, 1, D, 1);
+        }
+}
+
+/* Scores [size] as weights that sum to 1. size: a multiple of 16. */
+INLINE void softmax(float *scores, int64_t size) {
+    vec highest = all(-INFINITY), sum = {0};
+    for (int64_t at = 0; at < size; at += WIDTH) highest = where(load(scores + at) > highest, load(scores + at), highest);
+    float most = -INFINITY;
+    for (int at = 0; at < WIDTH; at++) most = highest[at] > most ? highest[at] : most;
+    for (int64_t at = 0; at < size; at += WIDTH) {
+        vec weight = exp_of(load(scores + at) - most);
+        sum += weight;
+        store(scores + at, weight);
+    }
+    float share = 1.0f / sum_of(sum);
+    for (int64_t at = 0; at < size; at += WIDTH) store(scores + at, load(scores + at) * share);
+}
+
+typedef struct {
+    const float *qkv;                     /* [R, (H + 2 K) D] */
+    const float *cos, *sin;               /* [R, turned] */
+    const float *query_norm, *key_norm;   /* [D], or 0: none */
+    float *own_keys, *own_values;         /* [rows, K, T, D] */
+    const float *asked_keys, *asked_values; /* [questions, K, longest, D] */
+    const int64_t *slots, *asked, *lengths; /* [R]: the row's question, its tokens, own tokens in the cache */
+    float *out;                           /* [R, H D] */
+    int64_t R, H, K, D, T, longest, turned, window; /* window: tokens that are seen, the newest included; 0: all */
+    float scaling, eps;
+} Step;
+
+INLINE void attend_pair(const Step *s, int64_t row, int64_t k, float *memory, int64_t room, int G, int64_t D) {
+    float *query = memory, *scores = memory + G * D;
+    const float *cos = s->cos + row * s->turned, *sin = s->sin + row * s->turned;
+    const float *x = s->qkv + row * (s->H + 2 * s->K) * D;
+    int64_t own = s->lengths[row], asked = s->asked[row], place = (row * s->K + k) * s->T * D;
+    float *keys = s->own_keys + place, *values = s->own_values + place, normed[D];
+
+    const float *key = x + (s->H + k) * D;
+    if (s->key_norm) norm_row(key, s->key_norm, s->eps, normed, D), key = normed;
+    rotate(key, cos, sin, keys + own * D, s->turned, D);
+    memcpy(values + own * D, x + (s->H + s->K + k) * D, 4 * D);
+    for (int g = 0; g < G; g++) {
+        const float *from = x + (k * G + g) * D;
+        if (s->query_norm) norm_row(from, s->query_norm, s->eps, normed, D), from = normed;
+        rotate(from, cos, sin, query + g * D, s->turned, D);
+        for (int64_t d = 0; d < D; d += WIDTH) store(query + g * D + d, load(query + g * D + d) * s->scaling);
+    }
+
+    int64_t first = s->window && asked + own + 1 > s->window ? asked + own + 1 - s->window : 0;
+    int64_t from_asked = first < asked ? first : asked, from_own = first - from_asked;
+    int64_t of_asked = asked - from_asked, of_own = own + 1 - from_own, n = of_asked + of_own;
+    int64_t far = (s->slots[row] * s->K + k) * s->longest * D + from_asked * D;
+    score(query, s->asked_keys + far, of_asked, scores, room, G, D);
+    score(query, keys + from_own * D, of_own, scores + of_asked, room, G, D);
+    int64_t filled = (n + WIDTH - 1) / WIDTH * WIDTH;
+    for (int g = 0; g < G; g++) {
+        for (int64_t at = n; at < filled; at++) scores[g * room + at] = -INFINITY;
+        softmax(scores + g * room, filled);
+    }
+    float *out = s->out + (row * s->H + k * G) * D;
+    memset(out, 0, 4 * G * D);
+    mix(scores, s->asked_values + far, of_asked, out, room, G, D);
+    mix(scores + of_asked, values + from_own * D, of_own, out, room, G, D);
+}
+
+/* G and D as constants, where they are usual, so that the loops over them are unrolled. */
+#define PAIR(g, d) if (G == g && s->D == d) { attend_pair(s, row, k, memory, room, g, d); return; }
+static void attend_any(const Step *s, int64_t row, int64_t k, float *memory, int64_t room, int G) {
+    PAIR(1, 64) PAIR(2, 64) PAIR(3, 64) PAIR(4, 64) PAIR(7, 64) PAIR(8, 64)
+    PAIR(1, 128) PAIR(2, 128) PAIR(3, 128) PAIR(4, 128) PAIR(5, 128) PAIR(6, 128) PAIR(7, 128) PAIR(8, 128)
+    attend_pair(s, row, k, memory, room, G, s->D);
+}
+
+/* One token of each row: its key and value go into the row's own cache, and its attention into `out`. 1 if there is no
+   memory for the scores. D a multiple of 16. */
+int attend(const Step *s) {
+    int G = (int)(s->H / s->K), failed = 0;
+    int64_t most = 0;
+    for (int64_t row = 0; row < s->R; row++) {
+        int64_t n = s->asked[row] + s->lengths[row] + 1;
+        most = n > most ? n : most;
+    }
+    int64_t room = (most + WIDTH - 1) / WIDTH * WIDTH;
+#pragma omp parallel
+    {
+        float *memory = malloc(4 * G * (s->D + room));
+        if (!memory) failed = 1;
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t row = 0; row < s->R; row++)
+            for (int64_t k = 0; k < s->K; k++)
+                if (memory) attend_any(s, row, k, memory, room, G);
+        free(memory);
+    }
+    return failed;
+}
