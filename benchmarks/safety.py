@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import groupwise.run.open as runs
 from groupwise.config import read_recipe
+from groupwise.model import checkpoint
 from groupwise.record.write import Recorder
 from groupwise.stages import rl
 
@@ -38,7 +38,7 @@ def measured(steps: int) -> dict[str, Any]:
     recipe = read_recipe("recipes/demo.yaml", [f"update.steps={steps}", "questions.heldout_size=0"])
     Recorder.write_step = timed(spent, "record", Recorder.write_step)  # type: ignore[method-assign]
     rl.rl_step = timed(spent, "step", rl.rl_step)
-    runs.checkpoints.save_checkpoint = timed(spent, "checkpoint", runs.checkpoints.save_checkpoint)
+    checkpoint.save_checkpoint = timed(spent, "checkpoint", checkpoint.save_checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         rl.train(recipe, Path(folder) / "run")
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groupwise.config import Recipe, read_recipe, recipe_from
+from groupwise.errors import ConfigError
 from groupwise.openmp import let_threads_wait
 from groupwise.places import name_of, new_folder, recipe_file
 from groupwise.recipe_file import with_overrides
@@ -40,7 +41,7 @@ def train(
     let_threads_wait()
     settings = recipe_of(recipe, *overrides)
     name = name_of(recipe) if isinstance(recipe, str | Path) else "run"
-    folder = new_folder(Path(settings.run.root), name) if run is None else Path(run)
+    folder = new_folder(Path(settings.run.root), name) if run is None else _path(run, "run")
     from groupwise import registry
     from groupwise.run.progress import event, shown_as
 
@@ -76,7 +77,7 @@ def evaluate(
     let_threads_wait()
     from groupwise.evaluation.measure import Wanted, evaluate_source
 
-    wanted = Wanted(samples, questions, model, best_of, search, against, None if out is None else Path(out))
+    wanted = Wanted(samples, questions, model, best_of, search, against, None if out is None else _path(out, "out"))
     return evaluate_source(str(source), list(overrides), wanted).content
 
 
@@ -94,7 +95,7 @@ def open_run(path: str | Path) -> RecordedRun:
     >>> sorted(outputs[0])[:4]
     ['advantage', 'finish', 'group', 'length']
     """
-    return RecordedRun(path)
+    return RecordedRun(_path(path, "path"))
 
 
 def recipe_of(recipe: "Recipe | Mapping[str, Any] | str | Path", *overrides: str) -> Recipe:
@@ -103,3 +104,10 @@ def recipe_of(recipe: "Recipe | Mapping[str, Any] | str | Path", *overrides: str
         return read_recipe(recipe_file(str(recipe)), overrides)
     tree = recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else dict(recipe)
     return recipe_from(with_overrides(tree, overrides))
+
+
+def _path(given: str | Path, name: str) -> Path:
+    """Raises ConfigError for an empty text, which as a path would be the working folder."""
+    if given == "":
+        raise ConfigError(f"{name} = '': an empty text", hint="give a path")
+    return Path(given)

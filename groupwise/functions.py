@@ -53,6 +53,16 @@ def find(table: Mapping[str, str], name: str, where: str, error: type[GroupwiseE
     return found
 
 
+def own_file(name: str) -> str | None:
+    """The file of a function that is named as `path/to/file.py:function`, or as a module of this folder; None: of
+    neither, or it is not there."""
+    place, colon, _ = name.rpartition(":")
+    if not colon or not place:
+        return None
+    path = place if place.endswith(".py") else f"{place.replace('.', os.sep)}.py"
+    return path if os.path.isfile(path) else None
+
+
 def last_line(error: BaseException, frames: Sequence[traceback.FrameSummary] | None = None) -> str:
     """An error on one line, with where it was raised. frames: its traceback, if only a part of that matters."""
     if isinstance(error, SyntaxError):

@@ -160,6 +160,14 @@ def changes(before: Any, after: Any, place: str = "") -> list[tuple[str, Any, An
     ]
 
 
+def leaves(tree: Any, place: str = "") -> list[tuple[str, Any]]:
+    """(place, value) of each value in a tree that is neither a section nor a list."""
+    parts = dict(enumerate(tree)) if isinstance(tree, list) else tree
+    if not isinstance(parts, dict):
+        return [(place, tree)]
+    return [leaf for name, own in parts.items() for leaf in leaves(own, f"{place}.{name}" if place else str(name))]
+
+
 def _override(tree: Tree, override: str) -> None:
     """Sets tree[a][b] = c for `a.b=c`; a list is entered by index (`rewards.0.weight=2`)."""
     key, equals, text = override.partition("=")

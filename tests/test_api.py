@@ -69,6 +69,12 @@ def test_a_recipe_is_a_tree_a_name_or_a_file_and_takes_overrides(tmp_path):
         api.recipe_of({**tree, "no_such_key": 1})
 
 
+@pytest.mark.parametrize("call", [lambda: api.train("tiny", run=""), lambda: api.evaluate("tiny", out="")])
+def test_an_empty_path_is_not_the_working_folder(call):
+    with pytest.raises(ConfigError, match="= '': an empty text; give a path"):
+        call()
+
+
 def test_a_step_is_heard_once_it_is_on_record_and_its_error_ends_the_run(tmp_path):
     steps = []
 

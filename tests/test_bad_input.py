@@ -88,6 +88,8 @@ def not_trained(*overrides):
             "rollout.max_new_tokens=600",
             r"question 'successor-\S+ has \d tokens; with rollout\.max_new_tokens = 600 .*512",
         ),
+        ("run.root=''", r"run\.root: an empty text; give a value, or leave the key out$"),
+        ("questions.heldout=''", r"questions\.heldout: an empty text; give a value, or leave the key out$"),
         ("model.device=abacus", r"model\.device = 'abacus': .*; try auto or cpu$"),
         ("model.chat_template=none.jinja", r"model\.chat_template = 'none\.jinja': .*; give the path of a Jinja file$"),
     ],
@@ -320,6 +322,9 @@ def test_a_run_directory_that_may_not_be_written_to(here, no_weights):
             ["runs", "model/config.json"],
             "model/config.json: a file, not a folder with runs; see `groupwise runs model`",
         ),
+        (["eval", RECIPE, "--out="], "--out: an empty text; give a value, or leave it out"),
+        (["train", RECIPE, "--run", ""], "--run: an empty text; give a value, or leave it out"),
+        (["init", ""], "init: an argument: an empty text; give a value, or leave it out"),
         (["sample", "model", "  "], "the question is empty; give some text"),
     ],
 )

@@ -13,7 +13,7 @@ import typer
 
 from groupwise import __version__
 from groupwise.cli.tables import TITLES, listed, settings_page, table_text
-from groupwise.cli.usage import UsageError, message_of
+from groupwise.cli.usage import UsageError, message_of, refuse_empty
 from groupwise.cli.words import make_ready, source_of
 from groupwise.errors import ConfigError, GroupwiseError
 from groupwise.openmp import let_threads_wait
@@ -56,7 +56,7 @@ def main() -> None:
 def _verb() -> None:
     """Does what the words ask for, and ends the process with its exit code unless that is 0."""
     try:
-        code = app(standalone_mode=False)  # of --help and the like; the verbs return nothing
+        code = app(refuse_empty(sys.argv[1:]), standalone_mode=False)  # of --help and the like; verbs return nothing
         sys.stdout.flush()  # what is lost is found here, not by Python at its end
         if code:
             sys.exit(code)

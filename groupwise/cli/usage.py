@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from groupwise.errors import ConfigError
 from groupwise.names import folded, other_name
 from groupwise.registry import closest, nearest
 
@@ -27,6 +28,16 @@ def message_of(error: Any, words: Sequence[str]) -> str:
     message = error.format_message().rstrip(".")
     message = f"{message[0].lower()}{message[1:]}"
     return f"{verb}: {message}; see `groupwise {verb} --help`" if verb else f"{message}; see `groupwise --help`"
+
+
+def refuse_empty(words: list[str]) -> list[str]:
+    """The words of a command. Raises ConfigError for one of no characters, which as a path would be this folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        option = word[:-1] if word.startswith("--") and word.endswith("=") else before if not word else None
+        if option is not None:
+            where = option if option.startswith("--") else f"{' '.join(words[:1])}: an argument"
+            raise ConfigError(f"{where}: an empty text", hint="give a value, or leave it out")
+    return words
 
 
 def _verb(unknown: str, verbs: Any) -> str:

@@ -2,13 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from groupwise.data import Sampling
+
+MAY_BE_EMPTY = ("system",)
+"""Keys whose text may have no characters: an empty system message is one."""
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _not_empty(cls, value: Any, field: ValidationInfo) -> Any:
+        """A path of no characters would be the working folder, and a name of none is no name."""
+        if value == "" and field.field_name not in MAY_BE_EMPTY:
+            raise ValueError("an empty text; give a value, or leave the key out")
+        return value
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

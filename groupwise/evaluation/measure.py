@@ -40,8 +40,7 @@ from groupwise.rollout.episodes import Played
 from groupwise.rollout.evaluate import Evaluation, correct_label, evaluate, figure_of
 from groupwise.rollout.groups import score
 from groupwise.rollout.lengths import check_lengths
-from groupwise.run.answers import require_answers
-from groupwise.run.open import check_rewards
+from groupwise.run.answers import check_functions, require_answers
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _check_rewards(recipe: Recipe, rewards: RewardSet, asked: Asked) -> None:
         for reward, own in zip(recipe.rewards, parts, strict=True)
         if own or not reward.parts
     ]
-    check_rewards(recipe.model_copy(update={"rewards": judging}), rewards, asked.questions, None)
+    check_functions(judging, rewards, asked.questions)
     require_answers(judging, rewards, asked.questions)
 
 

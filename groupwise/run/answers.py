@@ -4,10 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
+from groupwise import registry
 from groupwise.config import RewardConfig
-from groupwise.data import Question
-from groupwise.errors import DataError
-from groupwise.rewards.base import RewardSet, scores
+from groupwise.data import Output, Question
+from groupwise.errors import ConfigError, DataError
+from groupwise.objective.surrogate import Objective, reads
+from groupwise.rewards.base import RewardSet, first_scored, scores
 
 ANSWERED = ("math", "exact", "number")
 """Built-in rewards that compare with the question's answer."""
@@ -40,6 +44,43 @@ def require_answers(configs: Sequence[RewardConfig], rewards: RewardSet, *parts:
                 f"{_place(question)}: reward {config.label!r} cannot judge it: {why}",
                 hint="give questions.answer_column or the reward's params their right values",
             )
+
+
+def check_functions(
+    configs: Sequence[RewardConfig],
+    rewards: RewardSet,
+    questions: Sequence[Question],
+    objective: Objective | None = None,
+) -> None:
+    """Raises DataError if a built-in reward cannot judge even an empty output: its answer or its params are wrong.
+
+    A function of the user's own may have reasons to fail on one, or to see no steps in it, so it is not asked to pass
+    this. Raises ConfigError if the advantage reads step rewards and all functions are built-ins that give none.
+    """
+    asked = [first_scored(config.parts, questions, where=f"rewards[{index}]") for index, config in enumerate(configs)]
+    distinct = {question.id: question for question in asked}
+    nothing = np.zeros(0, np.int32)
+    empty = Output(nothing, nothing, nothing.astype(bool), nothing.astype(np.float32), text="", finish="stop")
+    judged = rewards.score(list(distinct.values()), [empty] * len(distinct), decode=lambda _: "")
+    scored = dict(zip(distinct, judged, strict=True))
+    for config, question in zip(configs, asked, strict=True):
+        part = scored[question.id].parts[config.label]
+        if config.function in registry.REWARDS and part.state == "failed":
+            why, where = part.detail.rpartition("\n")[2], f"{question.where}: " if question.where else ""
+            raise DataError(
+                f"{where}reward {config.label!r} cannot judge question {question.id!r}: {why}",
+                hint="give questions.answer_column or the reward's params their right values",
+            )
+    if objective is None:
+        return
+    built_in = all(config.function in registry.REWARDS for config in configs)
+    stepless = all(reward.steps is None for reward in judged)
+    if "step_rewards" in reads(objective.advantage) and stepless and built_in:
+        raise ConfigError(
+            f"objective.advantage = {objective.advantage.__name__!r} reads the "
+            f"rewards of steps, and none of {', '.join(config.label for config in configs)} gives any",
+            hint="take a reward that does, equations for one, or another preset (docs/rewards.md)",
+        )
 
 
 def _all(parts: Iterable[Sequence[Question]]) -> Iterator[Question]:

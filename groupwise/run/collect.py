@@ -1,7 +1,6 @@
 """Sampling every question once, step by step, with nothing learned. What is done is told by the record alone."""
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -23,17 +22,16 @@ from groupwise.record.create import check_whole
 from groupwise.record.read import open_record
 from groupwise.record.schema import FILE
 from groupwise.record.write import Recorder
-from groupwise.rewards.base import RewardSet, check_failures, first_failure
+from groupwise.rewards.base import RewardSet, check_failures
 from groupwise.rollout.groups import sample_groups
 from groupwise.rollout.lengths import check_lengths
-from groupwise.run.answers import require_answers
+from groupwise.run.answers import check_functions, require_answers
+from groupwise.run.judged import show_failures
 from groupwise.run.memory import require_memory_to_sample
 from groupwise.run.metrics import rollout_metrics
-from groupwise.run.open import check_changes, check_rewards
-from groupwise.run.place import recording, taken_place
+from groupwise.run.place import check_changes, recording, taken_place
 from groupwise.run.progress import Progress
 from groupwise.stop import Stop
-from groupwise.terminal import printable
 
 POLICY = "policy"
 """Key of the weights' digest in the record."""
@@ -138,23 +136,15 @@ def _step(run: Collection, stop: Stop, measure: Callable[[Sequence[Group]], dict
         step=run.step,
         environments=environments_of(recipe.rollout),
     )
+    rewards = [sample.reward for group in rollout.groups for sample in group.samples]
     with stop.guarded():
         metrics = rollout_metrics(recipe, rollout) | measure(rollout.groups)
         nothing = [[None] * len(group.samples) for group in rollout.groups]
         run.recorder.write_step(run.step, rollout.groups, advantages=nothing, metrics=metrics)
-        _check_failures(run, rollout.groups)
+        show_failures(run.failures_shown, rewards, then="its outputs are not kept")
+        check_failures(rewards, recipe.run.failed_rewards_limit)
         run.step += 1
     return metrics
-
-
-def _check_failures(run: Collection, groups: Sequence[Group]) -> None:
-    """Shows a reward function's first failure; raises RewardLimitError past the recipe's limit."""
-    rewards = [sample.reward for group in groups for sample in group.samples]
-    for label, detail in first_failure(rewards).items():
-        if label not in run.failures_shown:
-            run.failures_shown.add(label)
-            print(f"reward {label} failed, its outputs are not kept:\n{printable(detail)}", file=sys.stderr)
-    check_failures(rewards, run.recipe.run.failed_rewards_limit)
 
 
 def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[int, str | None]:
@@ -168,7 +158,7 @@ def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[
         failed = {step: share or 0.0 for step, _, share in record.metrics("rewards/failed")}
         asked = list(record.questions("train"))
     free = ("rollout.max_num_seqs", *(f"rewards.{index}.timeout_seconds" for index in range(len(recipe.rewards))))
-    check_changes(recipe, folder, began_with=info["recipe"], free=free)
+    check_changes(recipe, folder, info, free=free)
     for before, now in zip_longest(asked, questions.train[: len(asked)]):
         if now is None or (before.id, before.fingerprint) != (now.id, now.fingerprint):
             raise DataError(
@@ -185,7 +175,7 @@ def _sampler(recipe: RejectionRecipe, questions: Questions, opened: ExitStack) -
     capabilities_of(recipe.rollout)
     environments = environments_of(recipe.rollout)
     rewards = opened.enter_context(RewardSet(recipe.rewards))
-    check_rewards(recipe, rewards, questions.train)
+    check_functions(recipe.rewards, rewards, questions.train)
     require_answers(recipe.rewards, rewards, questions.train)
     tokenizer = load_tokenizer(recipe.model, seed=recipe.seed, stop=recipe.rollout.stop)
     check_lengths(

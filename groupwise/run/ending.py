@@ -1,33 +1,27 @@
 """What a run leaves behind, whatever ends it: the weights of its last finished step, and how to go on."""
 
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import chain
-from pathlib import Path
-
-from torch import nn
 
 from groupwise.errors import GroupwiseError, RunError
 from groupwise.learn.microbatches import out_of_memory
 from groupwise.model.checkpoint import latest_checkpoint
 from groupwise.model.finite import unsound_weight
-from groupwise.run.open import Run
+from groupwise.run.journal import Journal, Learned, saved
 from groupwise.run.progress import Progress
 
 
-def leave(run: Run, progress: Progress, *, save: Callable[[], Path], whole: bool) -> None:
+def leave(journal: Journal, learned: Learned, progress: Progress, *, whole: bool) -> None:
     """Saves what is valid and says where, and the command that goes on. Raises nothing for what fails on the way.
 
-    save: writes the checkpoint of the last finished step. whole: the weights are that step's; else they were changed by
-    one that did not come to its end.
+    whole: the weights are those of the last finished step; else they were changed by one that did not come to its end.
     """
-    kept = _kept(run, save, whole=whole)
-    if run.unrecorded is not None:
+    kept = _kept(journal, learned, whole=whole)
+    if journal.state.unrecorded is not None:
         try:
-            run.unrecorded()
+            journal.state.unrecorded()
         except Exception as error:
             kept += f"; the record lacks that step ({_line(error)})"
-    progress.stopped(run.folder, run.step, kept)
+    progress.stopped(journal.folder, journal.state.step, kept)
 
 
 def memory_error(error: BaseException, *, step: int) -> RunError:
@@ -38,28 +32,23 @@ def memory_error(error: BaseException, *, step: int) -> RunError:
     )
 
 
-def _kept(run: Run, save: Callable[[], Path], *, whole: bool) -> str:
+def _kept(journal: Journal, learned: Learned, *, whole: bool) -> str:
     """What has become of the weights."""
-    if not run.step:
+    if not journal.state.step:
         return "no step was finished yet"
     why = "" if whole else "a step was changing the weights"
-    if not why and (found := unsound_weight(_named(run))):
+    if not why and (found := unsound_weight(learned.named_parameters())):
         why = f"weights that are not numbers ({found})"
     if not why:
         try:
-            return f"saved in {save()}"
+            return f"saved in {saved(journal, learned)}"
         except Exception as error:  # whatever it is, the run's own error is told after it
             why = _line(error)
     with suppress(GroupwiseError, OSError):
-        newest = latest_checkpoint(run.folder)
+        newest = latest_checkpoint(journal.folder)
         if newest is not None:
             return f"which could not be saved: {why}; the newest checkpoint is {newest}"
     return f"which could not be saved: {why}; there is no checkpoint, and the run would begin anew"
-
-
-def _named(run: Run) -> Iterator[tuple[str, nn.Parameter]]:
-    beside = ((f"{key}.{name}", w) for key, module in run.beside.items() for name, w in module.named_parameters())
-    return chain(run.policy.model.named_parameters(), beside)
 
 
 def _line(error: BaseException) -> str:

@@ -1,8 +1,10 @@
 """A run's folder: what is there already, the right to write in it, the record opened and closed. Loads no model."""
 
+import hashlib
+import json
 import os
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import torch
 from groupwise import __version__
 from groupwise.atomic import write_whole
 from groupwise.config import Recipe, dump_recipe, read_recipe
-from groupwise.errors import DataError, GroupwiseError, InputError, RunError
+from groupwise.errors import ConfigError, DataError, GroupwiseError, InputError, RunError
+from groupwise.functions import own_file
 from groupwise.model.checkpoint import load_state
 from groupwise.model.saved import sound_checkpoint
+from groupwise.recipe_file import changes, leaves, tree_of
 from groupwise.record.create import check_whole, set_aside
 from groupwise.record.place import RECIPE, found_in
 from groupwise.record.process import Hold, hold, refuse_living
@@ -23,6 +27,8 @@ from groupwise.record.write import Recorder
 
 LOST_BEFORE = "lost_before"
 """Key in the record: steps before this one may be missing from it, and the user has accepted that."""
+FUNCTIONS = "functions"
+"""Key in the record: JSON; for each key of the recipe that names a user's function, its file and the text's digest."""
 ACCEPT = "add --resume --accept-loss to go on from the checkpoint without them"
 
 
@@ -127,7 +133,7 @@ def accept_loss(folder: Path) -> None:
     except GroupwiseError:
         recipe = read_recipe(folder / RECIPE)
         aside = set_aside(folder)
-        Recorder.create(folder, {**_info(recipe), LOST_BEFORE: str(done)}, keep=recipe.run.record).close()
+        Recorder.create(folder, {**info_of(recipe), LOST_BEFORE: str(done)}, keep=recipe.run.record).close()
         kept = "" if aside is None else f"; what was there is {aside}"
         print(f"{folder}: steps 1 to {done} are not on record{kept}", file=sys.stderr)
         return
@@ -142,7 +148,7 @@ def accept_loss(folder: Path) -> None:
 def _recorder(recipe: Recipe, folder: Path, held: Hold | None, *, first_step: int) -> Recorder:
     resumed = held is not None
     held = held or hold(folder)
-    file, info = folder / RECIPE, _info(recipe)
+    file, info = folder / RECIPE, info_of(recipe)
     try:
         # Before the record: a recipe without a record blocks nothing, a record without its recipe would.
         write_whole(file, info["recipe"])
@@ -161,10 +167,54 @@ def _recorder(recipe: Recipe, folder: Path, held: Hold | None, *, first_step: in
         raise
 
 
-def _info(recipe: Recipe) -> dict[str, str]:
+def check_changes(recipe: Recipe, folder: Path, info: Mapping[str, str], *, free: Sequence[str] = ()) -> None:
+    """Raises ConfigError if a fixed value, or the file of a function in one, is not as in the run's record; tells
+    other changes on stderr.
+
+    info: the record's. free: places in fixed sections that may change all the same.
+    """
+    changed = changes(tree_of(info["recipe"]), recipe.model_dump(mode="json"))
+    texts = [f"{place} = {now!r} (was {before!r})" for place, before, now in changed]
+    for place, before, now in changed:
+        if place not in free and _fixed(recipe, place):
+            raise ConfigError(
+                f"{place} = {now!r}: the run in {folder} began with {before!r}, and its steps so far would mean "
+                "something else",
+                hint="set it back, or start a new run",
+            )
+    before_files, names = json.loads(info.get(FUNCTIONS, "{}")), {place for place, _, _ in changed}
+    for place, (file, digest) in _own_functions(recipe).items():
+        if place in names or before_files.get(place, [file, digest])[1] == digest:
+            continue
+        if _fixed(recipe, place):
+            raise ConfigError(
+                f"{place}: {file} is not the text that the run in {folder} began with, and its steps so far would mean "
+                "something else",
+                hint="put it back, or start a new run",
+            )
+        texts.append(f"the text of {file} ({place})")
+    if texts:
+        print(f"changed since the run was last started: {', '.join(texts)}", file=sys.stderr)
+
+
+def _fixed(recipe: Recipe, place: str) -> bool:
+    return any(place == name or place.startswith(f"{name}.") for name in recipe.fixed)
+
+
+def _own_functions(recipe: Recipe) -> dict[str, tuple[str, str]]:
+    """For each key of the recipe that names a function of the user's own: its file, and the digest of the text."""
+    found = {}
+    for place, value in leaves(recipe.model_dump(mode="json")):
+        if isinstance(value, str) and (file := own_file(value)) is not None:
+            found[place] = file, hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest()
+    return found
+
+
+def info_of(recipe: Recipe) -> dict[str, str]:
     """What the record knows of the whole run."""
     return {
         "recipe": dump_recipe(recipe),
+        FUNCTIONS: json.dumps(_own_functions(recipe)),
         "stage": recipe.stage,
         "model": recipe.model.path,
         **({} if recipe.update is None else {"steps": str(recipe.update.steps)}),

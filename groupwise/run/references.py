@@ -23,9 +23,9 @@ from groupwise.errors import CheckpointError, ModelError
 from groupwise.learn.preferences import Compared, Method, Preferences, chosen_for, one_before, summed_logprobs
 from groupwise.model.lora import without_adapters
 from groupwise.model.policy import Policy
-from groupwise.model.tokenizer import other_model
+from groupwise.model.tokenizer import ChatTokenizer, other_model
 from groupwise.run.auxiliary import frozen_policy
-from groupwise.run.open import Run
+from groupwise.run.journal import Journal
 from groupwise.run.progress import remark
 
 FILE = "reference.safetensors"
@@ -55,11 +55,18 @@ class References:
         return self.train[list(indices)].flatten()
 
 
-def load_references(run: Run[PreferenceRecipe], method: Method, *, tokens: int) -> References:
+def load_references(
+    journal: Journal[PreferenceRecipe],
+    method: Method,
+    found: Preferences,
+    *,
+    policy: Policy,
+    tokenizer: ChatTokenizer,
+    tokens: int,
+) -> References:
     """The run's references, read from its folder or computed. tokens: of a forward pass."""
-    found: Preferences = run.read
-    steps = range(run.recipe.update.steps if method.reads_reference_point else 0)
-    orders = [chosen_for(run.recipe, step, count=len(found.train)) for step in steps]
+    steps = range(journal.recipe.update.steps if method.reads_reference_point else 0)
+    orders = [chosen_for(journal.recipe, step, count=len(found.train)) for step in steps]
     # Each step by itself: its sums then do not depend, by roundings, on how many steps a recipe asks for.
     parts: Parts = {
         "train": [found.train],
@@ -67,7 +74,8 @@ def load_references(run: Run[PreferenceRecipe], method: Method, *, tokens: int) 
         "mismatched": [one_before([found.train[index] for index in order]) for order in orders],
         "heldout_mismatched": [one_before(found.heldout)] if steps else [],
     }
-    sums = {name: part.to(run.policy.device) for name, part in _kept(run, parts, tokens=tokens).items()}
+    kept = _kept(journal, parts, policy=policy, tokenizer=tokenizer, tokens=tokens)
+    sums = {name: part.to(policy.device) for name, part in kept.items()}
     return References(
         train=sums["train"].view(len(found.train), -1),
         heldout=sums["heldout"],
@@ -76,24 +84,27 @@ def load_references(run: Run[PreferenceRecipe], method: Method, *, tokens: int) 
     )
 
 
-def _kept(run: Run[PreferenceRecipe], parts: Parts, *, tokens: int) -> dict[str, Tensor]:
+def _kept(
+    journal: Journal[PreferenceRecipe], parts: Parts, *, policy: Policy, tokenizer: ChatTokenizer, tokens: int
+) -> dict[str, Tensor]:
     """The sums of each part: those in the run's file if it is about these outputs and this model, else new ones."""
-    path = run.folder / FILE
-    identity = {"examples": _fingerprint(parts, run.policy), "model": _weights_fingerprint(run)}
+    path, recipe = journal.folder / FILE, journal.recipe
+    identity = {"examples": _fingerprint(parts, policy), "model": _weights_fingerprint(journal, tokenizer)}
     stored = _read(path, identity)
     if stored is not None:
         return stored
     started = time.perf_counter()
-    if run.recipe.model.lora is not None:
-        policy = without_adapters(run.policy)
-    else:
-        policy = run.policy if run.resumed_from is None else frozen_policy(run, run.recipe.model.path, "model")
+    reference = policy
+    if recipe.model.lora is not None:
+        reference = without_adapters(policy)
+    elif journal.resumed_from is not None:
+        reference = frozen_policy(journal, tokenizer, recipe.model.path, "model")
     sums = {
         name: torch.cat(
             [
                 torch.zeros(0),
                 *(
-                    summed_logprobs(policy, piece, tokens=tokens).cpu()
+                    summed_logprobs(reference, piece, tokens=tokens).cpu()
                     for piece in counted(pieces, "log-probabilities by the reference", "pieces")
                 ),
             ]
@@ -139,14 +150,14 @@ def _fingerprint(parts: Parts, policy: Policy) -> str:
     return found.hexdigest()
 
 
-def _weights_fingerprint(run: Run) -> str:
+def _weights_fingerprint(journal: Journal[PreferenceRecipe], tokenizer: ChatTokenizer) -> str:
     """Of the reference's weights on the disk, a sample of each file; empty if they are not there any more."""
     from transformers.utils import cached_file
 
-    source = run.tokenizer.source
-    if run.resumed_from is not None:
+    source, recipe = tokenizer.source, journal.recipe
+    if journal.resumed_from is not None:
         try:
-            source = other_model(run.tokenizer, run.recipe.model.path, seed=run.recipe.seed, section="model").source
+            source = other_model(tokenizer, recipe.model.path, seed=recipe.seed, section="model").source
         except ModelError:  # told where the model is needed: what is kept may do without it
             return ""
     folder = Path(str(cached_file(source, "config.json"))).parent

@@ -27,8 +27,9 @@ from groupwise.learn.tally import Tally
 from groupwise.model.batch import Rollouts, whole_groups
 from groupwise.model.policy import Policy
 from groupwise.objective.preference import agreement, reference_point
+from groupwise.run.journal import Learned, resume_optimizer
 from groupwise.run.loop import Summary, finish_example_step, run_steps
-from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.open import Run, open_run
 from groupwise.run.progress import Columns, of_examples
 from groupwise.run.references import References, load_references
 from groupwise.statistics.intervals import balanced, bootstrap, wilson
@@ -53,15 +54,24 @@ def train(recipe: PreferenceRecipe, folder: Path, *, resume: bool = False) -> Su
         read=lambda tokenizer: load_preferences(config, tokenizer, method=method, seed=recipe.seed),
     ) as run:
         found: Preferences = run.read
-        references = load_references(run, method, tokens=microbatch_tokens(run.policy, recipe.update))
-        optimizer = make_optimizer(run.policy, recipe.update)
-        resume_optimizer(run, optimizer)
+        references = load_references(
+            run.journal,
+            method,
+            found,
+            policy=run.policy,
+            tokenizer=run.tokenizer,
+            tokens=microbatch_tokens(run.policy, recipe.update),
+        )
+        learned = Learned(run.policy, run.tokenizer, make_optimizer(run.policy, recipe.update))
+        resume_optimizer(run.journal, learned)
         count = len(found.train)
         what = f"{method.name}: {count} {'pairs' if method.of_pairs else 'judged outputs'}"
         return run_steps(
-            run,
-            optimizer,
-            lambda stop: preference_step(run, stop, method, references, optimizer),
+            run.journal,
+            learned,
+            lambda stop: preference_step(run, stop, method, references, learned.optimizer),
+            engine=run.engine,
+            evaluate=run.evaluate,
             progress=of_examples(recipe, what, count=count, columns=COLUMNS, tokens_are="read"),
             measure=lambda: measured(run, method, references),
         )
@@ -71,19 +81,19 @@ def preference_step(
     run: Run[PreferenceRecipe], stop: Stop, method: Method, references: References, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """One optimizer step on the mean loss of the step's pairs or outputs, each question once for its outputs."""
-    recipe, examples, policy = run.recipe, run.read.train, run.policy
-    indices = chosen_for(recipe, run.step, count=len(examples))
+    recipe, state, examples, policy = run.journal.recipe, run.journal.state, run.read.train, run.policy
+    indices = chosen_for(recipe, state.step, count=len(examples))
     chosen = [examples[index] for index in indices]
-    with stop.guarded(f"step {run.step + 1}"):
+    with stop.guarded(f"step {state.step + 1}"):
         started = time.perf_counter()
         rollouts, liked = rollouts_of(chosen, policy.device), liked_of(chosen, policy.device)
         of_reference, z0 = references.of(indices), torch.zeros((), device=policy.device)
         tally = Tally()
-        set_rates(optimizer, recipe.update, None, step=run.step)
+        set_rates(optimizer, recipe.update, None, step=state.step)
         with stop.abandonable():
             if method.reads_reference_point:
                 others = summed_logprobs(policy, one_before(chosen), tokens=microbatch_tokens(policy, recipe.update))
-                z0 = reference_point(others - references.mismatched[run.step])
+                z0 = reference_point(others - references.mismatched[state.step])
             sums, loss, tally.halvings = gradient(
                 policy,
                 optimizer,
@@ -94,16 +104,16 @@ def preference_step(
                 z0=z0,
                 units=len(chosen),
                 config=recipe.update,
-                step=run.step,
+                step=state.step,
             )
-        bounded_step(optimizer, recipe.update, tally, step=run.step, named=policy.model.named_parameters, stop=stop)
+        bounded_step(optimizer, recipe.update, tally, step=state.step, named=policy.model.named_parameters, stop=stop)
         read = sum(len(one.question) + sum(map(len, one.outputs)) for one in chosen)
         metrics = {
             "loss": loss,
             **figures_of_step(method, sums, sums - of_reference, liked, z0),
             "tokens/read": float(read),
         }
-        return finish_example_step(run, tally, metrics, started=started, tokens=read)
+        return finish_example_step(run.journal, tally, metrics, started=started, tokens=read)
 
 
 def gradient(
@@ -170,7 +180,7 @@ def measured(run: Run[PreferenceRecipe], method: Method, references: References)
     heldout, policy = run.read.heldout, run.policy
     if not heldout:
         return {}
-    tokens = microbatch_tokens(policy, run.recipe.update)
+    tokens = microbatch_tokens(policy, run.journal.recipe.update)
     liked, z0 = liked_of(heldout, policy.device), torch.zeros((), device=policy.device)
     log_ratios = summed_logprobs(policy, heldout, tokens=tokens) - references.heldout
     if method.reads_reference_point:

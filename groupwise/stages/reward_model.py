@@ -17,8 +17,9 @@ from groupwise.learn.tally import Tally
 from groupwise.model.policy import Policy
 from groupwise.model.reward_model import load_classifier, logits, pieces
 from groupwise.model.template import audit_for_reading
+from groupwise.run.journal import Learned, resume_optimizer
 from groupwise.run.loop import Summary, finish_example_step, run_steps
-from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.open import Run, open_run
 from groupwise.run.progress import Columns, of_examples
 from groupwise.stop import Stop
 
@@ -44,14 +45,16 @@ def train(recipe: RewardModelRecipe, folder: Path, *, resume: bool = False) -> S
         audit=audit_for_reading,
     ) as run:
         judgements: Judgements = run.read
-        optimizer = make_optimizer(run.policy, recipe.update)
-        resume_optimizer(run, optimizer)
+        learned = Learned(run.policy, run.tokenizer, make_optimizer(run.policy, recipe.update))
+        resume_optimizer(run.journal, learned)
         count = len(judgements.train)
         what = f"reward_model: {judgements.rules.kind.noun} from {count} examples"
         return run_steps(
-            run,
-            optimizer,
-            lambda stop: reward_step(run, stop, optimizer),
+            run.journal,
+            learned,
+            lambda stop: reward_step(run, stop, learned.optimizer),
+            engine=run.engine,
+            evaluate=run.evaluate,
             progress=of_examples(recipe, what, count=count, columns=COLUMNS, tokens_are="read"),
             measure=lambda: heldout_figures(
                 run.policy, judgements, tokens=microbatch_tokens(run.policy, recipe.update)
@@ -61,20 +64,20 @@ def train(recipe: RewardModelRecipe, folder: Path, *, resume: bool = False) -> S
 
 def reward_step(run: Run[RewardModelRecipe], stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One optimizer step on the mean loss of the step's pairs or steps, what a pair shares computed once."""
-    recipe, policy = run.recipe, run.policy
+    recipe, state, policy = run.journal.recipe, run.journal.state, run.policy
     config, update, rules = recipe.examples, recipe.update, run.read.rules
     chosen = following(
-        run.read.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
+        run.read.train, state.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
     )
-    with stop.guarded(f"step {run.step + 1}"):
+    with stop.guarded(f"step {state.step + 1}"):
         started, tally = time.perf_counter(), Tally()
-        set_rates(optimizer, update, None, step=run.step)
+        set_rates(optimizer, update, None, step=state.step)
         with stop.abandonable():
-            outputs, loss = gradient(policy, optimizer, rules, chosen, tally, recipe=recipe, step=run.step)
-        bounded_step(optimizer, update, tally, step=run.step, named=policy.model.named_parameters, stop=stop)
+            outputs, loss = gradient(policy, optimizer, rules, chosen, tally, recipe=recipe, step=state.step)
+        bounded_step(optimizer, update, tally, step=state.step, named=policy.model.named_parameters, stop=stop)
         read = sum(len(reading.tokens) for case in chosen for reading in case.readings)
         metrics = {"loss": loss, **rules.metrics(outputs, chosen), "tokens/read": float(read)}
-        return finish_example_step(run, tally, metrics, started=started, tokens=read)
+        return finish_example_step(run.journal, tally, metrics, started=started, tokens=read)
 
 
 def gradient(

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from groupwise.config import RLRecipe
 from groupwise.learn.agreement import expected_agreement
@@ -16,12 +17,13 @@ from groupwise.learn.make_batch import make_batch
 from groupwise.learn.optimizer import make_optimizer
 from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
-from groupwise.objective.surrogate import Objective
+from groupwise.objective.surrogate import Objective, reads_rewards
 from groupwise.rollout.step import sample_step
-from groupwise.run.auxiliary import load_auxiliary
-from groupwise.run.judged import check_judged
-from groupwise.run.loop import Summary, check_rewards, finish_step, run_steps
-from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.auxiliary import kept, load_auxiliary
+from groupwise.run.journal import Learned, resume_optimizer
+from groupwise.run.judged import Judged, check_rewards
+from groupwise.run.loop import Summary, finish_step, run_steps
+from groupwise.run.open import Run, open_run
 from groupwise.run.progress import of_rollouts
 from groupwise.run.resolve import resolve_recipe, with_coefficients
 from groupwise.stop import Stop
@@ -31,27 +33,31 @@ def train(recipe: RLRecipe, folder: Path, *, resume: bool = False) -> Summary:
     """Trains the recipe's model in a run directory, and says what became of it. Raises GroupwiseError."""
     objective = resolve_recipe(recipe)
     with open_run(recipe, folder, resume=resume, objective=objective) as run:
-        models = load_auxiliary(run, objective)
+        models = load_auxiliary(run.journal, objective, run.policy, run.tokenizer)
         optimizer = make_optimizer(run.policy, recipe.update, models.critic)
-        resume_optimizer(run, optimizer)
+        learned = Learned(run.policy, run.tokenizer, optimizer, kept(recipe, models))
+        resume_optimizer(run.journal, learned)
+        judged = Judged(learns=reads_rewards(objective.advantage))
         return run_steps(
-            run,
-            optimizer,
-            lambda stop: rl_step(run, stop, objective, models, optimizer),
+            run.journal,
+            learned,
+            lambda stop: rl_step(run, stop, objective, models, optimizer, judged),
+            engine=run.engine,
+            evaluate=run.evaluate,
             progress=of_rollouts(recipe),
         )
 
 
 def rl_step(
-    run: Run[RLRecipe], stop: Stop, objective: Objective, models: AuxiliaryModels, optimizer: torch.optim.Optimizer
+    run: Run[RLRecipe], stop: Stop, objective: Objective, models: AuxiliaryModels, optimizer: Optimizer, judged: Judged
 ) -> dict[str, float]:
     """Sample a group per question, reward it, take the advantages, update the policy; the critic, where there is one.
 
     models: pi_ref, a teacher, V_psi; each None where the objective reads none.
     """
-    recipe, policy, exact, decode = run.recipe, run.policy, run.engine.capabilities.exact, run.tokenizer.decode
+    recipe, state, policy, exact = run.journal.recipe, run.journal.state, run.policy, run.engine.capabilities.exact
     sampling = recipe.rollout.sampling()
-    objective = with_coefficients(objective, recipe.objective, run.coefficients)
+    objective = with_coefficients(objective, recipe.objective, state.coefficients)
     # Sampling and rewards: q ~ D, o_1 .. o_G ~ pi_old(. | q), r_i = R(q, o_i)
     rollout = sample_step(
         recipe,
@@ -59,12 +65,11 @@ def rl_step(
         tokenizer=run.tokenizer,
         engine=run.engine,
         rewards=run.rewards,
-        step=run.step,
-        drawn=run.drawn,
+        step=state.step,
+        drawn=state.drawn,
     )
-    check_rewards(run, rollout)
-    check_judged(run, rollout)
-    with stop.guarded(f"step {run.step + 1}"):
+    check_rewards(run.journal, judged, rollout.groups)
+    with stop.guarded(f"step {state.step + 1}"):
         started = time.perf_counter()
         with stop.abandonable():
             # log pi_old, log pi_ref, V(s_t) and the advantages: fixed here for all of the step's updates
@@ -88,14 +93,14 @@ def rl_step(
             sampling=sampling,
             config=recipe.update,
             seed=recipe.seed,
-            step=run.step,
+            step=state.step,
             critic=models.critic,
             agreement=expected_agreement(
-                policy, rollout.groups, sampling, exact_engine=exact, step=run.step, decode=decode
+                policy, rollout.groups, sampling, exact_engine=exact, step=state.step, decode=run.tokenizer.decode
             ),
             stop=stop,
         )
-        if models.reference is not None and reference_is_due(recipe, step=run.step + 1):
+        if models.reference is not None and reference_is_due(recipe, step=state.step + 1):
             renew_reference(models.reference.model, policy.model, mix=recipe.objective.reference_mix)
         seconds = time.perf_counter() - started
-        return finish_step(run, rollout, batch, tally, objective=objective, update_seconds=seconds)
+        return finish_step(run.journal, rollout, batch, tally, objective=objective, update_seconds=seconds)

@@ -23,8 +23,9 @@ from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Rollouts, microbatches
 from groupwise.model.policy import Policy
+from groupwise.run.journal import Learned, resume_optimizer
 from groupwise.run.loop import Summary, finish_example_step, run_steps
-from groupwise.run.open import Run, open_run, resume_optimizer
+from groupwise.run.open import Run, open_run
 from groupwise.run.progress import Columns, of_examples
 from groupwise.stop import Stop
 
@@ -42,13 +43,15 @@ def train(recipe: SFTRecipe, folder: Path, *, resume: bool = False) -> Summary:
         recipe, folder, resume=resume, read=lambda tokenizer: load_examples(config, tokenizer, seed=recipe.seed)
     ) as run:
         examples: Examples = run.read
-        optimizer = make_optimizer(run.policy, recipe.update)
-        resume_optimizer(run, optimizer)
+        learned = Learned(run.policy, run.tokenizer, make_optimizer(run.policy, recipe.update))
+        resume_optimizer(run.journal, learned)
         count = len(examples.train)
         return run_steps(
-            run,
-            optimizer,
-            lambda stop: sft_step(run, stop, optimizer),
+            run.journal,
+            learned,
+            lambda stop: sft_step(run, stop, learned.optimizer),
+            engine=run.engine,
+            evaluate=run.evaluate,
             progress=of_examples(recipe, f"sft: {count} examples", count=count, columns=COLUMNS, tokens_are="learned"),
             measure=lambda: measured(run),
         )
@@ -56,25 +59,25 @@ def train(recipe: SFTRecipe, folder: Path, *, resume: bool = False) -> Summary:
 
 def sft_step(run: Run[SFTRecipe], stop: Stop, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One optimizer step on -mean log pi of the learned tokens, in a stream without padding."""
-    recipe, examples, policy = run.recipe, run.read, run.policy
+    recipe, state, examples, policy = run.journal.recipe, run.journal.state, run.read, run.policy
     config, update = recipe.examples, recipe.update
     chosen = following(
-        examples.train, run.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
+        examples.train, state.step * config.per_step, config.per_step, seed=recipe.seed, shuffle=config.shuffle
     )
-    with stop.guarded(f"step {run.step + 1}"):
+    with stop.guarded(f"step {state.step + 1}"):
         started = time.perf_counter()
         rollouts, tally = rollouts_of(chosen, policy.device), Tally()
         learned = int(rollouts.output_mask.sum())
-        set_rates(optimizer, update, None, step=run.step)
+        set_rates(optimizer, update, None, step=state.step)
         with stop.abandonable():
-            loss = gradient(policy, optimizer, rollouts, tally, config=update, step=run.step)
-        bounded_step(optimizer, update, tally, step=run.step, named=policy.model.named_parameters, stop=stop)
+            loss = gradient(policy, optimizer, rollouts, tally, config=update, step=state.step)
+        bounded_step(optimizer, update, tally, step=state.step, named=policy.model.named_parameters, stop=stop)
         metrics = {
             "loss": loss,
             "tokens/learned": float(learned),
             "tokens/read": float(rollouts.lengths.sum()),
         }
-        return finish_example_step(run, tally, metrics, started=started, tokens=learned)
+        return finish_example_step(run.journal, tally, metrics, started=started, tokens=learned)
 
 
 def gradient(
@@ -118,5 +121,5 @@ def measured(run: Run[SFTRecipe]) -> dict[str, Any]:
     """The held-out loss as it is, if examples are held out."""
     if not run.read.heldout:
         return {}
-    tokens = microbatch_tokens(run.policy, run.recipe.update)
+    tokens = microbatch_tokens(run.policy, run.journal.recipe.update)
     return {"loss": heldout_loss(run.policy, run.read.heldout, tokens=tokens)}

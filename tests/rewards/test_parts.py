@@ -5,7 +5,7 @@ import pytest
 from groupwise.config import RewardConfig, recipe_from
 from groupwise.errors import ConfigError, DataError
 from groupwise.rewards.base import RewardSet, first_scored
-from groupwise.run.open import check_rewards
+from groupwise.run.answers import check_functions
 from tests.rewards.build import FUNCTIONS, output, question
 
 SUM = question("4", name="s-1", part="sums")
@@ -55,8 +55,8 @@ def recipe(*rewards):
 def test_before_a_run_each_built_in_is_tried_on_a_question_of_its_own_part():
     made = recipe({"function": "exact"}, {"function": "number", "parts": ["sums"]})
     with RewardSet(made.rewards) as rewards:
-        check_rewards(made, rewards, [WORD, SUM], None)  # number would fail on the first question
+        check_functions(made.rewards, rewards, [WORD, SUM])  # number would fail on the first question
     for parts, error, told in ((["words"], DataError, "cannot judge question 'w-1'"), (["x"], ConfigError, "part 'x'")):
         made = recipe({"function": "exact"}, {"function": "number", "parts": parts})
         with RewardSet(made.rewards) as rewards, pytest.raises(error, match=told):
-            check_rewards(made, rewards, [WORD, SUM], None)
+            check_functions(made.rewards, rewards, [WORD, SUM])

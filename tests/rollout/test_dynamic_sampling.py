@@ -123,14 +123,14 @@ def test_a_step_that_was_not_finished_meets_the_same_questions_again(tmp_path, t
                 tokenizer=run.tokenizer,
                 engine=run.engine,
                 rewards=run.rewards,
-                step=run.step,
-                drawn=run.drawn,
+                step=run.journal.state.step,
+                drawn=run.journal.state.drawn,
             )
             for _ in range(2)
         )
         assert [g.question.id for g in first.groups] == [g.question.id for g in again.groups]
         assert first.drawn == len(first.groups) > 4
-        assert run.drawn == 0
+        assert run.journal.state.drawn == 0
 
 
 def test_where_no_group_was_kept_nothing_is_learned(tmp_path, tiny_folder):

@@ -7,8 +7,7 @@ import pytest
 from groupwise.config import RewardConfig
 from groupwise.data import Group, Part, Reward, Sample
 from groupwise.errors import RewardLimitError
-from groupwise.rollout.groups import Rollout
-from groupwise.run.judged import PATIENCE, check_judged
+from groupwise.run.judged import PATIENCE, Judged, check_rewards
 from tests.rewards.build import output, question
 
 
@@ -21,28 +20,28 @@ class Recorder:
 
 
 def run_of(steps: int = 100, learns: bool = True):
+    """A journal, and what its run has seen of rewards."""
     recipe = SimpleNamespace(
         rewards=[RewardConfig(function="math")],
         update=SimpleNamespace(steps=steps),
         evaluate=SimpleNamespace(correct=None, format=None),
+        run=SimpleNamespace(failed_rewards_limit=0.2),
     )
-    return SimpleNamespace(
-        recipe=recipe, recorder=Recorder(), step=0, learns_from_rewards=learns, judged=False, unjudged_steps=0
-    )
+    return SimpleNamespace(recipe=recipe, recorder=Recorder(), state=SimpleNamespace(step=0)), Judged(learns)
 
 
-def rollout_of(*values: float | None) -> Rollout:
+def groups_of(*values: float | None) -> list[Group]:
     state = {None: "abstained"}
     rewards = [Reward(value, {"math": Part(state.get(value, "value"), value)}) for value in values]
     samples = tuple(Sample(output("a"), reward) for reward in rewards)
-    return Rollout([Group(question(), samples)], 0.0, 0.0)
+    return [Group(question(), samples)]
 
 
 def test_the_first_step_without_a_reward_is_told_once(capsys):
     run = run_of()
-    check_judged(run, rollout_of(1.0, None))
+    check_rewards(*run, groups_of(1.0, None))
     for _ in range(2 * PATIENCE):
-        check_judged(run, rollout_of(None, None))
+        check_rewards(*run, groups_of(None, None))
     told = capsys.readouterr().err
     assert told.count("no output got a reward (math returned None for all 2)") == 1
 
@@ -50,17 +49,17 @@ def test_the_first_step_without_a_reward_is_told_once(capsys):
 def test_a_run_that_never_gets_a_reward_stops(capsys):
     run = run_of()
     for _ in range(PATIENCE - 1):
-        check_judged(run, rollout_of(None, None))
+        check_rewards(*run, groups_of(None, None))
     with pytest.raises(RewardLimitError, match=f"no output of {PATIENCE} steps got a reward: math returned None"):
-        check_judged(run, rollout_of(None, None))
-    assert run.recorder.steps == [0]
+        check_rewards(*run, groups_of(None, None))
+    assert run[0].recorder.steps == [0]
     short = run_of(steps=2)
-    check_judged(short, rollout_of(None, None))
+    check_rewards(*short, groups_of(None, None))
     with pytest.raises(RewardLimitError, match="no output of 2 steps"):
-        check_judged(short, rollout_of(None, None))
+        check_rewards(*short, groups_of(None, None))
 
 
 def test_a_run_that_does_not_learn_from_rewards_needs_none(capsys):
     run = run_of(steps=1, learns=False)
-    check_judged(run, rollout_of(None, None))
+    check_rewards(*run, groups_of(None, None))
     assert capsys.readouterr().err == ""

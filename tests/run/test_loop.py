@@ -19,6 +19,7 @@ from groupwise.config import read_recipe
 from groupwise.errors import StoppedEarly
 from groupwise.learn.optimizer import make_optimizer
 from groupwise.record import list_runs, open_record
+from groupwise.run.journal import Learned
 from groupwise.run.loop import run_steps
 from groupwise.run.open import open_run
 from groupwise.run.progress import of_rollouts
@@ -247,8 +248,9 @@ def test_too_many_failed_rewards_stop_the_run_with_the_step_on_record(tmp_path, 
 def test_a_run_that_did_fewer_steps_than_asked_is_an_error(tmp_path, recipe):
     settings = read_recipe(recipe[0], recipe[1:])
     with open_run(settings, tmp_path / "run", resume=False, objective=resolve(settings.objective)) as run:
-        optimizer = make_optimizer(run.policy, settings.update)
+        learned = Learned(run.policy, run.tokenizer, make_optimizer(run.policy, settings.update))
+        progress = of_rollouts(settings)
         with pytest.raises(StoppedEarly, match="0 of 4 steps done") as error:
-            run_steps(run, optimizer, lambda stop: {"time/step": 1.0}, progress=of_rollouts(settings))
+            run_steps(run.journal, learned, lambda _: {"time/step": 1.0}, engine=None, evaluate=None, progress=progress)
     assert error.value.exit_code == 1
     assert not (tmp_path / "run" / "summary.json").exists()

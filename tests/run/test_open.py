@@ -9,7 +9,8 @@ from groupwise.config import RewardConfig, read_recipe
 from groupwise.errors import CheckpointError, ConfigError, DataError
 from groupwise.learn.optimizer import make_optimizer
 from groupwise.record import open_record
-from groupwise.run.open import open_run, save
+from groupwise.run.journal import Learned, save
+from groupwise.run.open import open_run
 from groupwise.run.resolve import resolve
 from tests.command import RECIPE, SMALL, groupwise
 
@@ -27,9 +28,10 @@ def saved_after(recipe, folder, *, steps):
     """A stopped run with one checkpoint, said to be that many steps old."""
     with opened(recipe, folder) as run:
         for step in range(steps):
-            run.recorder.write_step(step, [], advantages=[], metrics={})
-        run.step, run.policy_version, run.seconds, run.tokens = steps, 2 * steps, 1.5, 100
-        return save(run, make_optimizer(run.policy, recipe.update))
+            run.journal.recorder.write_step(step, [], advantages=[], metrics={})
+        state = run.journal.state
+        state.step, state.policy_version, state.seconds, state.tokens = steps, 2 * steps, 1.5, 100
+        return save(run.journal, Learned(run.policy, run.tokenizer, make_optimizer(run.policy, recipe.update)))
 
 
 def test_the_recipe_in_the_folder_is_the_one_that_runs(tmp_path, recipe):
@@ -39,7 +41,7 @@ def test_the_recipe_in_the_folder_is_the_one_that_runs(tmp_path, recipe):
 
 
 def test_held_out_questions_are_on_record_from_the_start(tmp_path, recipe):
-    with opened(recipe, tmp_path / "run") as run, closing(open_record(run.folder)) as record:
+    with opened(recipe, tmp_path / "run") as run, closing(open_record(run.journal.folder)) as record:
         assert list(record.questions("heldout")) == list(run.questions.heldout)
         assert len(run.questions.heldout) == 6
 
@@ -62,15 +64,16 @@ def test_an_error_inside_closes_everything(tmp_path, recipe):
 def test_a_run_is_taken_up_where_its_checkpoint_is(tmp_path, recipe):
     folder = saved_after(recipe, tmp_path / "run", steps=3)
     with opened(recipe, tmp_path / "run", resume=True) as run:
-        assert (run.step, run.policy_version, run.seconds, run.tokens) == (3, 6, 1.5, 100)
-        assert run.resumed_from == folder
+        state = run.journal.state
+        assert (state.step, state.policy_version, state.seconds, state.tokens) == (3, 6, 1.5, 100)
+        assert run.journal.resumed_from == folder
 
 
 def test_a_run_without_a_checkpoint_begins_anew(tmp_path, recipe):
     with opened(recipe, tmp_path / "run"):
         pass
     with opened(recipe, tmp_path / "run", resume=True) as run:
-        assert (run.step, run.resumed_from) == (0, None)
+        assert (run.journal.state.step, run.journal.resumed_from) == (0, None)
 
 
 def test_other_changes_on_resume_are_told_in_one_line(tmp_path, recipe, capsys):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from groupwise.errors import DataError
+from groupwise.config import read_recipe
+from groupwise.errors import ConfigError, DataError
 from groupwise.record import Recorder, open_record
 from groupwise.record.place import found_in
-from groupwise.run.place import check_place
+from groupwise.run.place import check_changes, check_place, info_of
 from tests.command import RECIPE, SMALL, groupwise
 from tests.record.recorded_steps import write
 
@@ -225,3 +226,30 @@ def test_a_best_that_cannot_be_told_is_refused(tmp_path, words, own, said):
     done = groupwise(*words, *own, "--run", tmp_path / "run")
     assert done.code == 2
     assert re.search(said, done.err.splitlines()[-1]), done.err
+
+
+def test_a_users_function_that_was_edited_is_named_by_the_rule_of_its_key(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file, module = tmp_path / "mine.py", tmp_path / "ours.py"
+    for each in (file, module):
+        each.write_text("def right(text, answer):\n    return 1.0\n")
+    own = ("rewards.0.function=mine.py:right", "objective.loss=ours:loss")
+    recipe = read_recipe(RECIPE, own)
+    info = info_of(recipe)
+    check_changes(recipe, Path("run"), info)
+    assert capsys.readouterr().err == ""
+    file.write_text("def right(text, answer):\n    return 0.0\n")
+    check_changes(recipe, Path("run"), info)
+    said = "changed since the run was last started: the text of mine.py (rewards.0.function)\n"
+    assert capsys.readouterr().err == said
+    module.write_text("")
+    check_changes(recipe, Path("run"), info)
+    assert "the text of mine.py (rewards.0.function), the text of ours.py (objective.loss)" in capsys.readouterr().err
+    check_changes(recipe, Path("run"), info_of(recipe))  # as the last attempt had them
+    monkeypatch.setattr(type(recipe), "fixed", ("rewards",))
+    with pytest.raises(ConfigError, match=r"rewards\.0\.function: mine\.py is not the text that the run in run began"):
+        check_changes(recipe, Path("run"), info)
+    other = read_recipe(RECIPE, ("objective.loss=ours:loss",))  # the function itself was changed: said once
+    monkeypatch.undo()
+    check_changes(other, Path("run"), info)
+    assert "the text of mine.py" not in capsys.readouterr().err
