@@ -227,6 +227,11 @@ class Reward:
     def failed(self) -> bool:
         return any(part.state == "failed" for part in self.parts.values())
 
+    def value_of(self, label: str | None) -> float | None:
+        """What the reward function of that label gave; None if it had no value to give."""
+        part = self.parts.get(label) if label else None
+        return part.value if part else None
+
 
 @dataclass(frozen=True)
 class Sample:

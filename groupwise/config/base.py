@@ -48,6 +48,11 @@ class Recipe(Section):
         def __getattr__(self, name: str) -> Any:
             return ABSENT[name] if name in ABSENT else super().__getattr__(name)
 
+    @property
+    def correct_label(self) -> str:
+        """The reward function that says whether an answer is right."""
+        return str(self.evaluate.correct or self.rewards[0].label)
+
     @model_validator(mode="before")
     @classmethod
     def _adapters_have_defaults_of_their_own(cls, tree: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from groupwise.config import Recipe
 from groupwise.data import Sample
 from groupwise.rewards.answer import extract
-from groupwise.rollout.evaluate import Evaluation, figure_of, is_right, part_value, powers_up_to, share_of
+from groupwise.rollout.evaluate import Evaluation, figure_of, is_right, powers_up_to, share_of
 from groupwise.statistics.intervals import Figure, majority
 
 Choice = Callable[[Sequence[Sample]], float | None]
@@ -36,7 +36,7 @@ def best_of(recipe: Recipe, label: str) -> Choice:
     """Answers with the sample of the highest value of a reward, the first among equals; one without a value is none."""
 
     def choice(samples: Sequence[Sample]) -> float | None:
-        valued = [(value, s) for s in samples if (value := part_value(s.reward, label)) is not None]
+        valued = [(value, s) for s in samples if (value := s.reward.value_of(label)) is not None]
         return is_right(recipe, max(valued, key=lambda pair: pair[0])[1].reward) if valued else None
 
     return choice

@@ -14,7 +14,7 @@ from groupwise.engines.base import Engine, Task, generate, stream
 from groupwise.evaluation.search import Node, Settings, Step, Tree
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import RewardSet, check_failures
-from groupwise.rollout.evaluate import STREAMS_STEP, part_value, powers_up_to
+from groupwise.rollout.evaluate import STREAMS_STEP, powers_up_to
 
 STEPS, ENDINGS = STREAMS_STEP + 1, STREAMS_STEP + 2
 """Step numbers in the random streams of what the tree grows by, and of outputs gone on with to give an answer."""
@@ -187,7 +187,7 @@ def _value(reward: Reward) -> float | None:
     """What one function says of an output so far: the reward of its last step if it speaks of steps, else its value."""
     if reward.steps:
         return reward.steps[-1][1]
-    return part_value(reward, next(iter(reward.parts)))
+    return reward.value_of(next(iter(reward.parts)))
 
 
 def _answers(

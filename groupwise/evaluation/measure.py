@@ -37,7 +37,7 @@ from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.episodes import Played
-from groupwise.rollout.evaluate import Evaluation, correct_label, evaluate, figure_of
+from groupwise.rollout.evaluate import Evaluation, evaluate, figure_of
 from groupwise.rollout.groups import score
 from groupwise.rollout.lengths import check_lengths
 from groupwise.run.answers import check_functions, require_answers
@@ -259,7 +259,7 @@ def _content(recipe: Recipe, measured: _Measured, asked: Asked, wanted: Wanted) 
         "sampling": asdict(recipe.rollout.sampling()),
         "seed": recipe.seed,
         "rewards": {reward.label: reward.function for reward in recipe.rewards},
-        "correct": correct_label(recipe),
+        "correct": recipe.correct_label,
         "best_of": wanted.best_of,
         "search": asdict(wanted.search) if wanted.search else None,
         "versions": {

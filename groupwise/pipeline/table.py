@@ -6,7 +6,6 @@ from typing import Any
 
 from groupwise.markdown import table
 from groupwise.pipeline.plan import Plan
-from groupwise.rollout.evaluate import correct_label, format_label
 from groupwise.statistics.intervals import figure_in
 
 Measured = Mapping[str, dict[str, Any]]
@@ -36,7 +35,7 @@ class Column:
 def columns(plan: Plan, measure: str) -> list[Column]:
     """The figures that a measure's table shows: right, well formed, each other reward, samples', length, cut."""
     recipe = plan.measures[measure]
-    samples, known = recipe.evaluate.samples, (correct_label(recipe), format_label(recipe))
+    samples, known = recipe.evaluate.samples, (recipe.correct_label, recipe.evaluate.format)
     found = [Column("right (95 %)", "accuracy")]
     if known[1] is not None:
         found.append(Column(known[1], "format"))

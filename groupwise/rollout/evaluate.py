@@ -92,25 +92,9 @@ def evaluate(
     return Evaluation(figures, rows, tokens, greedy_answers, tuple(found[False]), values)
 
 
-def correct_label(recipe: Recipe) -> str:
-    """The reward function that says whether an answer is right."""
-    return recipe.evaluate.correct or recipe.rewards[0].label
-
-
-def format_label(recipe: Recipe) -> str | None:
-    """The reward function that says whether an answer is well formed, where the recipe names one."""
-    return recipe.evaluate.format
-
-
-def part_value(reward: Reward, label: str | None) -> float | None:
-    """What the reward function of that label said; None if it had no value to give."""
-    part = reward.parts.get(label) if label else None
-    return part.value if part else None
-
-
 def is_right(recipe: Recipe, reward: Reward) -> float | None:
     """1 for a right answer, 0 for a wrong one, None if it could not be judged."""
-    return _verdict(part_value(reward, correct_label(recipe)))
+    return _verdict(reward.value_of(recipe.correct_label))
 
 
 def figure_of(values: Sequence[float | None]) -> Figure:
@@ -127,11 +111,11 @@ def share_of(values: Sequence[float | None]) -> Figure:
 def greedy_values(recipe: Recipe, samples: Sequence[Sample]) -> Values:
     """Of one answer a question: accuracy, format, and reward/<label> of each reward function."""
     values: Values = {"accuracy": [is_right(recipe, sample.reward) for sample in samples]}
-    formats = [_verdict(part_value(sample.reward, format_label(recipe))) for sample in samples]
+    formats = [_verdict(sample.reward.value_of(recipe.evaluate.format)) for sample in samples]
     if any(value is not None for value in formats):
         values["format"] = formats
     for label in (reward.label for reward in recipe.rewards):
-        values[f"reward/{label}"] = [part_value(sample.reward, label) for sample in samples]
+        values[f"reward/{label}"] = [sample.reward.value_of(label) for sample in samples]
     return values
 
 
@@ -178,8 +162,8 @@ def _row(recipe: Recipe, question: Question, number: int, sample: Sample) -> Ans
         question_id=question.id,
         sample=number,
         text=sample.output.text,
-        correct=part_value(sample.reward, correct_label(recipe)),
-        format=part_value(sample.reward, format_label(recipe)),
+        correct=sample.reward.value_of(recipe.correct_label),
+        format=sample.reward.value_of(recipe.evaluate.format),
         finish=sample.output.finish,
         tokens=sample.output.drawn,
     )

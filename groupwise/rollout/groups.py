@@ -1,14 +1,17 @@
-"""From questions to scored groups: sample G outputs of each from the policy as it is, and reward them."""
+"""From a step's questions to scored groups: G outputs of each from the policy as it is, and their rewards."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from groupwise.activity import advance, doing
+from groupwise.config import RLRecipe
 from groupwise.data import Group, Part, Question, Reward, Sample, Sampling
+from groupwise.datasets.base import batch as questions_of_step
+from groupwise.datasets.base import following
 from groupwise.engines.base import Engine, stream
-from groupwise.envs.episode import SINGLE_TURN, Environments
+from groupwise.envs.episode import SINGLE_TURN, Environments, environments_of
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rewards.base import Pending, RewardSet
 from groupwise.rewards.steps import Decode
@@ -49,6 +52,49 @@ class Rollout:
             for group in self.taught
             for sample in group.samples
         ]
+
+
+def sample_step(
+    recipe: RLRecipe,
+    questions: Sequence[Question],
+    *,
+    tokenizer: ChatTokenizer,
+    engine: Engine,
+    rewards: RewardSet,
+    step: int,
+    drawn: int,
+) -> Rollout:
+    """The step's questions, each sampled `group_size` times and rewarded; with refill rounds until enough have signal.
+
+    questions: those to train on. drawn: questions taken from their order before this step, where steps draw unevenly.
+    """
+    config, shuffle = recipe.rollout, recipe.questions.shuffle
+
+    def sample(chosen: Sequence[Question]) -> Rollout:
+        return sample_groups(
+            tokenizer,
+            chosen,
+            engine=engine,
+            rewards=rewards,
+            sampling=config.sampling(),
+            group_size=config.group_size,
+            seed=recipe.seed,
+            step=step,
+            environments=environments_of(config),
+        )
+
+    wanted = config.questions_per_step
+    if not config.dynamic_sampling_rounds:
+        return sample(questions_of_step(questions, step, questions_per_step=wanted, seed=recipe.seed, shuffle=shuffle))
+    draw = _Drawing(questions, drawn, seed=recipe.seed, shuffle=shuffle)
+    rollout = sample_until_signal(
+        draw,
+        sample,
+        separated=lambda group: separated(group, recipe),
+        wanted=wanted,
+        rounds=config.dynamic_sampling_rounds,
+    )
+    return replace(rollout, drawn=draw.drawn)
 
 
 def sample_groups(
@@ -105,6 +151,15 @@ def sample_groups(
         sample_seconds=sampled - started,
         reward_seconds=time.perf_counter() - sampled,
     )
+
+
+def separated(group: Group, recipe: RLRecipe) -> bool:
+    """True if the reward that says what is right (`evaluate.correct`) has two different values in the group.
+
+    Not the whole reward: a length or a form that differs among wrong answers is no reason to keep them (DAPO, eq. 11).
+    """
+    values = {sample.reward.value_of(recipe.correct_label) for sample in group.samples}
+    return len(values - {None}) > 1
 
 
 def sample_until_signal(
@@ -164,3 +219,22 @@ def _samples(played: Played, rewards: Sequence[Reward]) -> tuple[Sample, ...]:
         Sample(output, Reward(None, {ENVIRONMENT: Part("failed", None, failure)}) if failure else next(values))
         for output, failure in zip(played.outputs, played.failures, strict=True)
     )
+
+
+class _Drawing:
+    """Gives a step its next questions, none twice, and counts how many it took from the order."""
+
+    def __init__(self, questions: Sequence[Question], before: int, *, seed: int, shuffle: bool) -> None:
+        self._questions, self._before, self._seed, self._shuffle = questions, before, seed, shuffle
+        self._seen, self.drawn = set[str](), 0
+
+    def __call__(self, wanted: int) -> list[Question]:
+        found = list[Question]()
+        while len(found) < wanted and len(self._seen) < len(self._questions):
+            missing, place = wanted - len(found), self._before + self.drawn
+            for question in following(self._questions, place, missing, seed=self._seed, shuffle=self._shuffle):
+                self.drawn += 1
+                if question.id not in self._seen:
+                    self._seen.add(question.id)
+                    found.append(question)
+        return found

@@ -16,7 +16,7 @@ from groupwise.model.batch import Batch
 from groupwise.objective.correction import uncorrected
 from groupwise.objective.surrogate import Objective
 from groupwise.objective.value import explained_variance
-from groupwise.rollout.evaluate import RIGHT, correct_label, format_label, part_value
+from groupwise.rollout.evaluate import RIGHT
 from groupwise.rollout.groups import Rollout
 
 
@@ -97,7 +97,7 @@ def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:
         parts = _values(rewards, label)
         if parts:
             metrics[f"reward/{label}"] = fmean(parts)
-    for name, chosen in (("accuracy", correct_label(recipe)), ("format", format_label(recipe))):
+    for name, chosen in (("accuracy", recipe.correct_label), ("format", recipe.evaluate.format)):
         parts = _values(rewards, chosen)
         if parts:
             metrics[name] = fmean(value >= RIGHT for value in parts)
@@ -142,4 +142,4 @@ def _followed(recipe: RLRecipe, objective: Objective) -> dict[str, float]:
 
 
 def _values(rewards: Sequence[Reward], label: str | None) -> list[float]:
-    return [value for reward in rewards if (value := part_value(reward, label)) is not None]
+    return [value for reward in rewards if (value := reward.value_of(label)) is not None]

@@ -24,7 +24,7 @@ from groupwise.datasets.turns import in_order
 from groupwise.errors import ConfigError, RunError
 from groupwise.learn.microbatches import out_of_memory
 from groupwise.record.read import Record, open_record
-from groupwise.rollout.evaluate import RIGHT, correct_label, part_value
+from groupwise.rollout.evaluate import RIGHT
 from groupwise.run.collect import Collection, collect, open_collection
 from groupwise.run.ending import memory_error
 from groupwise.run.progress import Columns, Progress, shown_of
@@ -273,7 +273,7 @@ def _progress(run: Collection) -> Progress:
 def _candidate(
     recipe: RejectionRecipe, question_id: str, output: Output, reward: Reward, *, step: int, sample: int
 ) -> Candidate:
-    value = part_value(reward, correct_label(recipe))
+    value = reward.value_of(recipe.correct_label)
     return Candidate(
         question_id=question_id,
         step=step,

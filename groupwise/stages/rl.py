@@ -18,7 +18,7 @@ from groupwise.learn.optimizer import make_optimizer
 from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
 from groupwise.objective.surrogate import Objective, reads_rewards
-from groupwise.rollout.step import sample_step
+from groupwise.rollout.groups import sample_step
 from groupwise.run.auxiliary import kept, load_auxiliary
 from groupwise.run.journal import Learned, resume_optimizer
 from groupwise.run.judged import Judged, check_rewards

@@ -8,8 +8,7 @@ from groupwise.config import read_recipe
 from groupwise.data import Group, Message, Question, Reward, Sample
 from groupwise.datasets.base import following
 from groupwise.record import open_record
-from groupwise.rollout.groups import Rollout, sample_until_signal
-from groupwise.rollout.step import sample_step
+from groupwise.rollout.groups import Rollout, sample_step, sample_until_signal
 from groupwise.run.open import open_run
 from groupwise.run.resolve import resolve_recipe
 from tests.command import RECIPE, SMALL, groupwise

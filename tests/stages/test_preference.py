@@ -31,6 +31,8 @@ from tests.model import build
 from tests.project.sources import ROOT
 
 DPO, KTO = ROOT / "recipes" / "dpo.yaml", ROOT / "recipes" / "kto.yaml"
+FEW = ("examples.per_step=8", "examples.heldout_size=10")
+"""What a run needs no more of to be resumed."""
 SETTINGS = {"beta": 0.3, "label_smoothing": 0.2, "desirable_weight": 1.5, "undesirable_weight": 0.5}
 METHODS = {name: Method(name, registry.load(registry.PREFERENCES, name), SETTINGS) for name in registry.PREFERENCES}
 
@@ -223,7 +225,7 @@ def test_ktos_reference_point_is_0_for_the_reference_and_then_moves(tmp_path, ti
 def test_what_a_step_reports_does_not_depend_on_how_it_is_cut(tmp_path, tiny_folder, at_root):
     found = []
     for tokens in (1, 10**6):
-        own = (f"update.tokens_per_microbatch={tokens}", "update.steps=3", "examples.per_step=8")
+        own = (f"update.tokens_per_microbatch={tokens}", "update.steps=2", "examples.per_step=8", *FEW[1:])
         assert groupwise("train", KTO, f"model.path={tiny_folder}", *own, "--run", tmp_path / f"{tokens}").code == 0
         found.append(metrics(tmp_path / f"{tokens}"))
     assert [row[:2] for row in found[0]] == [row[:2] for row in found[1]]
@@ -233,15 +235,15 @@ def test_what_a_step_reports_does_not_depend_on_how_it_is_cut(tmp_path, tiny_fol
 
 @pytest.mark.parametrize("recipe", [DPO, KTO])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, tiny_folder, at_root, recipe):
-    words = ("train", recipe, f"model.path={tiny_folder}", "update.schedule=constant", "--run")
-    for folder, steps in (("whole", 6), ("cut", 3)):
+    words = ("train", recipe, f"model.path={tiny_folder}", "update.schedule=constant", *FEW, "--run")
+    for folder, steps in (("whole", 4), ("cut", 2)):
         assert groupwise(*words, tmp_path / folder, f"update.steps={steps}").code == 0
-    done = groupwise("train", "--run", tmp_path / "cut", "--resume", "update.steps=6")
+    done = groupwise("train", "--run", tmp_path / "cut", "--resume", "update.steps=4")
     assert done.code == 0, done.err
-    # KTO's outputs behind other questions are those of each step: three more steps need them of the reference
+    # KTO's outputs behind other questions are those of each step: two more steps need them of the reference
     assert ("by the reference" in done.err) == (recipe == KTO)
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
-    whole, cut = (weights(tmp_path / name, 6) for name in ("whole", "cut"))
+    whole, cut = (weights(tmp_path / name, 4) for name in ("whole", "cut"))
     assert all(whole[key].equal(cut[key]) for key in whole)
 
 
@@ -251,7 +253,7 @@ def test_what_the_reference_said_is_computed_again_from_its_model_if_it_is_not_t
 ):
     model, run = tmp_path / "model", tmp_path / "run"
     shutil.copytree(tiny_folder, model)
-    words = ("train", DPO, f"model.path={model}", "update.steps=2", "--run", run)
+    words = ("train", DPO, f"model.path={model}", "update.steps=2", *FEW, "--run", run)
     assert groupwise(*words).code == 0
     kept = {key: value.clone() for key, value in load_file(run / FILE).items()}  # not the file's own memory
     if harm == "gone":
@@ -277,7 +279,7 @@ def test_what_the_reference_said_is_computed_again_from_its_model_if_it_is_not_t
 def test_with_what_it_said_kept_the_reference_may_be_gone(tmp_path, tiny_folder, at_root):
     model, run = tmp_path / "model", tmp_path / "run"
     shutil.copytree(tiny_folder, model)
-    assert groupwise("train", DPO, f"model.path={model}", "update.steps=2", "--run", run).code == 0
+    assert groupwise("train", DPO, f"model.path={model}", "update.steps=2", *FEW, "--run", run).code == 0
     shutil.rmtree(model)
     done = groupwise("train", "--run", run, "--resume", "update.steps=3")
     assert done.code == 0, done.err
