@@ -14,10 +14,70 @@ Finish = Literal["stop", "length", "turns", "error"]
 State = Literal["value", "abstained", "failed"]
 
 
+IMAGE = "<image>"
+"""What stands for a picture in text."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture of a message. reference: the path it was given by, "" if its bytes were. digest: of its file's bytes.
+
+    file: the path to read; None: `data` has the file's bytes.
+    """
+
+    reference: str
+    digest: str
+    file: str | None = field(default=None, compare=False)
+    data: bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return self.reference or f"bytes with the digest {self.digest}"
+
+
 @dataclass(frozen=True)
 class Message:
+    """A turn. content: its text, in which IMAGE stands for each picture.
+
+    parts: text and pictures in their order; () for a turn without pictures.
+    """
+
     role: Role
     content: str
+    parts: tuple[str | Image, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Image))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Role and content as in chat messages: text, or with pictures a list of parts, without the pictures' bytes."""
+        if not self.parts:
+            return {"role": self.role, "content": self.content}
+        return {"role": self.role, "content": [_part(part) for part in self.parts]}
+
+
+def message_of_parts(role: Role, parts: Sequence[str | Image]) -> Message:
+    """A turn of text and pictures in their order; of text alone if there are no pictures."""
+    joined: list[str | Image] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        elif part != "":
+            joined.append(part)
+    content = "".join(part if isinstance(part, str) else IMAGE for part in joined)
+    return Message(role, content, tuple(joined) if any(isinstance(part, Image) for part in joined) else ())
+
+
+def message_of_dict(turn: Mapping[str, Any]) -> Message:
+    """The message whose `as_dict` this is; a picture's file and bytes are not in it."""
+    if isinstance(turn["content"], str):
+        return Message(turn["role"], turn["content"])
+    parts = [
+        part["text"] if part["type"] == "text" else Image(part["image"], part["digest"]) for part in turn["content"]
+    ]
+    return message_of_parts(turn["role"], parts)
 
 
 @dataclass(frozen=True)
@@ -256,9 +316,15 @@ class Group:
         return len({value for value in self.rewards if value is not None}) > 1
 
 
+def _part(part: str | Image) -> dict[str, str]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image", "image": part.reference, "digest": part.digest}
+
+
 def _fingerprint(messages: Sequence[Message], text: str | None = None) -> str:
-    """Hash of roles and words, whatever the space between them."""
-    spoken = [[m.role, " ".join(m.content.split())] for m in messages]
+    """Hash of roles, words and pictures, whatever the space between the words."""
+    spoken = [[m.role, " ".join(m.content.split()), *(image.digest for image in m.images)] for m in messages]
     if text is not None:
         spoken.append([" ".join(text.split())])
     line = json.dumps(spoken, ensure_ascii=False).encode("utf-8", "surrogatepass")  # a lone surrogate is legal JSON

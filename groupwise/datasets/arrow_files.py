@@ -41,7 +41,7 @@ def parquet(path: Path, _wanted: Wanted) -> Iterator[Row]:
             for piece in file.iter_batches(batch_size=PIECE):
                 for cells in piece.to_pylist():
                     number += 1
-                    yield Row(number, f"{path}: row {number}", cells, path.stem)
+                    yield Row(number, f"{path}: row {number}", cells, path.stem, folder=str(path.parent))
     except (ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not a whole Parquet file: {error}", hint="write or copy the file again") from None
 
@@ -77,7 +77,7 @@ def data_set(place: str, subset: str | None, split: str | None, wanted: Wanted) 
     for piece in table.with_format("arrow").iter(batch_size=PIECE):  # Arrow's own values: no image is decoded
         for cells in piece.to_pylist():
             number += 1
-            yield Row(number, f"{place}{f' ({chosen})' if chosen else ''}: row {number}", cells, name)
+            yield Row(number, f"{place}{f' ({chosen})' if chosen else ''}: row {number}", cells, name, folder=place)
 
 
 def _split(found: Any, split: str | None, place: str) -> tuple[Any, str | None]:

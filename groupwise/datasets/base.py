@@ -12,7 +12,7 @@ import numpy as np
 
 from groupwise import registry
 from groupwise.config import QuestionsConfig
-from groupwise.data import Message, Question
+from groupwise.data import Message, Question, message_of_parts
 from groupwise.datasets.apart import default_size, firsts, permutation, prints_of, split
 from groupwise.datasets.dataset import each_question
 from groupwise.datasets.files import Source
@@ -188,9 +188,11 @@ def _framed(questions: Iterable[Question], config: QuestionsConfig) -> Iterator[
             asked = [index for index, message in enumerate(messages) if message.role == "user"]
             if not asked:
                 raise DataError(f"{place} has no user message for questions.template", hint="drop the template")
-            last = messages[asked[-1]].content
-            # replace(), not format(): a template may hold other braces, as LaTeX and JSON do.
-            messages[asked[-1]] = Message("user", config.template.replace("{question}", last))
+            last = messages[asked[-1]]
+            # split(), not format(): a template may hold other braces, as LaTeX and JSON do.
+            first, *others = config.template.split("{question}")
+            parts = [part for text in others for part in (*(last.parts or (last.content,)), text)]
+            messages[asked[-1]] = message_of_parts("user", [first, *parts])
         if config.system is not None:
             if any(message.role == "system" for message in messages):
                 raise DataError(f"{place} already has a system message", hint="drop questions.system")

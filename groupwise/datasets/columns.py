@@ -24,12 +24,13 @@ PLACES = ("id", "provenance")
 """Columns that say where a row comes from and nothing of what is learned."""
 
 
-def check_honoured(row: Row) -> None:
-    """Raises DataError for a cell whose meaning elsewhere is not honoured here, unless it holds nothing."""
+def check_honoured(row: Row, read: Collection[str] = ()) -> None:
+    """Raises DataError for a cell whose meaning elsewhere is not honoured here, unless it holds nothing. read: columns
+    that are."""
     extra = row.cells.get("extra_info")
     inside = extra.items() if isinstance(extra, dict) else ()
     for place, cells in (("", row.cells.items()), ("extra_info.", inside)):
-        _check(row, place, cells)
+        _check(row, place, [(name, cell) for name, cell in cells if place or name not in read])
 
 
 def _check(row: Row, place: str, cells: Iterable[tuple[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from groupwise.data import Question
 from groupwise.datasets.columns import check_honoured
 from groupwise.datasets.files import Source, Table, table
+from groupwise.datasets.images import COLUMNS, images_of, placed
 from groupwise.datasets.row import Row, nothing
 from groupwise.datasets.turns import BEFORE, asked
 from groupwise.errors import DataError
@@ -45,7 +46,7 @@ def each_question(
 
 
 def _question(row: Row, prompt_column: str, answer_column: str | None) -> Question:
-    check_honoured(row)
+    check_honoured(row, read=COLUMNS)
     if prompt_column not in row.cells:
         raise DataError(
             f"{row.where}: no column {prompt_column!r}; columns: {', '.join(row.cells) or 'none'}",
@@ -53,8 +54,11 @@ def _question(row: Row, prompt_column: str, answer_column: str | None) -> Questi
         )
     if _PLAIN in row.cells:
         raise DataError(f"{row.where}: a column {_PLAIN!r}: the name is taken", hint="give it another")
-    messages = asked(row, prompt_column)
-    meta = {name: cell for name, cell in row.cells.items() if name not in BEFORE} | row.ignored
+    images = images_of(row)
+    messages = placed(asked(row, prompt_column, images), row, images)
+    # where there are pictures, the prompt's cell may hold their bytes too
+    left_out = (*BEFORE, *COLUMNS, prompt_column) if any(message.images for message in messages) else BEFORE
+    meta = {name: cell for name, cell in row.cells.items() if name not in left_out} | row.ignored
     if isinstance(row.cells[prompt_column], str) and len(messages) == 1:
         meta[_PLAIN] = True
     return Question(_id(row), messages, _answer(row.cells, answer_column), meta, row.where)

@@ -5,7 +5,7 @@ A source is read twice, once for its columns and once for its rows, and never he
 
 import glob
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def _without(row: Row, ignore: tuple[str, ...], found: set[str]) -> Row:
         column, dot, key = name.partition(".")
         if dot and column in cells:
             cells[column] = _without_key(cells[column], key, name, found)
-    return Row(row.number, row.where, cells, row.file, ignored)
+    return replace(row, cells=cells, ignored=ignored)
 
 
 def _without_key(cell: Any, key: str, name: str, found: set[str]) -> Any:

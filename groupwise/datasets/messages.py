@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from groupwise.data import Message, Role
+from groupwise.data import Image, Message, Role, message_of_parts
+from groupwise.datasets.images import TYPES, Images, part_of
 from groupwise.datasets.row import encodable, excerpt, nothing
 from groupwise.errors import DataError
 from groupwise.registry import nearest
@@ -30,12 +31,12 @@ _PARTS = {
 """Type of a part of a turn's content -> the remedy, where it is no text."""
 
 
-def conversation(cell: Any, where: str) -> tuple[Message, ...]:
-    """The messages of a cell that lists them. where: its place in words.
+def conversation(cell: Any, where: str, images: Images | None = None) -> tuple[Message, ...]:
+    """The messages of a cell that lists them. where: its place in words. images: of the row; None: it may have none.
 
     Raises DataError if it holds anything else, or no word at all, or a turn with a key that is not read.
     """
-    messages, weights = weighted(cell, where)
+    messages, weights = weighted(cell, where, images)
     turn = next((index for index, weight in enumerate(weights) if weight is not None), None)
     if turn is not None:
         raise DataError(
@@ -45,7 +46,7 @@ def conversation(cell: Any, where: str) -> tuple[Message, ...]:
     return messages
 
 
-def weighted(cell: Any, where: str) -> tuple[tuple[Message, ...], tuple[int | None, ...]]:
+def weighted(cell: Any, where: str, images: Images | None = None) -> tuple[tuple[Message, ...], tuple[int | None, ...]]:
     """The messages, and OpenAI's weight of each: 1, 0 for a turn of the assistant that is not learned, None: not given.
 
     Raises DataError as `conversation` does, or for a weight that is neither or is not the assistant's.
@@ -60,7 +61,7 @@ def weighted(cell: Any, where: str) -> tuple[tuple[Message, ...], tuple[int | No
         if isinstance(first, dict) and "from" in first and "role" not in first
         else ("role", "content")
     )
-    messages = tuple(_message(turn, f"{where}[{index}]", keys) for index, turn in enumerate(cell))
+    messages = tuple(_message(turn, f"{where}[{index}]", keys, images) for index, turn in enumerate(cell))
     if not any(message.content.strip() for message in messages):
         raise DataError(f"{where} = {excerpt(cell)} is empty", hint="drop the row or fill it in")
     return messages, tuple(
@@ -75,7 +76,7 @@ def message_of(cell: Any, where: str) -> Message:
     return message
 
 
-def _message(turn: Any, place: str, keys: tuple[str, str]) -> Message:
+def _message(turn: Any, place: str, keys: tuple[str, str], images: Images | None) -> Message:
     roles, (role_key, content_key) = _FORMS[keys], keys
     user = next(name for name, role in roles.items() if role == "user")
     if isinstance(turn, dict):
@@ -93,7 +94,11 @@ def _message(turn: Any, place: str, keys: tuple[str, str]) -> Message:
         )
     if not isinstance(role, str) or role not in roles:
         raise DataError(f"{place}.{role_key} = {excerpt(role)}: unknown", hint=nearest(str(role), roles))
-    return Message(roles[role], content_of(turn[content_key], f"{place}.{content_key}"))
+    content, place = turn[content_key], f"{place}.{content_key}"
+    if images is None or not isinstance(content, list):
+        return Message(roles[role], content_of(content, place))
+    parts = [_part_of(part, f"{place}[{index}]", images) for index, part in enumerate(content)]
+    return message_of_parts(roles[role], parts)
 
 
 def _check_keys(turn: dict[str, Any], place: str, keys: tuple[str, str]) -> None:
@@ -112,6 +117,12 @@ def content_of(content: Any, place: str) -> str:
     if not isinstance(content, str):
         raise DataError(f"{place} = {excerpt(content)}: not a string", hint="give text; images are not read")
     return encodable(content, place)
+
+
+def _part_of(part: Any, place: str, images: Images) -> str | Image:
+    if isinstance(part, dict) and part.get("type") in TYPES:
+        return part_of(part, place, images)
+    return encodable(_text_of(part, place), place)
 
 
 def _text_of(part: Any, place: str) -> str:

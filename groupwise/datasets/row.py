@@ -12,6 +12,7 @@ class Row:
     """One row: its number from 1 (in JSONL, the line's), where it stands in words, and its cells by column.
 
     file: the name of its file or data set, without folder and ending. ignored: cells that mean nothing to the model.
+    folder: of its file, to which the paths in it are relative.
     """
 
     number: int
@@ -19,6 +20,7 @@ class Row:
     cells: dict[str, Any]
     file: str
     ignored: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def csv_rows(path: Path, wanted: Wanted, delimiter: str = ",") -> Iterator[Row]:
                     f"{where} (line {reader.line_num}) has {found} cells, the header {len(header)}",
                     hint="put cells that hold a comma or a line break in double quotes",
                 )
-            yield Row(number, where, cells, stem(path))
+            yield Row(number, where, cells, stem(path), folder=str(path.parent))
     except csv.Error as error:
         raise DataError(
             f"{path}:{reader.reader.line_num}: not CSV: {error}", hint="check the quotes on that line"
@@ -155,7 +155,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _row(number: int, where: str, cells: Any, wanted: Wanted, path: Path) -> Row:
     if not isinstance(cells, dict):
         raise DataError(f"{where}: {_kind(cells)}, not an object: {excerpt(cells)}", hint=f"write {wanted.row}")
-    return Row(number, where, cells, stem(path))
+    return Row(number, where, cells, stem(path), folder=str(path.parent))
 
 
 def _kind(value: Any) -> str:

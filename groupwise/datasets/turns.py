@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from groupwise.data import Message, Role
+from groupwise.datasets.images import Images
 from groupwise.datasets.messages import content_of, conversation
 from groupwise.datasets.row import Row, encodable, excerpt, nothing
 from groupwise.errors import DataError
@@ -35,14 +36,16 @@ def complete(row: Row, columns: tuple[str, ...]) -> Row:
     return row
 
 
-def asked(row: Row, column: str) -> tuple[Message, ...]:
-    """What a row asks: system prompt, history, and the cell of a column, an instruction with its input behind."""
+def asked(row: Row, column: str, images: Images | None = None) -> tuple[Message, ...]:
+    """What a row asks: system prompt, history, and the cell of a column, an instruction with its input behind.
+
+    images: of the row; None: it may have none."""
     cell, place = row.cells[column], f"{row.where}: {column}"
     if column == INSTRUCTION and isinstance(cell, str):
         filled(cell, place)
         if not nothing(about := row.cells.get(INPUT)):
             cell = f"{cell}\n{filled(about, f'{row.where}: {INPUT}')}"
-    return behind_history(row, messages_by("user", cell, place), listed=not isinstance(cell, str))
+    return behind_history(row, messages_by("user", cell, place, images), listed=not isinstance(cell, str))
 
 
 def behind_history(row: Row, turns: tuple[Message, ...], *, listed: bool) -> tuple[Message, ...]:
@@ -88,9 +91,9 @@ def history(row: Row) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def messages_by(role: Role, cell: Any, place: str) -> tuple[Message, ...]:
+def messages_by(role: Role, cell: Any, place: str, images: Images | None = None) -> tuple[Message, ...]:
     """A cell as messages: a string is one turn of that role."""
-    return (Message(role, filled(cell, place)),) if isinstance(cell, str) else conversation(cell, place)
+    return (Message(role, filled(cell, place)),) if isinstance(cell, str) else conversation(cell, place, images)
 
 
 def filled(cell: Any, place: str) -> str:

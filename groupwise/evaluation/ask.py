@@ -82,5 +82,5 @@ def _check_length(tokenizer: ChatTokenizer, asked: Question, environments: Envir
 def _answer(output: Output) -> dict[str, Any]:
     found: dict[str, Any] = {"text": output.text, "finish": output.finish, "tokens": len(output.tokens)}
     if output.messages:
-        found["messages"] = [{"role": message.role, "content": message.content} for message in output.messages]
+        found["messages"] = [message.as_dict() for message in output.messages]
     return found

@@ -73,7 +73,7 @@ def _row(model: str, way: str, number: int, question: Question, sample: Sample) 
         "way": way,
         "number": number,
         "question_id": question.id,
-        "messages": [{"role": m.role, "content": m.content} for m in question.messages],
+        "messages": [message.as_dict() for message in question.messages],
         "answer": question.answer,
         "text": output.text,
         "finish": output.finish,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from groupwise.data import Message
 from groupwise.errors import ModelError
-from groupwise.model.template import guarded, render, tokens_behind, unused_character
+from groupwise.model.rendering import unused_character
+from groupwise.model.template import guarded, render, tokens_behind
 from groupwise.model.tokenizer import ChatTokenizer
 
 

@@ -94,6 +94,11 @@ def _read_variables(template: str) -> set[str]:
         return set()
 
 
+def unused_character(text: str) -> str:
+    """A private-use character that the text does not have."""
+    return next(character for character in map(chr, range(0xE000, 0xF8FF)) if character not in text)
+
+
 def _literal(value: Value) -> str:
     """A value as Jinja writes it."""
     if value is None:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from groupwise.data import Message
 from groupwise.errors import ModelError
-from groupwise.model.template import Template, decode, guarded, render, tokens_behind, unused_character
+from groupwise.model.rendering import unused_character
+from groupwise.model.template import Template, decode, guarded, render, tokens_behind
 from groupwise.model.tools import check_tool_messages
 
 if TYPE_CHECKING:

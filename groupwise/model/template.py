@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from groupwise.data import Message
 from groupwise.errors import ModelError
-from groupwise.model.rendering import check_limits
+from groupwise.model.images import check_no_images
+from groupwise.model.rendering import check_limits, unused_character
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -170,6 +171,7 @@ def guarded(
 
     Raises ModelError if there is a system message and the template has no place for it.
     """
+    check_no_images(messages, where)
     if not template.supports_system and any(message.role == "system" for message in messages):
         raise ModelError(
             f"{where}: its chat template has no system role",
@@ -192,7 +194,7 @@ def render(
     tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The text that the template makes of messages and tools. Raises ModelError if it refuses them."""
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+    turns = [message.as_dict() for message in messages]
     try:
         text = tokenizer.apply_chat_template(
             turns, tools=[dict(tool) for tool in tools] or None, tokenize=False, add_generation_prompt=generation_prompt
@@ -321,11 +323,6 @@ def _supports_system(tokenizer: "PreTrainedTokenizerBase", where: str) -> bool:
     except ModelError:
         return False
     return _INSTRUCTED.content in text
-
-
-def unused_character(text: str) -> str:
-    """A private-use character that the text does not have."""
-    return next(character for character in map(chr, range(0xE000, 0xF8FF)) if character not in text)
 
 
 def _cut_special(content: str, special: tuple[str, ...], cut: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from groupwise.data import Message, Output, Part, Question, Reward
+from groupwise.data import Output, Part, Question, Reward, message_of_dict
 from groupwise.errors import DataError, GroupwiseError, RunError
 from groupwise.record.create import LOST, other_version
 from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
@@ -72,7 +72,7 @@ class Record:
         """The questions of one split or of all, in the order they were added."""
         query = "SELECT id, messages, answer, meta FROM questions WHERE ?1 IS NULL OR split = ?1 ORDER BY rowid"
         for key, messages, answer, meta in self._rows(query, (split,)):
-            turns = tuple(Message(turn["role"], turn["content"]) for turn in json.loads(restored(messages)))
+            turns = tuple(map(message_of_dict, json.loads(restored(messages))))
             yield Question(restored(key), turns, json.loads(restored(answer)), json.loads(restored(meta)))
 
     def outputs(

@@ -72,7 +72,7 @@ class RecordedRun:
         return Rows(
             {
                 "id": question.id,
-                "messages": [{"role": turn.role, "content": turn.content} for turn in question.messages],
+                "messages": [turn.as_dict() for turn in question.messages],
                 "answer": question.answer,
                 "meta": dict(question.meta),
             }

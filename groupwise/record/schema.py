@@ -33,7 +33,7 @@ TABLES = (
     id TEXT NOT NULL PRIMARY KEY,
     fingerprint TEXT NOT NULL,    -- hash of the conversation: equal means the same question to the policy
     split TEXT NOT NULL,          -- train | heldout
-    messages TEXT NOT NULL,            -- JSON [{"role", "content"}, ...]
+    messages TEXT NOT NULL,            -- JSON [{"role", "content"}, ...]; of pictures path and digest
     answer TEXT NOT NULL,              -- JSON, what the rewards compare with
     meta TEXT NOT NULL                 -- JSON object, what else the rewards may know
 )""",

@@ -213,7 +213,7 @@ class Recorder:
                 )
             if found:
                 continue
-            messages = [{"role": m.role, "content": m.content} for m in question.messages]
+            messages = [message.as_dict() for message in question.messages]
             fields = ((messages, "messages"), (question.answer, "answer"), (dict(question.meta), "meta"))
             texts = [_json(value, f"{name} of question {question.id!r}") for value, name in fields]
             self._db.execute("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?)", (key, fingerprint, split, *texts))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from groupwise.data import Message, Question
+from groupwise.data import Question
 from groupwise.rewards.opening import episode_of
 
 Scored = tuple[Question, str, np.ndarray]
@@ -210,16 +210,14 @@ def _ours_of_turns(samples: Samples, step: int, logged: dict[str, list[Any]]) ->
     return {"messages": episode_of(question, text), "question": question}
 
 
-def _prompt(question: Question) -> str | list[dict[str, str]]:
-    return question.text if question.meta.get("_plain") is True else [_as_dict(m) for m in question.prompt]
+def _prompt(question: Question) -> str | list[dict[str, Any]]:
+    return question.text if question.meta.get("_plain") is True else [message.as_dict() for message in question.prompt]
 
 
-def _completion(question: Question, text: str) -> str | list[dict[str, str]]:
-    return text if question.meta.get("_plain") is True else [_as_dict(m) for m in episode_of(question, text)]
-
-
-def _as_dict(message: Message) -> dict[str, str]:
-    return {"role": message.role, "content": message.content}
+def _completion(question: Question, text: str) -> str | list[dict[str, Any]]:
+    return (
+        text if question.meta.get("_plain") is True else [message.as_dict() for message in episode_of(question, text)]
+    )
 
 
 _OF_TRL = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")

@@ -28,6 +28,7 @@ def check_lengths(
     time, LOOKED_AT questions are looked at, with the replies that it says there may be. Raises ModelError if the chat
     template does not write the environment's tools.
     """
+    _check_no_images(questions)
     model, context = min((("the model", tokenizer.context), *readers), key=lambda reader: reader[1])
     replies = environments.reply_tokens or 0
     most = max_new_tokens + replies
@@ -48,6 +49,19 @@ def check_lengths(
                 f"{beside} that is more than the context of {model}, {context} tokens",
                 hint="shorten or drop that question, lower rollout.max_new_tokens, or take a model of longer context",
             )
+
+
+def _check_no_images(questions: Sequence[Question]) -> None:
+    """Raises DataError for a question with a picture: no model that is loaded here reads any."""
+    for question in questions:
+        for number, message in enumerate(question.messages):
+            if message.images:
+                place = f"{question.where}: " if question.where else ""
+                raise DataError(
+                    f"{place}question {question.id!r}: messages[{number}] has a picture, "
+                    f"{message.images[0].name}: the model reads text alone",
+                    hint="drop the question, or say with questions.ignore_columns: [images] that pictures do not count",
+                )
 
 
 def longest_question(

@@ -62,5 +62,5 @@ def write_lines(path: Path, found: Sequence[str]) -> None:
     write_whole(path, "".join(f"{line}\n" for line in found))
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [message.as_dict() for message in messages]

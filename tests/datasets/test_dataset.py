@@ -153,7 +153,7 @@ def test_line_separators_inside_a_string_do_not_end_the_line(tmp_path):
         ({"prompt": [{"role": ["user"], "content": "q"}]}, "unknown"),
         (
             {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
-            r"content\[0\] = \{.type.: .image.\}: not a text; give .*images are not read",
+            r"content\[0\] = \{.type.: .image.\}: names no picture, and there is no column images",
         ),
         ({"prompt": "ab\ud800"}, "character 2 is half of a surrogate pair"),
     ],
