@@ -27,7 +27,7 @@ def check_function(table: Mapping[str, str], name: str, where: str, error: type[
         raise error(f"{where}: a file, and no function of it", hint=f"name the function too: {name}:function")
     if not colon:
         hint = instead(table, name, where.partition(" = ")[0])
-        raise error(f"{where}: no such name", hint=f"{hint}; a function of your own is named {FORMS}")
+        raise error(f"{where}: no such name", hint=f"{hint}; name your own function as {FORMS}")
     if not place or not function.isidentifier():
         raise error(f"{where}: not the name of a function", hint=f"write {FORMS}")
 

@@ -26,20 +26,20 @@ class Parameter:
 
 PARAMETERS = {
     "clip_low": Parameter(
-        "Epsilon below: a loss that bounds a ratio holds it above 1 - clip_low; for `geometric_clip` the bound of its "
-        "logarithm. None: the preset's, else the loss's own.",
+        "Lower epsilon: the ratio's lower bound is 1 - clip_low; for `geometric_clip`, the bound of its "
+        "logarithm. None: the preset's, else the loss's default.",
     ),
     "clip_high": Parameter(
-        "Epsilon above: a loss that bounds a ratio holds it under 1 + clip_high; for `geometric_clip` the bound of its "
-        "logarithm. None: the preset's, else the loss's own.",
+        "Upper epsilon: the ratio's upper bound is 1 + clip_high; for `geometric_clip`, the bound of its "
+        "logarithm. None: the preset's, else the loss's default.",
     ),
     "dual_clip": Parameter(
         "c of the loss `dual_clip`: the most that a token with A < 0 adds, in units of |A|. None: 3, the paper's.", gt=1
     ),
     "tau_pos": Parameter("Temperature of the loss `soft_gate` where A > 0. None: 1.0, the paper's.", gt=0),
     "tau_neg": Parameter("Temperature of the loss `soft_gate` where A < 0. None: 1.05, the paper's.", gt=0),
-    "correction_low": Parameter("The correction's lower bound, of a weight pi / sampler. None: 0."),
-    "correction_high": Parameter("The correction's upper bound. None: 2.", gt=0),
+    "correction_low": Parameter("Lower bound of the correction's weight pi / sampler. None: 0."),
+    "correction_high": Parameter("Upper bound of the correction's weight. None: 2.", gt=0),
 }
 """By name, which is the recipe's key below `objective` too."""
 

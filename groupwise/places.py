@@ -4,6 +4,7 @@ Loads nothing but text.
 """
 
 import os
+import re
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +47,7 @@ def first_comment(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if not line.startswith(MODELINE)]
     head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return " ".join(line.lstrip("# ") for line in lines[:head]).partition(". ")[0].rstrip(".")
+    return re.split(r"(?<!\bDr)\. ", " ".join(line.lstrip("# ") for line in lines[:head]))[0].rstrip(".")
 
 
 def is_run(folder: Path) -> bool:
@@ -66,7 +67,7 @@ def recipe_file(word: str) -> str:
     if name.removeprefix("recipes/") in known and not path.is_dir():
         return str(known[name.removeprefix("recipes/")])
     if path.is_dir() and is_run(path):
-        raise ConfigError(f"recipe {word!r}: this is a run", hint=f"go on with it: --run {word} --resume")
+        raise ConfigError(f"recipe {word!r}: this is a run", hint=f"resume it with --run {word} --resume")
     if path.is_dir():
         raise ConfigError(f"recipe {word!r}: a folder without {OWN}", hint="groupwise init makes one")
     raise ConfigError(f"recipe {word!r}: no such file, and no shipped recipe has that name", hint=_hint(path, known))

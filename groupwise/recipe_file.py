@@ -63,7 +63,7 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     try:
         tree = tree_of(text)
     except Refused as error:
-        raise ConfigError(f"recipe {path}: {error}", hint="a recipe is a page of settings, each said once") from None
+        raise ConfigError(f"recipe {path}: {error}", hint="a recipe is a page of settings, each set once") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"recipe {path} is not YAML: {_placed(error)}", hint="check that line") from None
     if tree is None:

@@ -85,7 +85,7 @@ def check_place(run: Planned, *, resume: bool) -> None:
     if writer is not None and (not resume or not writer.here):
         raise process.in_use(run.folder, writer)
     if state == "stopped" and not resume:
-        raise DataError(f"{run.folder}: a run that did not finish is there", hint="add --resume to go on with it")
+        raise DataError(f"{run.folder}: a run that did not finish is there", hint="add --resume to continue it")
 
 
 def is_finished(run: Planned) -> bool:
@@ -167,7 +167,7 @@ def run_process(command: list[str], label: str, signals: Signals) -> tuple[int, 
                 _pass_on(line, label)
                 continue
             # Which command goes on is ours to say; a run that is stopped while it starts has a traceback, and no more.
-            if line.startswith("go on with:") or (signals.asked and not line.startswith(("stopped", "stopping"))):
+            if line.startswith("resume with:") or (signals.asked and not line.startswith(("stopped", "stopping"))):
                 continue
             print(f"{label}  {line}", file=sys.stderr, flush=True)
             last = line

@@ -254,7 +254,7 @@ def test_a_hub_name_without_a_network(here, no_weights, monkeypatch):
 
 def test_too_little_disk(here, no_weights, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 1000, 1000))
-    said = r"^run: not enough disk for 3 checkpoints of 0\.1 GB: [\d,]+ bytes needed, 1,000 free; make room, keep fewer"
+    said = r"^run: not enough disk for 3 checkpoints of 0\.1 GB: [\d,]+ bytes needed, 1,000 free; free some space, keep"
     assert re.search(said, not_trained())
 
 
@@ -282,7 +282,7 @@ def test_a_run_directory_that_is_taken(here, no_weights):
         assert line == f"--run {place}: it exists and is not an empty folder; give another name"
     (here / "taken" / "record.sqlite").write_text("something")
     line = refused("train", RECIPE, *SMALL, "--run", "taken")
-    assert line == "--run taken: a run is there already; add --resume to go on with it, or give another name"
+    assert line == "--run taken: a run is there already; add --resume to continue it, or give another name"
 
 
 def test_a_run_directory_that_cannot_be_made(here, no_weights):

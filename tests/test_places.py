@@ -68,7 +68,7 @@ def test_a_folder_stands_for_the_recipe_in_it_unless_it_is_a_run(elsewhere):
     places.write_start(elsewhere / "mine")
     assert places.recipe_file("mine") == os.path.join("mine", "recipe.yaml")
     (elsewhere / "mine" / "record.sqlite").write_text("")
-    with pytest.raises(ConfigError, match=r"recipe 'mine': this is a run; go on with it: --run mine --resume"):
+    with pytest.raises(ConfigError, match=r"recipe 'mine': this is a run; resume it with --run mine --resume"):
         places.recipe_file("mine")
     (elsewhere / "tiny").mkdir()
     with pytest.raises(ConfigError, match=r"recipe 'tiny': a folder without recipe\.yaml"):

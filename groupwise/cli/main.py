@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Reinforcement learning for language models by comparing each answer with its siblings.",
+    help="Reinforcement learning for language models: GRPO, PPO, DPO, fine-tuning and their variants.",
 )
 
 MACHINE = (
@@ -39,11 +39,13 @@ MACHINE = (
     errno.EPERM,
 )
 """Errors of the system that are the machine's, whatever we were doing; others may be a bug and are shown whole."""
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Values in place of the recipe's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
-Events = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line, for a program.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Values that override the recipe's.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Events = Annotated[bool, typer.Option("--json", help="Print events as JSON, one per line.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="The run directory; default: a new one under run.root.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run directory's last checkpoint.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")]
 
 
 def main() -> None:
@@ -88,7 +90,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -96,9 +100,9 @@ def _options(
 
 @app.command(epilog="Example: groupwise init mine")
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; made if it is not there.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; created if it is missing.")] = Path("."),
 ) -> None:
-    """Write a recipe, questions and a reward to start from; nothing is overwritten."""
+    """Create a recipe, questions and a reward to start from. Overwrites nothing."""
     written = write_start(folder)
     print(f"wrote {', '.join(written)} in {folder}")
     print(f"train with: groupwise train{'' if folder == Path('.') else f' {quote(str(folder))}'}")
@@ -109,31 +113,31 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help=f"A recipe: a YAML file, a folder with {OWN}, or a shipped one (`groupwise list recipes`). "
-            f"Left out: ./{OWN}, or with --resume the run's own."
+            help=f"A YAML file, a folder with {OWN}, or a shipped recipe (`groupwise list recipes`). "
+            f"Default: ./{OWN}, or with --resume the run's recipe."
         ),
     ] = None,
     overrides: Overrides = None,
     run: RunFolder = None,
     resume: Resume = False,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="With --resume: also if another process seems to write the run.")
+        bool, typer.Option("--take-over", help="With --resume: even if another process seems to write the run.")
     ] = False,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="With --resume: also if the record is damaged or has lost steps.")
+        bool, typer.Option("--accept-loss", help="With --resume: even if the record is damaged or lacks steps.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result alone, no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result, no progress.")] = False,
     as_json: Events = False,
     both: Annotated[bool, typer.Option("--events", hidden=True, help="--json, with progress as without it.")] = False,
 ) -> None:
-    """Train the recipe's model by the recipe's stage."""
+    """Train a model as a recipe says."""
     from groupwise.config import read_recipe
 
     known = "see `groupwise runs`"
     if resume and run is not None:
         make_ready(run, recipe, take_over=take_over, accept_loss=accept_loss)
     elif take_over or accept_loss:
-        raise ConfigError("--take-over and --accept-loss go on with a run", hint="add --run DIR --resume")
+        raise ConfigError("--take-over and --accept-loss need a run to resume", hint="add --run DIR --resume")
     source, words = source_of("train", recipe, overrides, run, resume=resume, own="recipe.yaml", what="run", hint=known)
     settings = read_recipe(source, words)
     folder = run or new_folder(Path(settings.run.root), name_of(source))
@@ -157,13 +161,15 @@ def compare(
     presets: Annotated[
         str | None, typer.Option(help="Presets, separated by commas; see `groupwise list presets`.")
     ] = None,
-    variant: Annotated[list[str] | None, typer.Option(metavar="'NAME: a.b=c ...'", help="Another variant.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Separated by commas; default: the recipe's one.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(metavar="'NAME: a.b=c ...'", help="A variant with these values; repeatable.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas; default: the recipe's seed.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the comparison; default: a new one.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs there that did not finish.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the runs that did not finish.")] = False,
     as_json: Events = False,
 ) -> None:
-    """Train a recipe under several presets and seeds, at equal samples: one table and one picture, with intervals."""
+    """Train a recipe with several presets and seeds at equal samples, and print a table with confidence intervals."""
     from groupwise.cli.showing import print_result, showing
     from groupwise.compare.comparison import compare as comparison_of
     from groupwise.compare.plan import make_plan
@@ -185,14 +191,14 @@ def compare(
 def pipeline(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="A YAML pipeline, or a shipped one; with --resume the folder's own if left out."),
+        typer.Argument(help="A YAML file or a shipped pipeline. Default with --resume: the folder's pipeline."),
     ] = None,
     overrides: Overrides = None,
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the pipeline; default: a new one.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on at the stage and step where it stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume at the stage and step where it stopped.")] = False,
     as_json: Events = False,
 ) -> None:
-    """Run stages in a row, each from what earlier ones left, measured alike: one table and one picture."""
+    """Train in several stages, each from the results of earlier ones, and evaluate every stage."""
     from groupwise.cli.showing import print_result, showing
     from groupwise.pipeline.plan import make_plan
     from groupwise.pipeline.run import FILE, run_pipeline
@@ -209,24 +215,30 @@ def pipeline(
 def evaluate(
     source: Annotated[str, typer.Argument(help="A run directory (its last checkpoint), or a recipe (its model).")],
     overrides: Overrides = None,
-    samples: Annotated[int, typer.Option(min=0, help="k sampled answers a question, beside the greedy one.")] = 0,
+    samples: Annotated[
+        int, typer.Option(min=0, help="k, sampled answers per question in addition to the greedy one.")
+    ] = 0,
     questions: Annotated[
-        str | None, typer.Option(help="Ask all of a file, or an environment, not the held-out ones.")
+        str | None, typer.Option(help="Ask all questions of a file or a built-in source instead of the held-out ones.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Ask this run, model folder or built-in model.")] = None,
-    against: Annotated[str | None, typer.Option(help="Compare with this one on the same questions.")] = None,
-    best_of: Annotated[str | None, typer.Option(help="A reward: best@k, the sample that it puts first.")] = None,
-    search: Annotated[str | None, typer.Option(help="mcts: a tree search over steps, led by --guide.")] = None,
+    model: Annotated[str | None, typer.Option(help="Evaluate this run, model folder or built-in model.")] = None,
+    against: Annotated[str | None, typer.Option(help="Compare with this model on the same questions.")] = None,
+    best_of: Annotated[
+        str | None, typer.Option(help="Report best@k: the sample with the highest value of this reward.")
+    ] = None,
+    search: Annotated[str | None, typer.Option(help="mcts: a tree search over steps, guided by --guide.")] = None,
     guide: Annotated[str | None, typer.Option(help="A reward that scores partial outputs.")] = None,
-    simulations: Annotated[int | None, typer.Option(help="Of a search, a question; default 16.")] = None,
-    width: Annotated[int | None, typer.Option(help="Next steps sampled where the tree grows; default 4.")] = None,
-    step_separator: Annotated[str | None, typer.Option(help="Ends a step; default a line break, \\n.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Steps of an output at most; default 16.")] = None,
-    c_puct: Annotated[float | None, typer.Option(help="How much a search explores; default 1.")] = None,
+    simulations: Annotated[int | None, typer.Option(help="Simulations per question; default 16.")] = None,
+    width: Annotated[int | None, typer.Option(help="Next steps sampled at a leaf; default 4.")] = None,
+    step_separator: Annotated[
+        str | None, typer.Option(help="Text that ends a step; default a line break, \\n.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Maximum steps of an output; default 16.")] = None,
+    c_puct: Annotated[float | None, typer.Option(help="Exploration constant of the search; default 1.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, eval.md and answers.jsonl.")] = None,
     as_json: Events = False,
 ) -> None:
-    """Measure a model: accuracy, each reward; with samples mean@k, pass@k, maj@k (cons@k); searches; paired tests."""
+    """Evaluate a model: accuracy, rewards, mean@k, pass@k, majority votes, tree search, paired tests."""
     asked_file(source)  # before torch is loaded
     from groupwise.cli.showing import begun_again, print_result, showing
     from groupwise.evaluation.measure import Wanted, evaluate_source
@@ -243,11 +255,11 @@ def evaluate(
 @app.command(epilog="Example: groupwise sample tiny '7>' --samples 3")
 def sample(
     model: Annotated[str, typer.Argument(help="A run directory, a model folder, a built-in name or a hub name.")],
-    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
-    samples: Annotated[int, typer.Option(min=1, help="Answers.")] = 1,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens an answer may have.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: greedy.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random streams.")] = 0,
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    samples: Annotated[int, typer.Option(min=1, help="Number of answers.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens of an answer.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0: greedy.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random streams.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Ask a model one question."""
@@ -275,17 +287,20 @@ def list_names(
         list[str] | None, typer.Argument(metavar="[NAME=VALUE ...]", help="The function's parameters, for --check.")
     ] = None,
     check: Annotated[
-        str | None, typer.Option(metavar="FUNCTION", help="Try the contracts on it: a name, or file.py:function.")
+        str | None,
+        typer.Option(metavar="FUNCTION", help="Check a function against the contracts: a name, or file.py:function."),
     ] = None,
     as_json: Json = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Of settings: the page docs/settings.md.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="With settings: print the page docs/settings.md.")
+    ] = False,
 ) -> None:
-    """List what a recipe may name or set: presets, rewards, recipes, settings, ...; or check a function of your own."""
+    """List presets, rewards, recipes, settings and other names; or check a function of yours."""
     if as_markdown and title != "settings":
-        raise ConfigError("--markdown: for settings alone", hint="groupwise list settings --markdown")
+        raise ConfigError("--markdown: only for settings", hint="groupwise list settings --markdown")
     if check is None:
         if parameters:
-            raise ConfigError(f"list: {parameters[0]!r} is read with --check alone", hint="drop it")
+            raise ConfigError(f"list: {parameters[0]!r} is read only with --check", hint="leave it out")
         print(settings_page() if as_markdown else listed(title, as_json=as_json))
         return
     from groupwise.run.check import contracts
@@ -299,9 +314,9 @@ def list_names(
 
 @app.command(epilog="Example: groupwise schema")
 def schema(
-    pipeline: Annotated[bool, typer.Option("--pipeline", help="Of pipelines, not of recipes.")] = False,
+    pipeline: Annotated[bool, typer.Option("--pipeline", help="Print the schema of pipelines instead.")] = False,
 ) -> None:
-    """Print the JSON Schema of recipes, by which an editor completes and checks them."""
+    """Print the JSON Schema of recipes, for completion and checks in an editor."""
     if pipeline:
         from groupwise.pipeline.schema import pipeline_schema
 
@@ -314,10 +329,10 @@ def schema(
 
 @app.command(epilog="Example: groupwise runs")
 def runs(
-    root: Annotated[Path, typer.Argument(help="Folder that holds run directories.")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the runs under a folder, with their state and results."""
+    """List the runs in a folder with their state and results."""
     from groupwise.record.listing import list_runs
 
     found = list_runs(root)
@@ -339,11 +354,11 @@ def runs(
 @app.command(epilog="Example: groupwise plot runs/one runs/two --out both.png")
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, finished or not.")],
-    out: Annotated[Path, typer.Option(help="The picture; its ending says the format: png, svg, pdf.")] = Path(
-        "runs.png"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="File of the picture; its extension sets the format: png, svg, pdf.")
+    ] = Path("runs.png"),
 ) -> None:
-    """Draw runs in one picture: reward and held-out accuracy against outputs sampled."""
+    """Draw several runs in one picture: reward and held-out accuracy by sampled outputs."""
     from groupwise.compare.runs import draw_runs
 
     draw_runs(runs, out)

@@ -37,5 +37,5 @@ def begun_again(words: Sequence[str]) -> Iterator[None]:
         with handled_by(stop):
             yield
     except KeyboardInterrupt:
-        print(f"\nstopped, nothing is kept\ngo on with: {command(*words)}", file=sys.stderr)
+        print(f"\nstopped, nothing is kept\nresume with: {command(*words)}", file=sys.stderr)
         raise

@@ -55,8 +55,8 @@ def settings_page() -> str:
     head = [
         "# Settings",
         "",
-        "Every key of a recipe, as `groupwise list settings --markdown` prints them; `groupwise list settings` adds",
-        "what TRL and verl call each ([names.md](names.md)). A key that a stage does not read is refused there.",
+        "This page lists every key of a recipe. `groupwise list settings` also shows what TRL and verl call each key",
+        "([names.md](names.md)). A stage refuses keys that it does not read.",
         "",
         "| key | default | values | meaning | stages |",
         "|---|---|---|---|---|",

@@ -45,9 +45,7 @@ def source_of(
     if not resume or run is None:
         if verb == "train" and Path(OWN).is_file() and not is_run(Path(".")):
             return OWN, words
-        hint = (
-            "`groupwise init` writes one, `groupwise train tiny` takes one that is shipped; or add --run DIR --resume"
-        )
+        hint = "`groupwise init` creates one, `groupwise train tiny` uses a shipped one; or add --run DIR --resume"
         raise ConfigError(f"{verb}: no recipe given, and no {OWN} here", hint=hint)
     if not (run / own).is_file():
         raise ConfigError(f"--run {run}: no {what} there to resume", hint=hint)

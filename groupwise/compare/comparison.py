@@ -68,9 +68,9 @@ def _compared(plan: Plan) -> Comparison:
                 _written(plan, runs, failures)
     except BaseException as error:
         event("stopped", run=str(plan.folder), command=plan.command)
-        print(f"stopped\ngo on with: {plan.command}", file=sys.stderr)
+        print(f"stopped\nresume with: {plan.command}", file=sys.stderr)
         if isinstance(error, OSError):
-            raise RunError(f"{plan.folder}: {error}", hint="make room or repair the disk, then go on") from error
+            raise RunError(f"{plan.folder}: {error}", hint="free some space or repair the disk, then resume") from error
         raise
     return _closed(plan, runs, failures)
 
@@ -106,7 +106,7 @@ def _closed(plan: Plan, runs: dict[tuple[str, int], RunFigures], failures: dict[
         for variant in plan.variants
     }
     rollout = plan.pairs[0].recipe.rollout
-    title = f"{Path(plan.source).stem}: {rollout.questions_per_step} questions x {rollout.group_size} outputs a step"
+    title = f"{Path(plan.source).stem}: {rollout.questions_per_step} questions x {rollout.group_size} outputs per step"
     curves = {name: found for name, found in curves.items() if found}
     drawn = bool(curves) and draw(curves, plan.folder / PICTURE, title=title)
     values, text = _written(plan, runs, failures, picture=drawn)

@@ -152,7 +152,7 @@ def _variant(text: str) -> Variant:
     except ValueError as error:
         raise ConfigError(f"--variant {text!r}: {error}", hint="close the quotes") from None
     if not overrides:
-        raise ConfigError(f"--variant {text!r} changes nothing", hint=f"say what is different, as in {_EXAMPLE}")
+        raise ConfigError(f"--variant {text!r} changes nothing", hint=f"name what differs, as in {_EXAMPLE}")
     return Variant(name, overrides)
 
 
@@ -206,5 +206,5 @@ def _check_shared(variant: Variant, recipe: Recipe, base: Recipe) -> None:
             raise ConfigError(
                 f"variant {variant.name}: {place} = {now!r}, the recipe has {before!r}: variants are compared at equal "
                 "samples and equal rewards",
-                hint="set it for all, behind the recipe's name" if place != "seed" else "use --seeds",
+                hint="set it for all, after the recipe's name" if place != "seed" else "use --seeds",
             )

@@ -24,7 +24,7 @@ class Recipe(Section):
 
     stage: str
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Of sampling, of the order of questions and of a model made on the spot."""
+    """Seed of sampling, of the order of questions and of a built-in random model."""
     model: ModelConfig
 
     fixed: ClassVar[tuple[str, ...]] = ("stage", "seed", "model.path", "model.chat_template")

@@ -18,7 +18,7 @@ class PreferenceRecipe(Measured):
     """Learns from pairs of outputs, or from outputs that were liked and disliked."""
 
     stage: Literal["preference"]
-    """The kind of training (`groupwise list stages`)."""
+    """Kind of training (`groupwise list stages`)."""
     examples: ExamplesConfig
     preference: PreferenceConfig = PreferenceConfig()
     questions: QuestionsConfig | None = None

@@ -20,7 +20,7 @@ class RejectionRecipe(Judged):
     """Samples every training question once, and keeps the good outputs as a file of examples."""
 
     stage: Literal["rejection"]
-    """The kind of training (`groupwise list stages`)."""
+    """Kind of training (`groupwise list stages`)."""
     model: WholeModelConfig
     questions: QuestionsConfig
     rewards: tuple[RewardConfig, ...] = Field(min_length=1)

@@ -11,7 +11,7 @@ class RewardModelRecipe(Recipe):
     """Learns which of two outputs is better, or how good each step of an output is."""
 
     stage: Literal["reward_model"]
-    """The kind of training (`groupwise list stages`)."""
+    """Kind of training (`groupwise list stages`)."""
     model: WholeModelConfig
     examples: ExamplesConfig
     reward_model: RewardModelConfig = RewardModelConfig()

@@ -21,7 +21,7 @@ class RLRecipe(Judged):
     """Learns from the rewards of its own outputs."""
 
     stage: Literal["rl"] = "rl"
-    """The kind of training (`groupwise list stages`)."""
+    """Kind of training (`groupwise list stages`)."""
     questions: QuestionsConfig
     rewards: tuple[RewardConfig, ...] = Field(min_length=1)
     """At least one."""

@@ -29,11 +29,12 @@ class LoraConfig(Section):
     """Low-rank adaptation (arXiv:2106.09685): W + alpha / rank B A, of which A and B alone are trained."""
 
     rank: int = Field(default=8, ge=1, le=65_536)
-    """Rows of A and columns of B; in a recipe 8 by default, 16 in the stage preference, 64 in sft."""
+    """Rank of the adapters: rows of A, columns of B. Default 8; 16 in the stage preference, 64 in sft."""
     alpha: float = Field(default=32.0, gt=0, le=1e6)
-    """alpha / rank scales what the adapters add."""
+    """The adapters' output is scaled by alpha / rank."""
     targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
-    """Names of linear layers, or ends of them (q_proj); all-linear: all of the decoder, without the last layer."""
+    """Names of linear layers or their endings (q_proj); all-linear: all linear layers of the decoder except the last
+    layer."""
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -45,26 +46,28 @@ class ModelConfig(Section):
     """The policy pi_theta, and how it is held in memory."""
 
     path: str
-    """A run's folder (its newest checkpoint), a model's folder, an adapter's, a .gguf file, a built-in name (`groupwise
-    list models`) or a Hugging Face hub name."""
+    """A run's folder (its newest checkpoint), a model or adapter folder, a .gguf file, a built-in name (`groupwise list
+    models`) or a Hugging Face hub name."""
     device: str = "auto"
-    """auto: CUDA where there is one, else the Apple GPU (mps), else cpu."""
+    """auto: CUDA if available, else the Apple GPU (mps), else the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 elsewhere."""
     matmul_backend: Literal["auto", "torch", "onednn"] = "auto"
-    """Library of the fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's own."""
+    """Library for fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's choice."""
     fast_paths: bool = True
-    """Compute a question once for its outputs and keep keys and values, where the model allows it; False: neither."""
+    """Compute each question once for all its outputs and cache keys and values, if the model allows it; False:
+    neither."""
     chat_template: str | None = None
-    """A file with a Jinja chat template, in place of the tokenizer's own."""
+    """File with a Jinja chat template that replaces the tokenizer's."""
     chat_template_kwargs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-    """Variables of the chat template and their values, such as enable_thinking: false; saved with the tokenizer."""
+    """Variables for the chat template, such as enable_thinking: false; saved with the tokenizer."""
     resize_embeddings: bool = False
-    """Add rows to the embedding for tokens that it lacks, each the mean of the others; False: refuse such a model."""
+    """Add missing tokens to the embedding, each as the mean of the others; False: refuse a model that lacks tokens."""
     trust_remote_code: bool | None = None
-    """Code in the model's folder (auto_map): True runs it, False takes transformers' own class; None: refuse it."""
+    """Code in the model's folder (auto_map). true: run it; false: use transformers' class instead; None: refuse the
+    folder."""
     lora: LoraConfig | None = None
-    """Train adapters and freeze the model's own weights; None: train all weights."""
+    """Train adapters and freeze the model's weights; None: train all weights."""
 
 
 class WholeModelConfig(ModelConfig):
@@ -78,36 +81,38 @@ class QuestionsConfig(Section):
     """Where q ~ D comes from. Train and held-out questions never overlap; this is checked."""
 
     source: str
-    """An environment (`groupwise list envs`); or a .jsonl, .json, .csv, .tsv or .parquet file, files by a pattern
+    """A built-in source (`groupwise list envs`), a .jsonl, .json, .csv, .tsv or .parquet file, a pattern of files
     (`data/*.jsonl`), a folder that `datasets` reads, or a data set on the hub (openai/gsm8k)."""
     subset: str | None = None
-    """The subset of a data set on the hub (main)."""
+    """Subset of a data set on the hub (main)."""
     split: str | None = None
-    """The split of a folder or a data set on the hub; None: train, or the only one there is."""
+    """Split of a folder or a data set on the hub; None: train, or the only split."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """The environment's own parameters."""
+    """Parameters of the built-in source."""
     size: int | None = Field(default=None, ge=1, le=100_000_000)
-    """Questions to make or to read; None: the environment's default, or the whole file."""
+    """Number of questions to generate or read; None: the source's default, or the whole file."""
     prompt_column: str | None = None
-    """The column with the question; None: `prompt`, `problem` or `question`, whichever is there."""
+    """Column with the question; None: the first of `prompt`, `problem`, `question`, `instruction` and `input` that
+    exists."""
     answer_column: str | None = None
-    """The column with the right answer; None: `answer`, `solution` or `ground_truth`, whichever is there."""
+    """Column with the right answer; None: `answer`, `solution`, `ground_truth`, `label` or `target`, whichever
+    exists."""
     ignore_columns: tuple[str, ...] | None = None
-    """Columns, or keys of the objects in one (`extra_info.tools_kwargs`), whose usual meaning does not count; rewards
+    """Columns whose usual meaning to ignore, or keys of the objects in a column (`extra_info.tools_kwargs`). Rewards
     still get the columns."""
     system: str | None = None
-    """A system prompt put before every question; None: leave the messages as they are."""
+    """System prompt before every question; None: none is added."""
     template: str | None = None
-    """Text around the question, with {question} where it goes; None: the question alone."""
+    """Text around the question, with {question} in its place; None: only the question."""
     shuffle: bool = True
-    """A new order each epoch, drawn from the seed; False: the file's order."""
+    """Shuffle anew for each epoch, by the seed; False: keep the file's order."""
     heldout: str | None = None
-    """A file of held-out questions, in the same columns; None: they are set aside from the source."""
+    """File of held-out questions with the same columns; None: set them aside from the source."""
     heldout_split: str | None = None
-    """A split of `heldout`, or where that is None of the source, that holds the held-out questions (test)."""
+    """Split with the held-out questions (test), of `heldout` or, if that is null, of the source."""
     heldout_size: int | None = Field(default=None, ge=0, le=100_000_000)
-    """Questions set aside for evaluation, drawn from the seed; None: 200, of fewer than 1,000 a fifth. With `heldout` a
-    limit on that file; None: 200."""
+    """Number of questions set aside for evaluation, drawn by the seed; None: 200, or a fifth of fewer than 1,000. With
+    `heldout`, a limit on that file; None: 200."""
 
 
 MOST_OUTPUTS = 1_000_000
@@ -117,18 +122,18 @@ class SamplingConfig(Section):
     """How outputs are sampled from the policy as it is now."""
 
     engine: str = "local"
-    """What samples (`groupwise list engines`), or a class of your own, path/to/file.py:Class (docs/own_engine.md)."""
+    """The sampler (`groupwise list engines`), or your own class, path/to/file.py:Class (docs/own_engine.md)."""
     environment: str = "single_turn"
-    """What replies to the policy's turns (`groupwise list environments`), or a class of your own, path/to/file.py:Class
-    (docs/own_environment.md); single_turn: nothing does."""
+    """What replies to the policy's turns (`groupwise list environments`), or your own class, path/to/file.py:Class
+    (docs/own_environment.md). single_turn: no replies."""
     environment_params: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment's class."""
     max_turns: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Turns of the policy after which an episode is cut (finish: turns); None: no limit."""
+    """Maximum turns of the policy in an episode, which is then cut (finish: turns); None: no limit."""
     max_new_tokens: int = Field(default=256, ge=1, le=100_000_000)
-    """Tokens sampled in an output, in all its turns, after which it is cut (finish: length)."""
+    """Maximum sampled tokens of an output over all its turns, which is then cut (finish: length)."""
     temperature: float = Field(default=1.0, ge=1e-6, le=1e6)
-    """Divides the logits, in sampling and in training alike."""
+    """Divides the logits, both in sampling and in training."""
     top_k: int = Field(default=0, ge=0, le=2**31 - 1)
     """Keep the k most likely tokens; 0: all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -136,9 +141,9 @@ class SamplingConfig(Section):
     min_p: float = Field(default=0.0, ge=0, lt=1)
     """Keep tokens at least this likely relative to the most likely one; 0: all."""
     stop: tuple[str, ...] = ()
-    """Strings that end an output, kept in it."""
+    """Strings that end an output; they stay in it."""
     max_num_seqs: int = Field(default=256, ge=1, le=1_000_000)
-    """Outputs sampled side by side at most; bounds the memory of the KV cache, changes no output."""
+    """Maximum outputs sampled at the same time; limits the memory of the KV cache without changing outputs."""
 
     def sampling(self, *, greedy: bool = False) -> Sampling:
         """The distribution that sampler and trainer share."""
@@ -164,16 +169,16 @@ class GroupsConfig(SamplingConfig):
     """G outputs of each question."""
 
     questions_per_step: int = Field(default=8, ge=1, le=1_000_000)
-    """Questions sampled in a step."""
+    """Questions per step."""
     group_size: int = Field(default=8, ge=1, le=1_000_000)
-    """G, outputs sampled per question; 1 only for an advantage that compares with no sibling."""
+    """G, outputs sampled per question; 1 only for an advantage that does not compare outputs of a group."""
 
     @model_validator(mode="after")
     def _a_step_can_be_held(self) -> "GroupsConfig":
         outputs = self.questions_per_step * self.group_size
         if outputs > MOST_OUTPUTS:
             raise ValueError(
-                f"questions_per_step x group_size = {outputs:,} outputs a step; the most is {MOST_OUTPUTS:,}"
+                f"questions_per_step x group_size = {outputs:,} outputs per step; the most is {MOST_OUTPUTS:,}"
             )
         return self
 
@@ -182,8 +187,8 @@ class RolloutConfig(GroupsConfig):
     """G outputs of each question, from which the policy learns."""
 
     dynamic_sampling_rounds: int = Field(default=0, ge=0, le=1_000_000)
-    """Dynamic sampling: groups in which the reward `evaluate.correct` is the same throughout are dropped and others
-    sampled in their place, in at most so many further rounds a step; 0: none is dropped."""
+    """Dynamic sampling: drop groups whose outputs all have the same reward `evaluate.correct`, and sample others
+    instead, in at most this many extra rounds per step. 0: keep all groups."""
 
 
 class RewardConfig(Section):
@@ -192,17 +197,17 @@ class RewardConfig(Section):
     function: str
     """A built-in name (`groupwise list rewards`), "module:function" or "path/to/file.py:function"."""
     weight: float = Field(default=1.0, ge=-1e9, le=1e9)
-    """Its weight in the sum."""
+    """Weight in the sum."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments bound to the function; a built-in's own settings."""
+    """Keyword arguments for the function."""
     name: str | None = None
-    """What the record calls it; None: the function's own name."""
+    """Name in the record; None: the function's name."""
     parts: tuple[str, ...] = ()
-    """Parts of a mixture whose questions it scores, it abstains from the others; (): all questions."""
+    """Parts of a mixture whose questions the function scores; it abstains from the others. []: all questions."""
     timeout_seconds: float = Field(default=30.0, ge=1e-3, le=86_400)
-    """Limit of one call; past it the child process is killed and the outputs of that call are marked failed."""
+    """Time limit of one call. After it, the child process is killed and the call's outputs are marked as failed."""
     workers: int = Field(default=1, ge=1, le=256)
-    """Processes that the function runs in, side by side; calls of different questions are shared among them."""
+    """Number of parallel processes for the function, which share the questions."""
 
     @property
     def label(self) -> str:
@@ -213,22 +218,22 @@ class LearningConfig(Section):
     """The optimizer steps."""
 
     steps: int = Field(ge=1, le=1_000_000_000)
-    """Steps of the run: of a stage that samples, each a rollout followed by its updates."""
+    """Steps of the run; in a stage that samples, a step is a rollout and its updates."""
     learning_rate: float = Field(default=1e-6, gt=0, le=10)
-    """Of AdamW after the warm-up; with model.lora 1e-5 by default, 1e-4 in the stage sft."""
+    """AdamW's learning rate after the warm-up; with model.lora the default is 1e-5, in the stage sft 1e-4."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Of the learning rate after the warm-up, falling to 0 at the end of the run; constant: no decay."""
+    """Decay of the learning rate after the warm-up, to 0 at the end of the run; constant: no decay."""
     warmup_steps: int = Field(default=0, ge=0, le=1_000_000_000)
     """Steps over which the learning rate rises linearly from 0."""
     weight_decay: float = Field(default=0.0, ge=0, le=100)
-    """AdamW's: share of each weight that a step of rate 1 would take off."""
+    """AdamW's weight decay: share of each weight that a step with learning rate 1 would remove."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """AdamW's: how much of its two moving averages a step keeps."""
+    """AdamW's betas: how much of its two moving averages a step keeps."""
     max_grad_norm: float = Field(default=1.0, gt=0, le=1e18)
-    """The gradient is scaled down to this Euclidean norm if it is longer."""
+    """Maximum Euclidean norm of the gradient, which is scaled down to it."""
     tokens_per_microbatch: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    """Tokens (questions included) per forward-backward pass; bounds memory, changes no gradient; None: 1536 on a CPU,
-    16384 on a GPU, or as many as fit."""
+    """Tokens per forward-backward pass, including questions; limits memory without changing gradients. None: 1536 on a
+    CPU, 16384 on a GPU, or as many as fit."""
     activation_checkpointing: Literal["nothing", "cheap", "layers"] | None = None
     """What a backward pass computes again instead of having kept it (activation checkpointing): "nothing"; "cheap", all
     but matrix products and attention; "layers", everything between a layer's input and the next one's. None: "cheap" on
@@ -241,47 +246,48 @@ class UpdateConfig(LearningConfig):
     updates_per_rollout: int = Field(default=1, ge=1, le=1_000_000)
     """mu, passes over the outputs of one rollout."""
     outputs_per_update: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    """Outputs per optimizer step at most; steps of one pass differ by one output at most; None: all of the rollout's in
-    one."""
+    """Maximum outputs per optimizer step; the steps of a pass differ by at most one output. None: the whole rollout in
+    one step."""
     mask_truncated: bool = False
-    """Leave outputs that hit max_new_tokens out of the update (they keep their place in the group's mean)."""
+    """Leave outputs that hit max_new_tokens out of the update; they still count in their group's mean."""
 
 
 class HeldoutConfig(Section):
     """When what is held out is measured."""
 
     every: int = Field(default=0, ge=0, le=1_000_000_000)
-    """Steps between evaluations; 0: only before and after."""
+    """Steps between evaluations; 0: only before and after training."""
 
 
 class RightConfig(Section):
     """Which reward functions say what is right, and what is well formed."""
 
     correct: str | None = None
-    """The reward function whose value says that an answer is right; None: the first one."""
+    """Reward function that decides whether an answer is right; None: the first one."""
     format: str | None = None
-    """The reward function whose value says that an answer is well formed; None: no figure of that name is shown."""
+    """Reward function that decides whether an answer is well formed; None: show no such figure."""
 
 
 class EvaluateConfig(RightConfig, HeldoutConfig):
     """Evaluation on held-out questions before, during and after training."""
 
     samples: int = Field(default=0, ge=0, le=100_000)
-    """Sampled outputs per question (for mean@k, pass@k, maj@k) beside the greedy one; 0: greedy only."""
+    """Sampled outputs per question for mean@k, pass@k and maj@k, in addition to the greedy one; 0: only greedy."""
 
 
 class RecordConfig(Section):
     """Where the run is kept, and what of it."""
 
     root: str = "runs"
-    """Folder under which a run directory is made when --run does not name one."""
+    """Folder in which runs are created if --run does not name one."""
     record: Literal["full", "texts", "scores"] = "full"
-    """What the record keeps of an output: everything; no tokens and log-probabilities; no text either."""
+    """What the record keeps of an output. full: everything; texts: no tokens and log-probabilities; scores: no text
+    either."""
     stall_seconds: int = Field(default=1800, ge=0, le=86_400)
-    """Seconds without a finished step or evaluation after which the stacks of all threads are shown, on stderr and in
-    stacks.txt; the run goes on. 0: never."""
+    """Seconds without a finished step or evaluation after which the run prints the stacks of its threads, on stderr and
+    in stacks.txt, and continues. 0: never."""
     failed_rewards_limit: float = Field(default=0.05, ge=0, le=1)
-    """Share of a step's outputs whose reward may fail; past it the run stops."""
+    """Maximum share of a step's outputs whose reward may fail before the run stops."""
 
 
 class RunConfig(RecordConfig):
@@ -290,6 +296,6 @@ class RunConfig(RecordConfig):
     checkpoint_every: int = Field(default=50, ge=0, le=1_000_000_000)
     """Steps between checkpoints; 0: only at the end."""
     keep_checkpoints: int = Field(default=2, ge=1, le=1_000_000_000)
-    """Checkpoints kept, newest first."""
+    """Number of checkpoints to keep, the newest ones."""
     keep_best: str | None = None
-    """Figure of the evaluations by which the best checkpoint is kept too, `accuracy` for one; `-loss`: the lowest."""
+    """Evaluation figure by which the best checkpoint is also kept, for example `accuracy`; `-loss`: the lowest."""

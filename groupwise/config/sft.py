@@ -18,7 +18,7 @@ class SFTRecipe(Measured):
     """Learns to say what its examples say."""
 
     stage: Literal["sft"]
-    """The kind of training (`groupwise list stages`)."""
+    """Kind of training (`groupwise list stages`)."""
     examples: ExamplesConfig
     questions: QuestionsConfig | None = None
     """What answers are measured on; None: the held-out loss alone is measured."""

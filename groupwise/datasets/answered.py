@@ -13,7 +13,7 @@ _WHERE = "examples.params"
 def examples(
     seed: int, size: int | None = None, *, questions: Mapping[str, Any], completion: str = "{answer}"
 ) -> list[Example]:
-    """An example for each training question of a section: its messages are read, its answer is learned.
+    """The training questions of any section, with their answers to learn.
 
     questions: a section as the recipe's own; what it holds out is never among the examples. completion: text around the
     answer, with {answer} where it goes. size: None for every question. Raises ConfigError for a wrong section or too
@@ -27,7 +27,7 @@ def examples(
     found = drawn(seed, size, questions)
     for question in found:
         if question.answer is None or not str(question.answer).strip():
-            raise DataError(f"{_WHERE}.questions: question {question.id!r} has no answer", hint="take another source")
+            raise DataError(f"{_WHERE}.questions: question {question.id!r} has no answer", hint="choose another source")
     return [example(question, completion.replace("{answer}", str(question.answer))) for question in found]
 
 

@@ -22,7 +22,7 @@ def questions(
     levels: Sequence[int] = (1, 2),
     negatives: bool = False,
 ) -> list[Question]:
-    """`size` distinct questions in a mixed order, as many of each kind and level as there are that many.
+    """`size` distinct arithmetic questions in random order, evenly over kinds and levels.
 
     kinds: of KINDS, or for each kind its own levels. levels: 1, one-digit numbers; 2, two-digit ones (a product's
     second factor keeps one digit). negatives: differences may be below 0. size None: 2000, or every question if there

@@ -55,7 +55,7 @@ def data_set(place: str, subset: str | None, split: str | None, wanted: Wanted) 
     datasets.disable_progress_bars()
     saved = any((Path(place) / name).is_file() for name in _SAVED)
     if saved and subset is not None:
-        raise DataError(f"{place}: subset {subset!r}: a saved folder has none", hint="name the folder that is meant")
+        raise DataError(f"{place}: subset {subset!r}: a saved folder has none", hint="name the right folder")
     if not Path(place).exists():
         hub.go_offline_if_unreachable()
     try:

@@ -128,7 +128,7 @@ def _source(config: QuestionsConfig, seed: int) -> Iterable[Question]:
     if config.params:
         raise ConfigError(
             f"questions.params = {config.params}: {config.source!r} is a file and takes none",
-            hint=f"params go with an environment ({', '.join(sorted(registry.ENVS))})",
+            hint=f"params are only for the built-in sources ({', '.join(sorted(registry.ENVS))})",
         )
     return _read(config, Source(config.source, config.subset, config.split), limit=config.size)
 
@@ -258,5 +258,5 @@ def _check_apart(source: _Gathered, given: _Gathered, first: np.ndarray, config:
         raise DataError(
             f"{len(shared)} of {len(first)} held-out questions are training questions too, such as "
             f"{example.id!r} = {twin.id!r}: {' '.join(example.text.split())[:60]!r}",
-            hint=f"take them out of {config.source!r} or of {held!r}",
+            hint=f"remove them from {config.source!r} or of {held!r}",
         )

@@ -40,7 +40,7 @@ def _check(row: Row, place: str, cells: Iterable[tuple[str, Any]]) -> None:
         if name in known and not nothing(cell) and cell is not False:
             raise DataError(
                 f"{row.where}: {place}{name} = {excerpt(cell)}: not read, {known[name]}",
-                hint=f"drop the row, or say that it does not count: ignore_columns: [{place}{name}]",
+                hint=f"drop the row, or ignore it: ignore_columns: [{place}{name}]",
             )
 
 
@@ -54,6 +54,6 @@ def check_read(row: Row, read: Collection[str], columns: Iterable[str]) -> Row:
         raise DataError(
             f"{row.where}: {strange} = {excerpt(row.cells[strange])}: nothing reads this column, beside "
             f"{', '.join(sorted(name for name in read if name in row.cells))}",
-            hint=f"say so with ignore_columns: [{unread}]",
+            hint=f"to ignore it, set ignore_columns: [{unread}]",
         )
     return row

@@ -69,7 +69,7 @@ def _marked(row: Row) -> Stepped:
             raise DataError(
                 f"{row.where}: {ends_name}[{index}] = {excerpt(end)}: no whole number within {before + 1} and "
                 f"{len(text)}",
-                hint="count the characters of the completion up to and with the step's last, each step behind the last",
+                hint="count the characters of the completion up to and including the step's last, in order",
             )
         ends.append(int(end))
     steps = tuple(text[start:end] for start, end in zip([0, *ends], ends, strict=False))
@@ -89,7 +89,7 @@ def _prompt(row: Row) -> tuple[Message, ...]:
     if prompt[-1].role == "assistant":
         raise DataError(
             f"{row.where}: prompt ends with a turn of role 'assistant': {excerpt(prompt[-1].content)}",
-            hint="put what the assistant says last into the steps",
+            hint="put the assistant's last text into the steps",
         )
     in_order((*prompt, Message("assistant", "-")), f"{row.where}: prompt")  # any answer would do
     return prompt

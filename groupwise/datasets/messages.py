@@ -106,7 +106,7 @@ def _check_keys(turn: dict[str, Any], place: str, keys: tuple[str, str]) -> None
     unread = next((key for key, value in turn.items() if key not in known and not nothing(value)), None)
     if unread is not None:
         column = place.rpartition(": ")[2].partition("[")[0]
-        hint = _UNREAD.get(str(unread), f"drop it, or say that it does not count: ignore_columns: [{column}.{unread}]")
+        hint = _UNREAD.get(str(unread), f"drop it, or ignore it: ignore_columns: [{column}.{unread}]")
         raise DataError(f"{place}.{unread} = {excerpt(turn[unread])}: not read", hint=hint)
 
 

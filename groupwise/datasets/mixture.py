@@ -13,7 +13,7 @@ _WHERE = "questions.params.parts"
 
 
 def questions(seed: int, size: int | None = None, *, parts: Mapping[str, Any]) -> list[Question]:
-    """The training questions of every part, in an order drawn from the seed; meta["part"] says which part one is of.
+    """The training questions of several sources, in an order drawn from the seed; meta["part"] is the source's name.
 
     parts: a name to a section as `questions` is (source, params, size, system, template ..). Its `heldout_size` (here 0
     if left out) questions are not in the mixture, nor is one of another part that reads the same: a stage that measures

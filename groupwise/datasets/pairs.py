@@ -174,7 +174,7 @@ def _check_differ(row: Row, chosen: str, rejected: str) -> None:
     if chosen.split() == rejected.split():
         raise DataError(
             f"{row.where}: chosen and rejected are equal up to spacing: {excerpt(chosen)}",
-            hint="a pair of equals prefers nothing: drop the row",
+            hint="equal answers express no preference: drop the row",
         )
 
 

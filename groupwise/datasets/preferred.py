@@ -71,7 +71,7 @@ def helpful_pairs(
     *,
     questions: Mapping[str, Any] = {"source": "words"},
 ) -> list[Pair]:
-    """A pair for each training question of a section of source `words`; what it holds out is in none.
+    """A pair per training question of a section of source `words`: a helpful answer and a worse one.
 
     Chosen: the right answer in a polite sentence. Rejected: a wrong one in such a sentence, or none, or what has
     nothing to do with the question. size: None for every question. Raises ConfigError for another source, a wrong
@@ -86,7 +86,7 @@ def harmless_pairs(
     *,
     questions: Mapping[str, Any] = {"source": "requests"},
 ) -> list[Pair]:
-    """A pair for each training question of a section of source `requests`; what it holds out is in none.
+    """A pair per training question of a section of source `requests`: a harmless answer and a worse one.
 
     Unkind requests: chosen declines and offers help, rejected complies or insults. Kind ones: chosen helps, rejected
     insults. size: None for every request. Raises as `helpful_pairs` does.

@@ -11,7 +11,7 @@ from groupwise.registry import nearest
 
 
 def questions(seed: int, size: int = 500, *, name: str, **params: Any) -> list[Question]:
-    """`size` questions of one reasoning-gym task, with that task's own parameters.
+    """`size` questions of a reasoning-gym task, with the task's parameters.
 
     meta["reasoning_gym"] holds name, params (seed and size among them) and the task's entry, as its scorer wants it.
     Raises DataError if the package is missing, ConfigError for an unknown task or parameter or a refused value.

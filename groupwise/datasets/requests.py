@@ -61,7 +61,7 @@ KIND = {
 
 
 def questions(seed: int, size: int | None = None, *, kinds: Sequence[str] = ("kind", "unkind")) -> list[Question]:
-    """`size` distinct requests in a mixed order, as many of each kind; they have no answer.
+    """`size` distinct requests for help in random order, half of them unkind; they have no answer.
 
     kinds: kind, unkind. size None: every request. meta has the act and who it is done to. Raises ConfigError for an
     unknown kind, or if there are fewer.

@@ -53,7 +53,7 @@ def load_apart(
     both = np.flatnonzero(same | np.isin(asked, heldout_asked))
     if len(both):
         what = "held out" if same[both[0]] else "its prompt is held out"
-        raise DataError(f"{train[int(both[0])].where}: {what} in {place!r} too", hint="take it out of one of the two")
+        raise DataError(f"{train[int(both[0])].where}: {what} in {place!r} too", hint="remove it from one of the two")
     return train, tuple(heldout)
 
 
@@ -76,7 +76,7 @@ def of_source(
         if params:
             raise ConfigError(
                 f"{section}.params = {dict(params)}: {source!r} is a file and takes none",
-                hint=f"params go with examples made on the spot ({', '.join(sorted(registry.EXAMPLES))})",
+                hint=f"params are only for generated examples ({', '.join(sorted(registry.EXAMPLES))})",
             )
         return read(Source(source, **(of_files or {})), size)
     given = next(((name, value) for name, value in (of_files or {}).items() if value), None)
@@ -91,7 +91,7 @@ def of_source(
         raise ConfigError(
             f"{section}.source = {source!r}: makes {type(wrong).__name__.lower()} rows, and this stage learns from "
             f"{kind.__name__.lower()} rows",
-            hint="take another source (`groupwise list examples`)",
+            hint="choose another source (`groupwise list examples`)",
         )
     return found
 

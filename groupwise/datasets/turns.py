@@ -66,7 +66,7 @@ def behind_history(row: Row, turns: tuple[Message, ...], *, listed: bool) -> tup
         if turns[0].content.strip() != text.strip():
             raise DataError(
                 f"{row.where}: {SYSTEM} = {excerpt(text)}, and the first turn is another: {excerpt(turns[0].content)}",
-                hint=f"leave one of them out, or say which does not count: ignore_columns: [{SYSTEM}]",
+                hint=f"leave one of them out, or ignore one: ignore_columns: [{SYSTEM}]",
             )
         return (*before, *turns)
     return (Message("system", text), *before, *turns)
@@ -113,7 +113,7 @@ def in_order(messages: tuple[Message, ...], place: str) -> tuple[Message, ...]:
             after = "at the start" if before is None else f"behind a turn of role {before!r}"
             raise DataError(
                 f"{place}: turn {number} of role {message.role!r} {after}: {excerpt(message.content)}",
-                hint=f"what may stand there: {', '.join(_MAY_FOLLOW[before])}",
+                hint=f"allowed there: {', '.join(_MAY_FOLLOW[before])}",
             )
         if message.role == "assistant" and not message.content.strip():
             raise DataError(
@@ -125,7 +125,7 @@ def in_order(messages: tuple[Message, ...], place: str) -> tuple[Message, ...]:
         answered = any(message.role == "assistant" for message in messages)
         what = f"ends with a turn of role {last.role!r}" if answered else "has no assistant turn"
         raise DataError(
-            f"{place} {what}: {excerpt(last.content)}", hint="end with what the assistant is to say, or drop the row"
+            f"{place} {what}: {excerpt(last.content)}", hint="end with the assistant's answer, or drop the row"
         )
     return messages
 

@@ -48,7 +48,7 @@ _PLURALS = _listed(
 
 
 def questions(seed: int, size: int | None = None, *, kinds: Sequence[str] | None = None) -> list[Question]:
-    """`size` distinct tasks with words in a mixed order, as many of each kind as there are that many.
+    """`size` distinct word tasks in random order, evenly over kinds.
 
     kinds: of KINDS; None: all of them. size None: 2000, or every question if there are fewer. meta["wrong"] has answers
     that are wrong. Raises ConfigError for an unknown kind, or if there are fewer than `size` questions.

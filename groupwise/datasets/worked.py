@@ -21,7 +21,7 @@ FORMS = {
 def examples(
     seed: int, size: int | None = None, *, questions: Mapping[str, Any], form: str = "think_answer"
 ) -> list[Example]:
-    """An example for each training question of a section of source `arithmetic`: the steps, then the answer.
+    """Worked answers to the training questions of a section of source `arithmetic`: the steps, then the answer.
 
     questions: the section; what it holds out is never among the examples. form: of FORMS. size: None for every
     question. How each is put is drawn from the seed and the question. Raises ConfigError for another source, an
@@ -34,7 +34,7 @@ def examples(
     if questions["source"] != "arithmetic":
         raise ConfigError(
             f"{where}.questions.source = {questions['source']!r}: only questions of 'arithmetic' are worked out",
-            hint="take 'answered' for examples of other questions",
+            hint="use 'answered' for examples of other questions",
         )
     # The section puts a system prompt and a template around the question; what is worked out is the question alone.
     in_all, params = questions.get("size"), questions.get("params", {})

@@ -107,7 +107,7 @@ class InFlight(Generic[Key]):
             if time.monotonic() - began > most:
                 raise RunError(
                     f"{_name(self._engine)} finished none of {len(self._tasks)} tasks in {most:g} s",
-                    hint="see whether it still runs; its capabilities.silent_seconds is the limit",
+                    hint="check that it still runs; its capabilities.silent_seconds sets the limit",
                 )
         return [self._checked(number, outputs) for number, outputs in found]
 

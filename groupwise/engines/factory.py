@@ -88,7 +88,7 @@ def _one_line(where: str, what: str) -> Iterator[None]:
     except GroupwiseError:
         raise
     except Exception as error:
-        raise RunError(f"{where}: {what} failed: {last_line(error)}", hint="mend the engine, then --resume") from error
+        raise RunError(f"{where}: {what} failed: {last_line(error)}", hint="fix the engine, then --resume") from error
 
 
 @cache

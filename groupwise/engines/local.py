@@ -30,8 +30,9 @@ Numbered = Sequence[tuple[int, Task]]
 
 
 class LocalEngine:
-    """The policy's own module as a sampler; its log-probabilities are the policy's to fp32's rounding. Where products
-    are bf16 they are some 0.02 nats a token away (SmolLM2-135M), since each rounds its factors in its own order.
+    """Samples with the policy's own module; log-probabilities equal the policy's, up to fp32 rounding.
+
+    With bf16 products they differ by some 0.02 nats per token (SmolLM2-135M), since each rounds in its own order.
 
     It samples within `poll`, tasks of one distribution at a time; those of another wait until these are done.
     """

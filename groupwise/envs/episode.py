@@ -97,7 +97,7 @@ def environments_of(rollout: SamplingConfig) -> Environments:
     try:
         most = getattr(make(), "reply_tokens", None)
     except Exception as error:
-        raise ConfigError(f"{where}: {last_line(error)}", hint="mend it, or rollout.environment_params") from None
+        raise ConfigError(f"{where}: {last_line(error)}", hint="fix it, or rollout.environment_params") from None
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
         raise ConfigError(f"{where}: its reply_tokens = {most!r}: no number of tokens", hint="give an int, or leave it")
     return Environments(make, several, rollout.max_turns, most)

@@ -49,7 +49,9 @@ def write_files(
         _write(folder / TEXT, f"# Evaluation of {content['model']}\n\n{text}\n{shown}")
         write_json(folder / FIGURES, content)
     except OSError as error:
-        raise RunError(f"--out {folder}: {error}", hint="make room or give another place, and evaluate again") from None
+        raise RunError(
+            f"--out {folder}: {error}", hint="free some space or give another place, and evaluate again"
+        ) from None
     files = [("figures", FIGURES), ("tables", TEXT), ("answers", ANSWERS), *([("picture", PICTURE)] if drawn else [])]
     return "\n".join(f"{name:<8} {folder / file}" for name, file in files)
 

@@ -155,7 +155,7 @@ def settings_of(search: str | None, given: Mapping[str, Any]) -> Settings | None
         if set_by.get(name, 1) < 1:
             raise ConfigError(f"{_OPTIONS[name]} {set_by[name]}: too few", hint="give 1 or more")
     if not 0 <= set_by.get("c_puct", 1.0) < math.inf:
-        raise ConfigError(f"--c-puct {set_by['c_puct']}: not possible", hint="give 0, which explores nothing, or more")
+        raise ConfigError(f"--c-puct {set_by['c_puct']}: not possible", hint="give 0 (no exploration) or more")
     if set_by.get("separator") == "":
         raise ConfigError("--step-separator '': no step would end", hint="give some text; \\n stands for a line break")
     if "separator" in set_by:

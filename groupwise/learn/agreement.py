@@ -82,7 +82,7 @@ class Agreement:
         raise RunError(
             f"step {self.step}: the sampler is not the policy: {self._named(self.worst)}; {mean:.2g} nats apart on "
             f"average over {tokens:.0f} tokens; the limit is {LIMIT}, and the weights are as before this step",
-            hint="set model.fast_paths to false, which is slow and right, and report the model's config.json",
+            hint="set model.fast_paths to false, which is slow but correct, and report the model's config.json",
         )
 
     def _named(self, miss: Miss) -> str:

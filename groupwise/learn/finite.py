@@ -10,7 +10,7 @@ from groupwise.model.finite import finite, first_unsound
 
 Named = Callable[[], Iterable[tuple[str, nn.Parameter]]]
 """Gives parameters with their names, as `Module.named_parameters` does."""
-_HINT = "go on with a lower update.learning_rate or objective.kl_coef, or look at the metrics of the steps before"
+_HINT = "resume with a lower update.learning_rate or objective.kl_coef, or look at the metrics of the steps before"
 
 
 def check_loss(loss: float, *, step: int, of: Mapping[str, Tensor | None]) -> None:

@@ -92,7 +92,7 @@ def _of_rewards(objective: Objective, rollouts: Rollouts, drawn: Tensor, weights
     if "step_rewards" in reads(objective.advantage) and rollouts.step_rewards is None:
         raise RewardError(
             f"objective.advantage = {objective.advantage.__name__!r}: no reward function gave the rewards of steps",
-            hint="have one return {'score': ..., 'steps': [[end, reward], ...]} (docs/rewards.md)",
+            hint="let one return {'score': ..., 'steps': [[end, reward], ...]} (docs/rewards.md)",
         )
     return {
         "group": rollouts.group,

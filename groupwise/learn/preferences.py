@@ -67,7 +67,7 @@ class Method:
             if name not in reads(loss) and value != defaults[name]:
                 raise ConfigError(
                     f"preference.{name} = {value:g}: the loss {config.loss!r} does not read it",
-                    hint="drop it, or take another preference.loss",
+                    hint="drop it, or choose another preference.loss",
                 )
         return cls(config.loss, loss, settings)
 
@@ -229,5 +229,5 @@ def _check_other_questions(found: Preferences, config: ExamplesConfig, method: M
     if len({one.question for one in found.heldout}) == 1:
         raise ConfigError(
             f"examples.heldout_size = {config.heldout_size}: {what}, and all that are held out are to one",
-            hint="set it to more, or to 0",
+            hint="set it higher, or to 0",
         )

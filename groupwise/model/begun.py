@@ -32,6 +32,6 @@ def encode_begun(
     if not found or not text.endswith(begun.lstrip()):
         raise ModelError(
             f"{where}: the chat template rewrites the beginning of an answer: {begun.replace(cut, '')!r}",
-            hint="leave out what it drops (a finished reasoning, for one), or give model.chat_template",
+            hint="leave out what it drops (for example finished reasoning), or give model.chat_template",
         )
     return [*template.bos, *tokens_behind(tokenizer, "", text, cut, template)]

@@ -68,7 +68,7 @@ def cached(name: str, write: Callable[[Path], None]) -> Path:
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: the model cannot be kept there: {error}",
-            hint="make room, or name a folder that can be written to in GROUPWISE_CACHE",
+            hint="free some space, or name a folder that can be written to in GROUPWISE_CACHE",
         ) from error
 
 

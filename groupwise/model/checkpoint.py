@@ -33,7 +33,7 @@ NOTHING: Mapping[str, torch.nn.Module] = MappingProxyType({})
 _STATE = "state.json"
 _OPTIMIZER = "optimizer.safetensors"
 _GROUPS = "optimizer.json"
-_SETTINGS = "resume with the model and the settings that the run was started with"
+_SETTINGS = "resume with the model and the settings that the run started with"
 _BESIDE_WEIGHTS = 64 * 2**20  # bytes for the tokenizer and the configs; the largest tokenizers take about 40 MB
 
 
@@ -84,7 +84,7 @@ def save_checkpoint(
             raise
         raise CheckpointError(
             f"{folder}: checkpoint not written ({error}): {needed:,} bytes needed, {_free(parent):,} free",
-            hint="earlier checkpoints are untouched; make room or repair the disk, then resume",
+            hint="earlier checkpoints are untouched; free some space or repair the disk, then resume",
         ) from error
 
 
@@ -202,7 +202,7 @@ def require_space(path: Path, needed: int) -> None:
     if free < needed:
         raise CheckpointError(
             f"{path}: not enough disk for a checkpoint: {needed:,} bytes needed, {free:,} free",
-            hint="make room, keep fewer checkpoints (run.keep_checkpoints) or name another disk (run.root)",
+            hint="free some space, keep fewer checkpoints (run.keep_checkpoints) or name another disk (run.root)",
         )
 
 

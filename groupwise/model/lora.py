@@ -163,14 +163,14 @@ def write_merged(folder: Path, adapter: Path, *, base: str, where: str, trust: b
     if begun is not None and begun != weights_digest(model.state_dict()):
         raise ModelError(
             f"{where}: {base} is not the model that the adapter was trained on",
-            hint="put that model back, or give the checkpoint's own folder, which is a whole model",
+            hint="restore that model, or give the checkpoint's own folder, which is a whole model",
         )
     try:
         merged = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except Exception as error:
         raise ModelError(
             f"{where}: peft cannot merge it into {base}: {first_line(error)}",
-            hint="merge it where it was made, and give the folder of the whole model",
+            hint="merge it where it was trained, and give the folder of the whole model",
         ) from None
     generation, merged.generation_config = merged.generation_config, GenerationConfig()
     merged.save_pretrained(folder)
@@ -188,7 +188,7 @@ def load_adapters(checkpoint: Path, model: nn.Module) -> None:
     if apart:
         raise CheckpointError(
             f"{file}: not the adapters of model.lora: {apart[0][0]} for one",
-            hint="resume with the model and the settings that the run was started with",
+            hint="resume with the model and the settings that the run started with",
         )
     with torch.no_grad():
         for name, weight in weights.items():
@@ -207,7 +207,7 @@ def check_base(where: Path | None, began_with: str, digest: str, *, path: str) -
     if began_with != digest:
         raise CheckpointError(
             f"{where}: model.path = {path!r} is not the model that the run began with: its weights differ",
-            hint="put it back (of a run's folder name the checkpoint that it was), or begin a new run",
+            hint="restore it (for a run's folder, name the checkpoint that it was), or start a new run",
         )
 
 

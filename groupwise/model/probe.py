@@ -97,7 +97,7 @@ def require_plain(model: Any, named: str) -> tuple[list[int], Tensor]:
             )
         raise ModelError(
             f"{named}: the logits of {type(model).__name__} depend on later tokens, so it cannot be sampled from",
-            hint="choose a decoder-only language model (an encoder may have is_decoder in its config.json)",
+            hint="choose a decoder-only language model (for an encoder, set is_decoder in its config.json)",
         )
     require_positions(model, named, text, context=context(model.config)[0])
     return row, whole

@@ -52,7 +52,7 @@ def check_limits(
     if outcome != "":
         raise ModelError(
             f"{where}: the chat template {outcome} on a conversation of a few words",
-            hint="take a model from a source you trust, or give model.chat_template: a file with a Jinja template",
+            hint="use a model from a source you trust, or give model.chat_template: a file with a Jinja template",
         )
     _tried.add(text)
 

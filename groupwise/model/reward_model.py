@@ -77,7 +77,7 @@ def load_classifier(
     if seed is not None and model.config.num_labels > kind.labels:
         raise ModelError(
             f"{where}: it has {model.config.num_labels} labels, and what is learned here has {kind.labels}",
-            hint="begin with a language model, or with a classifier of so many labels",
+            hint="start from a language model, or from a classifier with that many labels",
         )
     if missing:
         model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding_of(tokenizer)

@@ -49,7 +49,7 @@ def sound_checkpoint(run_dir: Path, *, set_aside: bool = False) -> Path | None:
         return None
     raise CheckpointError(
         f"{damaged[0].message}; none of the {len(damaged)} checkpoint(s) in {run_dir / 'checkpoints'} is whole",
-        hint="put a whole one there, or start a new run",
+        hint="restore a whole one, or start a new run",
     )
 
 

@@ -124,7 +124,7 @@ def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) 
         apart = sorted(token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token))
         raise ModelError(
             f"{where}: its tokenizer is not the policy's: {len(apart)} tokens differ, {apart[0]!r} for one",
-            hint="take a model with the same vocabulary",
+            hint="use a model with the same vocabulary",
         )
     return replace(ours, source=source, config=config, context=_context(source, config))
 

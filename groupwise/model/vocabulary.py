@@ -20,7 +20,7 @@ def check_vocabulary(
         raise ModelError(
             f"{where}: the tokenizer has {len(beyond)} tokens that the embedding of {rows:,} rows lacks, "
             f"{beyond[0][1]!r} (id {beyond[0][0]}) for one",
-            hint="model.resize_embeddings=true adds rows for them; or take the tokenizer that belongs to the model",
+            hint="model.resize_embeddings=true adds rows for them; or use the tokenizer that belongs to the model",
         )
 
 

@@ -154,7 +154,7 @@ def _share_of_mean(rewards: Tensor) -> Tensor:
     if mean <= 0:  # the better output would be lowered
         raise DataError(
             f"over_mean: a group's rewards have the mean {mean:g}: {rewards.tolist()}",
-            hint="give rewards of 0 or more, or take another advantage, group_centred for one",
+            hint="give rewards of 0 or more, or choose another advantage, for example group_centred",
         )
     return _centred(rewards) / mean
 

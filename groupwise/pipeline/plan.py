@@ -156,7 +156,7 @@ def _stage(
 ) -> Stage:
     name = entry.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError(f"{where}: name = {name!r}: a stage needs one", hint="letters, digits, _ and - alone")
+        raise ConfigError(f"{where}: name = {name!r}: a stage needs one", hint="use only letters, digits, _ and -")
     if name == BASE or any(stage.name.casefold() == name.casefold() for stage in before):
         taken = "the base model's" if name == BASE else "an earlier stage's"
         raise ConfigError(f"{where}: name = {name!r} is {taken}", hint="give each stage its own")
@@ -299,7 +299,7 @@ def _measure(file: PipelineFile, name: str, fragment: Tree, source: str) -> Reci
     where = f"{source}: measure.{name}"
     allowed = ("questions", "rewards", "rollout", "evaluate")
     if not _NAME.fullmatch(name) or name == BASE:
-        raise ConfigError(f"{where}: {name!r} cannot be a folder's name here", hint="letters, digits, _ and - alone")
+        raise ConfigError(f"{where}: {name!r} cannot be a folder's name here", hint="use only letters, digits, _ and -")
     wrong = next((key for key in fragment if key not in allowed), None)
     if wrong is not None:
         raise ConfigError(f"{where}.{wrong}: unknown key", hint=registry.nearest(wrong, allowed))

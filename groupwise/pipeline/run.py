@@ -77,7 +77,9 @@ def _run(plan: Plan) -> Outcome:
                     shutil.rmtree(plan.folder / MEASURED / stage.name, ignore_errors=True)
                 reason = train_process(stage, signals)
                 if reason is not None:
-                    raise RunError(f"stage {stage.name!r}: {reason}", hint=f"mend it and go on with: {_command(plan)}")
+                    raise RunError(
+                        f"stage {stage.name!r}: {reason}", hint=f"fix it, then resume with: {_command(plan)}"
+                    )
                 if stage.leaves != "examples":
                     drop_optimizer(stage.left)  # four times what a later stage begins with, and nobody goes on from it
                 _measure(plan, stage.name, str(stage.left), stage.measures, signals)
@@ -85,9 +87,9 @@ def _run(plan: Plan) -> Outcome:
     except BaseException as error:
         event("stopped", run=str(plan.folder), command=_command(plan))
         if not isinstance(error, RunError):  # which says so itself
-            print(f"stopped\ngo on with: {_command(plan)}", file=sys.stderr)
+            print(f"stopped\nresume with: {_command(plan)}", file=sys.stderr)
         if isinstance(error, OSError):
-            raise RunError(f"{plan.folder}: {error}", hint="make room or repair the disk, then go on") from error
+            raise RunError(f"{plan.folder}: {error}", hint="free some space or repair the disk, then resume") from error
         raise
     values, text = _written(plan)
     return Outcome(values, "\n".join([text, "", *_places(plan)]))
@@ -108,7 +110,7 @@ def _places(plan: Plan) -> list[str]:
 def _check_folder(plan: Plan, *, resume: bool) -> None:
     held = check_holder(plan.folder, (FILE, f".{FILE}.partial"), what="pipeline")
     if FILE in held and not resume:
-        raise DataError(f"--run {plan.folder}: a pipeline is there already", hint="add --resume to go on with it")
+        raise DataError(f"--run {plan.folder}: a pipeline is there already", hint="add --resume to continue it")
     for stage in plan.stages:
         check_place(stage, resume=resume)
     undone = {stage.name for stage in plan.stages if not is_finished(stage)}
@@ -142,7 +144,7 @@ def _measure(plan: Plan, name: str, model: str, measures: tuple[str, ...], signa
         if code:
             listing = last.removeprefix("error: ") or f"exit code {code}"
             raise RunError(
-                f"{name}, measured by {measure!r}: {listing}", hint=f"mend it and go on with: {_command(plan)}"
+                f"{name}, measured by {measure!r}: {listing}", hint=f"fix it, then resume with: {_command(plan)}"
             )
         partial.rename(place)
 

@@ -40,7 +40,7 @@ def make_record(path: Path, info: Mapping[str, str], *, began: str) -> None:
         sync(path.parent)
     except OSError as error:
         raise RunError(
-            f"record {path} cannot be made: {error.strerror}", hint="make room there, then start the run again"
+            f"record {path} cannot be made: {error.strerror}", hint="free some space there, then start the run again"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -91,7 +91,7 @@ def hold(folder: Path) -> Hold:
         return _held(folder / FILE)
     except OSError as error:
         raise RunError(
-            f"{folder / FILE}: {error.strerror}", hint="make room or allow writing there, or choose another place"
+            f"{folder / FILE}: {error.strerror}", hint="free some space or allow writing there, or choose another place"
         ) from error
 
 

@@ -61,7 +61,7 @@ class Recorder:
         held = held or hold(path.parent)
         with _released_on_error(held):
             if os.path.lexists(path):
-                raise DataError(f"{run_dir} already holds a run", hint="add --resume to go on with it")
+                raise DataError(f"{run_dir} already holds a run", hint="add --resume to continue it")
             make_record(path, {"started": _now(), **info, **_running()}, began=_now())
             return cls(path, 0, held, keep=keep)
 
@@ -163,7 +163,7 @@ class Recorder:
             if self._last_attempt() != self.attempt:
                 raise RunError(
                     f"{self.path.parent}: another process has taken this run over",
-                    hint="this one ends here and writes nothing more",
+                    hint="this process stops here and writes nothing more",
                 )
 
     def fold(self, seconds: float = FOLD_SECONDS) -> str:
@@ -298,7 +298,7 @@ def _json(value: Any, what: str) -> str | bytes:
     try:
         return stored(json.dumps(value, ensure_ascii=False, default=_plain))
     except (TypeError, ValueError) as error:
-        raise DataError(f"{what} cannot be recorded as JSON: {error}", hint="keep it to plain values") from error
+        raise DataError(f"{what} cannot be recorded as JSON: {error}", hint="use only plain values") from error
 
 
 def _plain(value: Any) -> Any:

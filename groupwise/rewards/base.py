@@ -212,7 +212,7 @@ def check_failures(rewards: Sequence[Reward], limit: float) -> None:
         f"reward {worst!r} failed on {counts[worst]} of {len(rewards)} outputs"
         + (f" (and {others})" if others else "")
         + f", more than the limit of {limit:.3g}: {trace.rpartition(chr(10))[2]}; first at {where}",
-        hint="mend the function, or raise run.failed_rewards_limit; a failed reward is not counted as 0",
+        hint="fix the function, or raise run.failed_rewards_limit; a failed reward is not counted as 0",
     )
 
 

@@ -47,7 +47,7 @@ def check_lengths(
             raise DataError(
                 f"{place}question {question.id!r} has {length} tokens; with rollout.max_new_tokens = {max_new_tokens}"
                 f"{beside} that is more than the context of {model}, {context} tokens",
-                hint="shorten or drop that question, lower rollout.max_new_tokens, or take a model of longer context",
+                hint="shorten or drop that question, lower rollout.max_new_tokens, or use a model of longer context",
             )
 
 

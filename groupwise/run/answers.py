@@ -79,7 +79,7 @@ def check_functions(
         raise ConfigError(
             f"objective.advantage = {objective.advantage.__name__!r} reads the "
             f"rewards of steps, and none of {', '.join(config.label for config in configs)} gives any",
-            hint="take a reward that does, equations for one, or another preset (docs/rewards.md)",
+            hint="choose a reward that does, for example equations, or another preset (docs/rewards.md)",
         )
 
 

@@ -88,7 +88,7 @@ def open_collection(
             if policy not in (None, digest):
                 raise ConfigError(
                     f"model.path = {recipe.model.path!r}: the run in {folder} began with other weights",
-                    hint="put them back, or start a new run",
+                    hint="restore them, or start a new run",
                 )
             policy = digest
         recorder = opened.enter_context(recording(recipe, folder, held, first_step=done))
@@ -164,7 +164,7 @@ def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[
             raise DataError(
                 f"questions.source: question {before.id!r}, which the run in {folder} has asked, is not in its place "
                 "any more: the questions have changed",
-                hint="put them back, or start a new run",
+                hint="restore them, or start a new run",
             )
     again = bool(recorded) and failed.get(recorded[-1], 0.0) > recipe.run.failed_rewards_limit
     return len(recorded) - again, info.get(POLICY)

@@ -40,7 +40,7 @@ def require_disk(recipe: Recipe, folder: Path, *, checkpoint: int, heldout: int)
         raise InputError(
             f"{folder}: not enough disk for {most} checkpoints of {gigabytes(checkpoint)}: {needed:,} bytes needed, "
             f"{free:,} free",
-            hint="make room, keep fewer checkpoints (run.keep_checkpoints) or name another disk (run.root)",
+            hint="free some space, keep fewer checkpoints (run.keep_checkpoints) or name another disk (run.root)",
         )
     text = f"disk: checkpoints up to {gigabytes(needed)}, record up to {gigabytes(record)}, {gigabytes(free)} free"
     if free < needed + record:

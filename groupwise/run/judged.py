@@ -64,7 +64,7 @@ def _check_any(journal: Journal, judged: Judged, outputs: int) -> None:
         raise RewardLimitError(
             f"no output of {judged.steps_without} steps got a reward: {names} returned None for all {outputs} of "
             "the last one, so nothing is learned",
-            hint="return a number for some outputs at least; None says that a function has nothing to say",
+            hint="return a number for at least some outputs; None means that a function abstains",
         )
     if judged.steps_without == 1:
         print(

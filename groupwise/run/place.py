@@ -61,7 +61,9 @@ def check_place(folder: Path, *, resume: bool) -> bool:
         raise DataError(f"{_short(where)}: {error.strerror}", hint="give another name") from None
     if found == "no record":
         lost = f"{where}: checkpoints are there, but {FILE} is gone"
-        raise DataError(lost, hint="put it back, or add --resume --accept-loss to go on from the checkpoint without it")
+        raise DataError(
+            lost, hint="restore it, or add --resume --accept-loss to continue from the checkpoint without it"
+        )
     if found == "other":
         raise DataError(f"{where}: it exists and is not an empty folder", hint="give another name")
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
@@ -74,7 +76,7 @@ def check_place(folder: Path, *, resume: bool) -> bool:
         return True
     refuse_living(folder)
     if found == "run":
-        raise DataError(f"{where}: a run is there already", hint="add --resume to go on with it, or give another name")
+        raise DataError(f"{where}: a run is there already", hint="add --resume to continue it, or give another name")
     return False
 
 
@@ -111,7 +113,7 @@ def require_steps(folder: Path, recorded: Set[int], *, done: int, lost_before: i
         raise RunError(
             f"{folder / FILE} lacks {len(missing)} of the {done} steps before its checkpoint, the first is step "
             f"{missing[0] + 1}: its log ({FILE}-wal) was cut or lost",
-            hint=f"put the whole record back, or {ACCEPT}",
+            hint=f"restore the whole record, or {ACCEPT}",
         )
 
 
@@ -180,7 +182,7 @@ def check_changes(recipe: Recipe, folder: Path, info: Mapping[str, str], *, free
             raise ConfigError(
                 f"{place} = {now!r}: the run in {folder} began with {before!r}, and its steps so far would mean "
                 "something else",
-                hint="set it back, or start a new run",
+                hint="restore its old value, or start a new run",
             )
     before_files, names = json.loads(info.get(FUNCTIONS, "{}")), {place for place, _, _ in changed}
     for place, (file, digest) in _own_functions(recipe).items():

@@ -141,7 +141,7 @@ class Progress:
         """What is safe and how to go on, whatever ended the run."""
         event("stopped", run=str(folder), step=step, kept=kept)
         print(f"\nstopped after step {step}, {kept}", file=sys.stderr)
-        print(f"go on with: {command('train', '--run', folder, '--resume')}", file=sys.stderr)
+        print(f"resume with: {command('train', '--run', folder, '--resume')}", file=sys.stderr)
 
 
 def of_rollouts(recipe: RLRecipe) -> Progress:
@@ -151,7 +151,7 @@ def of_rollouts(recipe: RLRecipe) -> Progress:
     per_rollout = update.updates_per_rollout * -(-outputs // (update.outputs_per_update or outputs))
     plan = (
         f"{recipe.objective.preset}: {rollout.questions_per_step} questions x {rollout.group_size} outputs = "
-        f"{outputs} outputs a step, {per_rollout} optimizer step(s) each{' (on policy)' if per_rollout == 1 else ''}"
+        f"{outputs} outputs per step, {per_rollout} optimizer step{'s' if per_rollout > 1 else ' (on policy)'}"
     )
     return Progress(plan=plan, steps=update.steps, columns=shown_of(recipe, OF_ROLLOUTS))
 
@@ -165,7 +165,7 @@ def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, toke
     """The live table of a stage that learns from `count` examples. what: the stage and the kind of its examples."""
     assert recipe.examples is not None
     per_step = recipe.examples.per_step
-    plan = f"{what}, {per_step} a step, {recipe.update.steps * per_step / count:.1f} epochs in all"
+    plan = f"{what}, {per_step} per step, {recipe.update.steps * per_step / count:.1f} epochs in all"
     return Progress(plan=plan, steps=recipe.update.steps, columns=(*columns, *OF_UPDATE), tokens_are=tokens_are)
 
 

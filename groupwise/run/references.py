@@ -122,7 +122,7 @@ def _write(path: Path, sums: dict[str, Tensor], identity: dict[str, str]) -> Non
     try:
         write_whole(path, save(sums, metadata=identity))
     except OSError as error:
-        raise CheckpointError(f"{path}: not written: {error}", hint="make room or repair the disk") from None
+        raise CheckpointError(f"{path}: not written: {error}", hint="free some space or repair the disk") from None
 
 
 def _read(path: Path, identity: dict[str, str]) -> dict[str, Tensor] | None:

@@ -59,7 +59,7 @@ def resolve_recipe(recipe: RLRecipe) -> Objective:
         raise ConfigError(
             f"rollout.engine = {recipe.rollout.engine!r}: it reports no log-probabilities, which learning from rewards "
             "needs",
-            hint="take another engine; or stage = 'rejection', which needs none",
+            hint="choose another engine; or stage = 'rejection', which needs none",
         )
     fp32 = pick_precision(recipe.model.precision, pick_device(recipe.model.device)) == torch.float32
     objective = resolve(recipe.objective, exact_engine=engine.exact and fp32)
@@ -82,7 +82,7 @@ def _check_critic(recipe: RLRecipe, objective: Objective) -> None:
     if "values" in reads(objective.advantage) and not with_critic:
         raise ConfigError(
             f"{named} reads a critic's values, and the recipe has no section critic",
-            hint="add `critic: {}`, or set objective.preset to one without a critic, grpo for one",
+            hint="add `critic: {}`, or set objective.preset to one without a critic, for example grpo",
         )
     if with_critic and "values" not in reads(objective.advantage):
         raise ConfigError(
@@ -130,7 +130,7 @@ def _check_groups(recipe: RLRecipe, objective: Objective) -> None:
     if not compares:
         raise ConfigError(
             f"{where}: {named} compares nothing inside a group, so groups whose rewards are equal teach too",
-            hint="set it to 0, or take an advantage that compares",
+            hint="set it to 0, or choose an advantage that compares",
         )
     if rollout.top_k == 1:
         raise ConfigError(
@@ -175,7 +175,7 @@ def _check_coefficients(recipe: RLRecipe, objective: Objective) -> None:
         raise ConfigError(
             f"objective.correction_low = {bounds['correction_low']:g} is above correction_high = "
             f"{bounds['correction_high']:g}",
-            hint="the weight 1 lies between them as a rule: 0 and 2",
+            hint="the weight 1 should lie between them, for example 0 and 2",
         )
     if "rewards" not in wanted and getattr(objective.loss, "one_advantage", False):
         raise ConfigError(

@@ -35,28 +35,28 @@ all; None where there is none. A rule is given what its parameters name."""
 
 
 def right(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Outputs that are right, in the order sampled (STaR, arXiv:2203.14465; RFT, arXiv:2308.01825)."""
+    """Right outputs, in the order of sampling (STaR, arXiv:2203.14465; RFT, arXiv:2308.01825)."""
     return [candidate for candidate in candidates if candidate.right]
 
 
 def shortest_right(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Outputs that are right, the fewest tokens first."""
+    """Right outputs, those with the fewest tokens first."""
     return sorted(right(candidates), key=lambda candidate: candidate.tokens)
 
 
 def best(candidates: Sequence[Candidate], scores: Sequence[float | None]) -> list[Candidate]:
-    """Outputs by a reward, the highest first (RAFT, arXiv:2304.06767); those without one are left out."""
+    """Outputs ordered by a reward, the highest first (RAFT, arXiv:2304.06767); those without one are left out."""
     scored = [pair for pair in zip(scores, candidates, strict=True) if pair[0] is not None]
     return [candidate for _, candidate in sorted(scored, key=lambda pair: -(pair[0] or 0.0))]
 
 
 def best_right(candidates: Sequence[Candidate], scores: Sequence[float | None]) -> list[Candidate]:
-    """Outputs that are right, by a reward, the highest first."""
+    """Right outputs ordered by a reward, the highest first."""
     return right(best(candidates, scores))
 
 
 def every(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """All outputs, in the order sampled: what a teacher says, unjudged."""
+    """All outputs, in the order of sampling, for a teacher's unjudged answers."""
     return list(candidates)
 
 

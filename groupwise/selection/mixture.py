@@ -76,7 +76,7 @@ def _clean(source: Source, heldout: Heldout, config: RejectionConfig) -> Iterato
         if question is not None and config.contaminated == "refuse":
             raise DataError(
                 f"{example.where}: shares its words with {question}: {' '.join(contents(example.messages))[:60]!r}",
-                hint="take it out, or set rejection.contaminated to drop",
+                hint="remove it, or set rejection.contaminated to drop",
             )
         if question is None:
             yield example

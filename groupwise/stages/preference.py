@@ -45,7 +45,7 @@ COLUMNS: Columns = (
 
 
 def train(recipe: PreferenceRecipe, folder: Path, *, resume: bool = False) -> Summary:
-    """Trains the recipe's model on its preferences, in a run directory, and says what became of it."""
+    """Preference learning from pairs or labels: DPO, IPO, KTO."""
     method, config = Method.of(recipe), recipe.examples
     with open_run(
         recipe,

@@ -98,7 +98,7 @@ class Count:
 
 
 def train(recipe: RejectionRecipe, folder: Path, *, resume: bool = False) -> Gathered:
-    """Samples what is not yet on record, selects, and writes the examples beside the record. Raises GroupwiseError."""
+    """Sample outputs, keep the good ones, and write them as examples. Raises GroupwiseError."""
     check(recipe)
     questions = load_questions(recipe.questions, recipe.seed)
     for question in questions.train:
@@ -264,8 +264,8 @@ def _progress(run: Collection) -> Progress:
     rollout = run.recipe.rollout
     outputs = rollout.questions_per_step * rollout.group_size
     plan = (
-        f"rejection: {rollout.questions_per_step} questions x {rollout.group_size} outputs = {outputs} outputs a step, "
-        "each question once"
+        f"rejection: {rollout.questions_per_step} questions x {rollout.group_size} outputs = {outputs} outputs "
+        "per step, each question once"
     )
     return Progress(plan=plan, steps=run.steps, columns=shown_of(run.recipe, COLUMNS))
 

@@ -32,7 +32,7 @@ COLUMNS: Columns = (
 
 
 def train(recipe: RewardModelRecipe, folder: Path, *, resume: bool = False) -> Summary:
-    """Trains a classifier on the recipe's judgements, in a run directory, and says what became of it."""
+    """Train a reward model on preference pairs or labelled steps."""
     config, settings = recipe.examples, recipe.reward_model
     with open_run(
         recipe,

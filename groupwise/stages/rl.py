@@ -30,7 +30,7 @@ from groupwise.stop import Stop
 
 
 def train(recipe: RLRecipe, folder: Path, *, resume: bool = False) -> Summary:
-    """Trains the recipe's model in a run directory, and says what became of it. Raises GroupwiseError."""
+    """Reinforcement learning from rewards: GRPO, PPO and their variants. Raises GroupwiseError."""
     objective = resolve_recipe(recipe)
     with open_run(recipe, folder, resume=resume, objective=objective) as run:
         models = load_auxiliary(run.journal, objective, run.policy, run.tokenizer)

@@ -37,7 +37,7 @@ COLUMNS: Columns = (
 
 
 def train(recipe: SFTRecipe, folder: Path, *, resume: bool = False) -> Summary:
-    """Trains the recipe's model on its examples, in a run directory, and says what became of it."""
+    """Supervised fine-tuning on examples."""
     config = recipe.examples
     with open_run(
         recipe, folder, resume=resume, read=lambda tokenizer: load_examples(config, tokenizer, seed=recipe.seed)

@@ -299,7 +299,7 @@ def test_a_signal_is_handed_to_the_run_which_saves_and_ends(capfd):
     child = (
         "import os, signal, sys, time\n"
         "def save(*_):\n"
-        "    print('half a traceback\\nstopped after step 3, saved\\ngo on with: x', file=sys.stderr)\n"
+        "    print('half a traceback\\nstopped after step 3, saved\\nresume with: x', file=sys.stderr)\n"
         "    sys.exit(130)\n"
         "signal.signal(signal.SIGINT, save)\n"
         f"os.kill({os.getpid()}, signal.SIGINT)\n"
@@ -346,7 +346,7 @@ def test_a_comparison_survives_a_killed_run_and_a_failing_one(tmp_path, tiny_fol
     (torn / "record.sqlite").touch()  # as a run leaves it that is killed while it makes its record
     done = groupwise(*command, "--seeds", "0,1", "--resume", "--json")
     assert done.code == 1, done.err
-    assert "grpo/seed-0  grpo: 4 questions x 4 outputs = 16 outputs a step" in done.err
+    assert "grpo/seed-0  grpo: 4 questions x 4 outputs = 16 outputs per step" in done.err
     assert "steps 2 to 2, in" in done.err  # the killed one went on from its checkpoint
     assert "rloo/seed-0  finished already" in done.err
     assert "ValueError: no luck today" in done.err

@@ -125,5 +125,5 @@ def test_a_limit_that_no_clock_can_wait_for_is_refused(seconds):
 
 def test_a_step_of_too_many_outputs_in_all_is_refused():
     rollout = {"questions_per_step": 2000, "group_size": 1000}
-    with pytest.raises(ConfigError, match=r"questions_per_step x group_size = 2,000,000 outputs a step"):
+    with pytest.raises(ConfigError, match=r"questions_per_step x group_size = 2,000,000 outputs per step"):
         recipe_from({**LEAST, "rollout": rollout})

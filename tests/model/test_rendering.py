@@ -15,7 +15,7 @@ LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% end
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        (LOOP + CHATML, "takes more than 1 s on a conversation of a few words; take a model from a source you trust"),
+        (LOOP + CHATML, "takes more than 1 s on a conversation of a few words; use a model from a source you trust"),
         ("{{ 'x' * 10 ** 9 }}" + CHATML, "takes more than 64 MiB of memory"),
         ("{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", "MiB"),
         ("{{ 'x' * 2 ** 21 }}" + CHATML, "writes 2,097,"),

@@ -140,7 +140,7 @@ def test_a_stage_that_fails_ends_the_pipeline_and_says_how_to_go_on(tmp_path):
     assert done.code == 1
     last = done.err.splitlines()[-1]
     assert last.startswith("error: stage 'cold_start': model.chat_template = 'missing.jinja'")
-    assert f"mend it and go on with: groupwise pipeline --run {tmp_path / 'broken'} --resume" in last
+    assert f"fix it, then resume with: groupwise pipeline --run {tmp_path / 'broken'} --resume" in last
 
 
 def until(found, seconds=150.0):

@@ -192,5 +192,5 @@ def test_the_lock_ends_with_its_process_though_a_program_that_it_started_lives(t
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file" / "run", Path("/proc/run"), tmp_path / ("x" * 300)):
-        with pytest.raises(RunError, match=r"writer\.json: .*; make room or allow writing there, or choose"):
+        with pytest.raises(RunError, match=r"writer\.json: .*; free some space or allow writing there, or choose"):
             hold(folder)

@@ -28,7 +28,7 @@ def words(tiny_folder, tmp_path):
 
 def go_on(done, *more):
     """Runs the one command that a stopped run has shown, as it was shown."""
-    [command] = re.findall(r"^go on with: (.*)$", done.err, re.MULTILINE)
+    [command] = re.findall(r"^resume with: (.*)$", done.err, re.MULTILINE)
     resumed = groupwise(*shlex.split(command)[1:], *more)
     assert resumed.code == 0, resumed.err
     return resumed
@@ -87,7 +87,7 @@ def test_a_loss_that_explodes_is_stopped_before_the_weights_move(words, tmp_path
     last = done.err.splitlines()[-1]
     assert done.code == 1
     assert re.match(
-        r"error: step 1: the (loss|gradient's norm) is (inf|nan).*; no weight was changed; go on with", last
+        r"error: step 1: the (loss|gradient's norm) is (inf|nan).*; no weight was changed; resume with", last
     )
     assert "kl_coef KL = " in last
     assert re.search(r"in that of [a-z_]+\.", last)

@@ -92,7 +92,7 @@ def test_ctrl_c_stops_at_once_says_how_to_go_on_and_loses_nothing(tmp_path, reci
     assert f"stopped after step 3, saved in {run}/checkpoints/step-000003" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert [found.state for found in list_runs(tmp_path)] == ["stopped"]
-    command = shlex.split(re.search(r"^go on with: (.*)$", stopped.stderr, re.MULTILINE)[1])
+    command = shlex.split(re.search(r"^resume with: (.*)$", stopped.stderr, re.MULTILINE)[1])
     resumed = groupwise(*command[1:])
     assert resumed.code == 0, resumed.err
     assert "steps 4 to 4" in resumed.err

@@ -24,11 +24,11 @@ def progress(**update):
     [
         (
             {},
-            "grpo: 8 questions x 8 outputs = 64 outputs a step, 1 optimizer step(s) each (on policy), steps 11 to 100",
+            "grpo: 8 questions x 8 outputs = 64 outputs per step, 1 optimizer step (on policy), steps 11 to 100",
         ),
-        ({"updates_per_rollout": 2}, "64 outputs a step, 2 optimizer step(s) each, steps"),
+        ({"updates_per_rollout": 2}, "64 outputs per step, 2 optimizer steps, steps"),
         # 64 outputs cut into 24 + 24 + 16, twice
-        ({"updates_per_rollout": 2, "outputs_per_update": 24}, "64 outputs a step, 6 optimizer step(s) each, steps"),
+        ({"updates_per_rollout": 2, "outputs_per_update": 24}, "64 outputs per step, 6 optimizer steps, steps"),
     ],
 )
 def test_the_start_says_what_a_step_is(update, said):
@@ -87,5 +87,5 @@ def test_a_stop_says_how_to_go_on(capsys):
     shown.stopped(Path("runs/my run"), 3, "saved in runs/my run/checkpoints/step-000003")
     assert capsys.readouterr().err.splitlines()[1:] == [
         "stopped after step 3, saved in runs/my run/checkpoints/step-000003",
-        "go on with: groupwise train --run 'runs/my run' --resume",
+        "resume with: groupwise train --run 'runs/my run' --resume",
     ]

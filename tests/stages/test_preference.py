@@ -185,7 +185,7 @@ def test_a_model_that_lowers_every_output_is_no_better_than_the_reference(tmp_pa
 def test_a_model_comes_to_prefer_what_was_chosen(tmp_path, tiny_folder, at_root):
     done = groupwise("train", DPO, f"model.path={tiny_folder}", "--run", tmp_path / "run")
     assert done.code == 0, done.err
-    assert "dpo: 350 pairs, 32 a step, 11.0 epochs in all, steps 1 to 120" in done.err
+    assert "dpo: 350 pairs, 32 per step, 11.0 epochs in all, steps 1 to 120" in done.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     # before its first step the policy is the reference: all rewards are 0, every pair a tie, the loss log 2
     assert summary["before"]["preferred"]["value"] == 0.5

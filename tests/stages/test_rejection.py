@@ -129,7 +129,7 @@ def test_ctrl_c_keeps_the_finished_steps_and_says_how_to_go_on(tmp_path, recipe,
     stopped = groupwise("train", *recipe[:-1], signals(tmp_path / "once", at=3, number=signal.SIGINT), "--run", run)
     assert stopped.code == 130
     assert f"stopped after step 3, all on record in {run}/record.sqlite" in stopped.err
-    assert f"go on with: groupwise train --run {run} --resume" in stopped.err
+    assert f"resume with: groupwise train --run {run} --resume" in stopped.err
     assert groupwise("train", "--run", run, "--resume").code == 0
     assert (run / "examples.jsonl").read_bytes() == (whole / "examples.jsonl").read_bytes()
 
@@ -253,7 +253,7 @@ def test_a_step_whose_rewards_failed_is_done_again_unless_more_may_fail(tmp_path
     assert json.loads((run / "summary.json").read_text())["not_kept"]["failed"] == 0
     allowed = groupwise("train", "--run", other, "--resume", "run.failed_rewards_limit=1")
     assert allowed.code == 0, allowed.err
-    assert "outputs a step" not in allowed.err
+    assert "outputs per step" not in allowed.err
     assert json.loads((other / "summary.json").read_text())["not_kept"]["failed"] == 24
 
 

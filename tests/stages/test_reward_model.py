@@ -69,7 +69,7 @@ def test_a_learned_preference_orders_pairs_it_has_never_seen(tmp_path, tiny_fold
     words = (f"model.path={tiny_folder}", f"examples.source={path}", "examples.heldout_size=30", "examples.per_step=15")
     done = groupwise("train", RECIPE, *words, "update.steps=100", "--run", tmp_path / "run")
     assert done.code == 0, done.err
-    assert "reward_model: sequence-classification from 150 examples, 15 a step, 10.0 epochs in all" in done.err
+    assert "reward_model: sequence-classification from 150 examples, 15 per step, 10.0 epochs in all" in done.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["after"]["preferred"]["value"] > 0.95
     assert summary["after"]["loss"]["value"] < 0.2 < summary["before"]["loss"]["value"]

@@ -48,7 +48,7 @@ def test_the_loss_of_two_tokens_worked_by_hand():
 def test_a_model_learns_its_examples_and_answers_questions_by_them(tmp_path, tiny_folder, at_root):
     done = groupwise("train", RECIPE, f"model.path={tiny_folder}", "--run", tmp_path / "run")
     assert done.code == 0, done.err
-    assert "sft: 80 examples, 16 a step, 20.0 epochs in all, steps 1 to 100" in done.err
+    assert "sft: 80 examples, 16 per step, 20.0 epochs in all, steps 1 to 100" in done.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["before"]["loss"]["value"] > 3.5
     assert summary["after"]["loss"]["value"] < 0.5
