@@ -130,7 +130,7 @@ def train(
     as_json: Events = False,
     both: Annotated[bool, typer.Option("--events", hidden=True, help="--json, with progress as without it.")] = False,
 ) -> None:
-    """Train a model as a recipe says."""
+    """Train a model with a recipe."""
     from groupwise.config import read_recipe
 
     known = "see `groupwise runs`"
@@ -169,7 +169,7 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Resume the runs that did not finish.")] = False,
     as_json: Events = False,
 ) -> None:
-    """Train a recipe with several presets and seeds at equal samples, and print a table with confidence intervals."""
+    """Compare presets and seeds. Trains each of them at equal samples and prints a table with confidence intervals."""
     from groupwise.cli.showing import print_result, showing
     from groupwise.compare.comparison import compare as comparison_of
     from groupwise.compare.plan import make_plan
@@ -198,7 +198,7 @@ def pipeline(
     resume: Annotated[bool, typer.Option("--resume", help="Resume at the stage and step where it stopped.")] = False,
     as_json: Events = False,
 ) -> None:
-    """Train in several stages, each from the results of earlier ones, and evaluate every stage."""
+    """Train in several stages. Each starts from the results of earlier ones, and every stage is evaluated."""
     from groupwise.cli.showing import print_result, showing
     from groupwise.pipeline.plan import make_plan
     from groupwise.pipeline.run import FILE, run_pipeline
@@ -238,7 +238,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, eval.md and answers.jsonl.")] = None,
     as_json: Events = False,
 ) -> None:
-    """Evaluate a model: accuracy, rewards, mean@k, pass@k, majority votes, tree search, paired tests."""
+    """Evaluate a model. Measures accuracy, rewards, mean@k, pass@k, majority votes, tree search and paired tests."""
     asked_file(source)  # before torch is loaded
     from groupwise.cli.showing import begun_again, print_result, showing
     from groupwise.evaluation.measure import Wanted, evaluate_source
@@ -295,7 +295,7 @@ def list_names(
         bool, typer.Option("--markdown", help="With settings: print the page docs/settings.md.")
     ] = False,
 ) -> None:
-    """List presets, rewards, recipes, settings and other names; or check a function of yours."""
+    """List presets, rewards, settings and more. With --check, test a function of yours against the contracts."""
     if as_markdown and title != "settings":
         raise ConfigError("--markdown: only for settings", hint="groupwise list settings --markdown")
     if check is None:
@@ -316,7 +316,7 @@ def list_names(
 def schema(
     pipeline: Annotated[bool, typer.Option("--pipeline", help="Print the schema of pipelines instead.")] = False,
 ) -> None:
-    """Print the JSON Schema of recipes, for completion and checks in an editor."""
+    """Print the JSON Schema of recipes. Editors use it to complete and check keys."""
     if pipeline:
         from groupwise.pipeline.schema import pipeline_schema
 
@@ -332,7 +332,7 @@ def runs(
     root: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the runs in a folder with their state and results."""
+    """List runs with their state and results."""
     from groupwise.record.listing import list_runs
 
     found = list_runs(root)
@@ -358,7 +358,7 @@ def plot(
         Path, typer.Option(help="File of the picture; its extension sets the format: png, svg, pdf.")
     ] = Path("runs.png"),
 ) -> None:
-    """Draw several runs in one picture: reward and held-out accuracy by sampled outputs."""
+    """Draw several runs in one picture. It shows reward and held-out accuracy by sampled outputs."""
     from groupwise.compare.runs import draw_runs
 
     draw_runs(runs, out)

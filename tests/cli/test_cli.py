@@ -87,8 +87,7 @@ def test_list_without_a_table_names_the_tables():
 def test_the_shipped_recipes_are_listed_with_what_they_are():
     rows = json.loads(groupwise("list", "recipes", "--json").out)
     assert rows["tiny"] == (
-        "A two-layer model made on the spot learns to answer with the digit that comes next: under a minute on a "
-        "laptop CPU"
+        "A tiny two-layer model learns to answer with the next digit, in under a minute on a laptop CPU"
     )
     assert all(rows.values()), rows
 

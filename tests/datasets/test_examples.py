@@ -106,7 +106,7 @@ def test_rows_past_the_limit_are_not_looked_at(tmp_path):
         ({"messages": "[]"}, "messages = '\\[\\]' is str; give a list of messages"),
         ({"messages": []}, r"messages = \[\] is empty"),
         ({"messages": ["q"]}, r"messages\[0\] = 'q': no role and content"),
-        ({"messages": _turns("user")}, "messages has no assistant turn: 'u'; end with what the assistant"),
+        ({"messages": _turns("user")}, "messages has no assistant turn: 'u'; end with the assistant's answer"),
         ({"messages": _turns("user", "assistant", "user")}, "messages ends with a turn of role 'user': 'u'"),
         ({"messages": _turns("user", "assistant", "tool")}, "messages ends with a turn of role 'tool'"),
         ({"messages": _turns("user", "user", "assistant")}, "turn 2 of role 'user' behind a turn of role 'user': 'u'"),

@@ -121,7 +121,7 @@ def test_settings_are_those_given_and_the_defaults():
         ("mtcs", {}, "--search = 'mtcs': no such name; did you mean 'mcts'?; known: mcts"),
         ("mcts", {}, "--search mcts without --guide: nothing would say which step is good; name a reward of the "),
         ("mcts", {"guide": "g", "simulations": 0}, "--simulations 0: too few; give 1 or more"),
-        ("mcts", {"guide": "g", "c_puct": -1.0}, "--c-puct -1.0: not possible; give 0, which explores nothing, or m"),
+        ("mcts", {"guide": "g", "c_puct": -1.0}, "--c-puct -1.0: not possible; give 0 (no exploration) or m"),
         ("mcts", {"guide": "g", "c_puct": float("nan")}, "--c-puct nan: not possible"),
         ("mcts", {"guide": "g", "separator": ""}, "--step-separator '': no step would end; give some text; \\n st"),
     ],
