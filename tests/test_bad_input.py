@@ -302,8 +302,8 @@ def test_a_run_directory_that_may_not_be_written_to(here, no_weights):
     [
         (
             ["train"],
-            "train: no recipe given, and no recipe.yaml here; `groupwise init` writes one, `groupwise train tiny` "
-            "takes one that is shipped; or add --run DIR --resume",
+            "train: no recipe given, and no recipe.yaml here; `groupwise init` creates one, `groupwise train tiny` "
+            "uses a shipped one; or add --run DIR --resume",
         ),
         (["train", RECIPE, "--resume"], "--resume without --run: which run?; see `groupwise runs`"),
         (["train", "--run", "none", "--resume"], "--run none: no run there to resume; see `groupwise runs`"),
