@@ -90,9 +90,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -100,7 +98,7 @@ def _options(
 
 @app.command(epilog="Example: groupwise init mine")
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; created if it is missing.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder; created if missing.")] = Path("."),
 ) -> None:
     """Create a recipe, questions and a reward to start from. Overwrites nothing."""
     written = write_start(folder)
@@ -161,10 +159,8 @@ def compare(
     presets: Annotated[
         str | None, typer.Option(help="Presets, separated by commas; see `groupwise list presets`.")
     ] = None,
-    variant: Annotated[
-        list[str] | None, typer.Option(metavar="'NAME: a.b=c ...'", help="A variant with these values; repeatable.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas; default: the recipe's seed.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(metavar="'NAME: a.b=c ...'", help="Add a variant.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Separated by commas; default: the recipe's seed.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the comparison; default: a new one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the runs that did not finish.")] = False,
     as_json: Events = False,
@@ -191,7 +187,7 @@ def compare(
 def pipeline(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="A YAML file or a shipped pipeline. Default with --resume: the folder's pipeline."),
+        typer.Argument(help="A YAML file or a shipped pipeline. With --resume: the folder's."),
     ] = None,
     overrides: Overrides = None,
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the pipeline; default: a new one.")] = None,
@@ -215,26 +211,20 @@ def pipeline(
 def evaluate(
     source: Annotated[str, typer.Argument(help="A run directory (its last checkpoint), or a recipe (its model).")],
     overrides: Overrides = None,
-    samples: Annotated[
-        int, typer.Option(min=0, help="k, sampled answers per question in addition to the greedy one.")
-    ] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="k: sampled answers per question, beside the greedy one.")] = 0,
     questions: Annotated[
-        str | None, typer.Option(help="Ask all questions of a file or a built-in source instead of the held-out ones.")
+        str | None, typer.Option(help="Questions of this file or built-in source, not the held-out ones.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Evaluate this run, model folder or built-in model.")] = None,
     against: Annotated[str | None, typer.Option(help="Compare with this model on the same questions.")] = None,
-    best_of: Annotated[
-        str | None, typer.Option(help="Report best@k: the sample with the highest value of this reward.")
-    ] = None,
+    best_of: Annotated[str | None, typer.Option(help="Report best@k, the best sample by this reward.")] = None,
     search: Annotated[str | None, typer.Option(help="mcts: a tree search over steps, guided by --guide.")] = None,
     guide: Annotated[str | None, typer.Option(help="A reward that scores partial outputs.")] = None,
     simulations: Annotated[int | None, typer.Option(help="Simulations per question; default 16.")] = None,
     width: Annotated[int | None, typer.Option(help="Next steps sampled at a leaf; default 4.")] = None,
-    step_separator: Annotated[
-        str | None, typer.Option(help="Text that ends a step; default a line break, \\n.")
-    ] = None,
+    step_separator: Annotated[str | None, typer.Option(help="Text that ends a step; default \\n.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Maximum steps of an output; default 16.")] = None,
-    c_puct: Annotated[float | None, typer.Option(help="Exploration constant of the search; default 1.")] = None,
+    c_puct: Annotated[float | None, typer.Option(help="Exploration constant; default 1.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, eval.md and answers.jsonl.")] = None,
     as_json: Events = False,
 ) -> None:
@@ -258,8 +248,8 @@ def sample(
     question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
     samples: Annotated[int, typer.Option(min=1, help="Number of answers.")] = 1,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens of an answer.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0: greedy.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random streams.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: greedy.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="The random seed.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Ask a model one question."""
@@ -287,13 +277,10 @@ def list_names(
         list[str] | None, typer.Argument(metavar="[NAME=VALUE ...]", help="The function's parameters, for --check.")
     ] = None,
     check: Annotated[
-        str | None,
-        typer.Option(metavar="FUNCTION", help="Check a function against the contracts: a name, or file.py:function."),
+        str | None, typer.Option(metavar="FUNCTION", help="Check it: a name, or file.py:function.")
     ] = None,
     as_json: Json = False,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="With settings: print the page docs/settings.md.")
-    ] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Of settings: the page docs/settings.md.")] = False,
 ) -> None:
     """List presets, rewards, settings and more. With --check, test a function of yours against the contracts."""
     if as_markdown and title != "settings":
@@ -314,7 +301,7 @@ def list_names(
 
 @app.command(epilog="Example: groupwise schema")
 def schema(
-    pipeline: Annotated[bool, typer.Option("--pipeline", help="Print the schema of pipelines instead.")] = False,
+    pipeline: Annotated[bool, typer.Option("--pipeline", help="The schema of pipelines.")] = False,
 ) -> None:
     """Print the JSON Schema of recipes. Editors use it to complete and check keys."""
     if pipeline:
@@ -354,9 +341,7 @@ def runs(
 @app.command(epilog="Example: groupwise plot runs/one runs/two --out both.png")
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, finished or not.")],
-    out: Annotated[
-        Path, typer.Option(help="File of the picture; its extension sets the format: png, svg, pdf.")
-    ] = Path("runs.png"),
+    out: Annotated[Path, typer.Option(help="The picture's file: png, svg or pdf.")] = Path("runs.png"),
 ) -> None:
     """Draw several runs in one picture. It shows reward and held-out accuracy by sampled outputs."""
     from groupwise.compare.runs import draw_runs
