@@ -74,10 +74,19 @@ class Forker:
         self._process = subprocess.Popen(command, cwd=place, env=environment, **pipes)
         assert self._process.stdout.readline() == "ready\n"
 
-    def train(self, folder: Path, *, resume: bool, fault: tuple | None = None, after: float | None = None) -> Ended:
-        """A run begun or resumed in a folder. fault: kinds, nth, error, whether all later ones fail too."""
+    def train(
+        self,
+        folder: Path,
+        *,
+        resume: bool,
+        fault: tuple | None = None,
+        after: float | None = None,
+        changed: tuple[str, ...] = (),
+    ) -> Ended:
+        """A run begun or resumed in a folder. fault: kinds, nth, error, whether all later ones fail too. changed:
+        overrides of a run that is begun."""
         words = ["train", "--run", str(folder)]
-        words += ["--resume"] if resume else [RECIPE, f"model.path={self.model}", *WORDS]
+        words += ["--resume"] if resume else [RECIPE, f"model.path={self.model}", *WORDS, *changed]
         armed = None if fault is None else [str(folder), *fault]
         self._asked += 1
         log = self.place / f"log-{self._asked}"

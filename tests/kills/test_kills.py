@@ -1,7 +1,10 @@
 """Runs killed again and again, and runs whose system calls fail: in the end each is the uninterrupted one."""
 
 import errno
+import os
 import random
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,26 @@ FAULTS = [
     ("unlink", errno.EIO, False),
     ("ftruncate", errno.ENOSPC, True),
 ]
+
+
+class Fatal:
+    """Replies once; where there is a file `fatal` with a number, that reply kills the run, once."""
+
+    def __init__(self, *, fatal):
+        self.fatal, self.turns = Path(fatal), 0
+
+    def reset(self, question):
+        return question.messages
+
+    def reply(self, messages):
+        self.turns += 1
+        if self.fatal.exists():
+            left = int(self.fatal.read_text()) - 1
+            self.fatal.write_text(str(left))
+            if not left:
+                self.fatal.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return [{"role": "user", "content": messages[-1].content[:1]}] if self.turns == 1 else None
 
 
 def needs_compiler(forker):
@@ -65,3 +88,22 @@ def test_a_failing_system_call_costs_no_step_and_the_run_goes_on(forker, whole, 
     assert again.code == 0 or "nothing is left to train" in again.text, again.text
     assert content(tmp_path / "run") == whole.content
     assert left_over(tmp_path / "run") == []
+
+
+def test_a_run_killed_in_the_middle_of_an_episode_is_the_uninterrupted_one(forker, tmp_path):
+    fatal = tmp_path / "fatal"
+    own = f"rollout.environment={__file__}:Fatal"
+    changed = (
+        own,
+        f"rollout.environment_params.fatal={fatal}",
+        "rollout.max_new_tokens=4",
+        "rollout.stop=['1','+','a']",
+    )
+    assert forker.train(tmp_path / "whole", resume=False, changed=changed).code == 0
+    whole = content(tmp_path / "whole")
+    fatal.write_text("30")  # of some 12 replies in each step and evaluation
+    ended = forker.train(tmp_path / "run", resume=False, changed=changed)
+    assert ended.code == -signal.SIGKILL, ended.text
+    assert 0 < len(written(tmp_path / "run")) < 4
+    assert go_on(forker, tmp_path / "run").code == 0
+    assert content(tmp_path / "run") == whole
