@@ -25,7 +25,8 @@ RECIPE = str(ROOT / "recipes" / "pipeline.yaml")
 SHORT = (
     *(f"stages.{name}.update.steps={steps}" for name, steps in (("cold_start", 6), ("reasoning", 4), ("taught", 3))),
     *("stages.collected.rejection.keep=every", "stages.collected.rollout.max_new_tokens=8"),  # hardly any is right yet
-    *("stages.taught.examples.per_step=4", "stages.taught.examples.heldout_size=2"),
+    *(f"stages.{name}.examples.per_step=4" for name in ("cold_start", "taught")),
+    *("stages.taught.examples.heldout_size=2", "stages.reasoning.rollout.questions_per_step=4"),
     *("stages.cold_start.measure=[]", "stages.reasoning.measure=[]"),
 )
 
