@@ -52,8 +52,10 @@ class ModelConfig(Section):
     """auto: CUDA if available, else the Apple GPU (mps), else the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 elsewhere."""
-    matmul_backend: Literal["auto", "torch", "onednn"] = "auto"
-    """Library for fp32 matrix products on a CPU; auto: oneDNN on AMD processors with AVX-512, else PyTorch's choice."""
+    matmul_backend: Literal["auto", "torch", "packed", "onednn"] = "auto"
+    """Library for fp32 matrix products on a CPU. torch: PyTorch's choice; onednn: oneDNN; packed: PyTorch's choice, and
+    oneDNN with weights laid out for few rows while sampling. auto: onednn on AMD processors with AVX-512, else packed
+    on x86 processors and torch on others."""
     fast_paths: bool = True
     """Compute each question once for all its outputs and cache keys and values, if the model allows it; False:
     neither."""

@@ -9,10 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __AVX512F__
 #define WIDTH 16
+#else
+#define WIDTH 8
+#endif
 typedef float vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-typedef float eight __attribute__((vector_size(32))), four __attribute__((vector_size(16)));
+typedef float four __attribute__((vector_size(16)));
 #define INLINE static inline __attribute__((always_inline))
 #define FEW 16384 /* numbers below which waking other threads costs more than it saves */
 
@@ -25,11 +29,10 @@ INLINE vec where(ivec chosen, vec these, vec others) {
 }
 
 INLINE float sum_of(vec values) {
-    union { float of[WIDTH]; eight halves[2]; four quarters[4]; } parts;
-    store(parts.of, values);
-    parts.halves[0] += parts.halves[1];
-    parts.quarters[0] += parts.quarters[1];
-    return (parts.of[0] + parts.of[1]) + (parts.of[2] + parts.of[3]);
+    four parts[WIDTH / 4];
+    memcpy(parts, &values, sizeof values);
+    for (int part = 1; part < WIDTH / 4; part++) parts[0] += parts[part];
+    return (parts[0][0] + parts[0][1]) + (parts[0][2] + parts[0][3]);
 }
 
 /* exp(x) = 2^n exp(r), |r| <= ln 2 / 2, by a polynomial of degree 6: at most 2 units of the last place off; 0 below
@@ -91,11 +94,11 @@ INLINE void rotate(const float *x, const float *cos, const float *sin, float *ou
 
 /* Scores of G queries [G, D] against n keys [n, D], into scores [G, room]. Four keys at a time, whose sums wait in
    registers. */
-INLINE void score(const float *query, const float *keys, int64_t n, float *scores, int64_t room, int G, int64_t D) {
+static void score(const float *query, const float *keys, int64_t n, float *scores, int64_t room, int64_t G, int64_t D) {
     int64_t token = 0;
     for (; token + 4 <= n; token += 4) {
         const float *key = keys + token * D;
-        for (int g = 0; g < G; g++) {
+        for (int64_t g = 0; g < G; g++) {
             vec sums[4] = {{0}, {0}, {0}, {0}};
             for (int64_t d = 0; d < D; d += WIDTH) {
                 vec part = load(query + g * D + d);
@@ -112,7 +115,7 @@ INLINE void score(const float *query, const float *keys, int64_t n, float *score
         }
 }
 
-/* out [G, D] += weights [G, room] times n values [n, D], for `parts` times 16 numbers of a head. */
+/* out [G, D] += weights [G, room] times n values [n, D], for `parts` vectors of a head. */
 INLINE void mix_part(
     const float *weights, const float *values, int64_t n, float *out, int64_t room, int G, int64_t D, int parts
 ) {
@@ -128,13 +131,13 @@ INLINE void mix_part(
         for (int part = 0; part < parts; part++) store(out + g * D + part * WIDTH, sums[g][part]);
 }
 
-/* The same for all of a head, up to four queries and 64 numbers at a time, which are as many as registers hold. */
-INLINE void mix(const float *weights, const float *values, int64_t n, float *out, int64_t room, int G, int64_t D) {
-    for (int g = 0; g < G; g += 4)
+/* The same for all of a head, up to four queries and four vectors at a time, which is what registers hold. */
+static void mix(const float *weights, const float *values, int64_t n, float *out, int64_t room, int64_t G, int64_t D) {
+    for (int64_t g = 0; g < G; g += 4)
         for (int64_t d = 0; d < D; d += 4 * WIDTH) {
             const float *own = weights + g * room, *from = values + d;
             float *to = out + g * D + d;
-            int queries = G - g < 4 ? G - g : 4, parts = D - d < 4 * WIDTH ? (int)((D - d) / WIDTH) : 4;
+            int queries = G - g < 4 ? (int)(G - g) : 4, parts = D - d < 4 * WIDTH ? (int)((D - d) / WIDTH) : 4;
             if (queries == 1 && parts == 4) mix_part(own, from, n, to, room, 1, D, 4);
             else if (queries == 2 && parts == 4) mix_part(own, from, n, to, room, 2, D, 4);
             else if (queries == 3 && parts == 4) mix_part(own, from, n, to, room, 3, D, 4);
@@ -172,7 +175,8 @@ typedef struct {
     float scaling, eps;
 } Step;
 
-INLINE void attend_pair(const Step *s, int64_t row, int64_t k, float *memory, int64_t room, int G, int64_t D) {
+static void attend_pair(const Step *s, int64_t row, int64_t k, float *memory, int64_t room) {
+    int64_t D = s->D, G = s->H / s->K;
     float *query = memory, *scores = memory + G * D;
     const float *cos = s->cos + row * s->turned, *sin = s->sin + row * s->turned;
     const float *x = s->qkv + row * (s->H + 2 * s->K) * D;
@@ -207,14 +211,6 @@ INLINE void attend_pair(const Step *s, int64_t row, int64_t k, float *memory, in
     mix(scores + of_asked, values + from_own * D, of_own, out, room, G, D);
 }
 
-/* G and D as constants, where they are usual, so that the loops over them are unrolled. */
-#define PAIR(g, d) if (G == g && s->D == d) { attend_pair(s, row, k, memory, room, g, d); return; }
-static void attend_any(const Step *s, int64_t row, int64_t k, float *memory, int64_t room, int G) {
-    PAIR(1, 64) PAIR(2, 64) PAIR(3, 64) PAIR(4, 64) PAIR(7, 64) PAIR(8, 64)
-    PAIR(1, 128) PAIR(2, 128) PAIR(3, 128) PAIR(4, 128) PAIR(5, 128) PAIR(6, 128) PAIR(7, 128) PAIR(8, 128)
-    attend_pair(s, row, k, memory, room, G, s->D);
-}
-
 /* One token of each row: its key and value go into the row's own cache, and its attention into `out`. 1 if there is no
    memory for the scores. D a multiple of 16. */
 int attend(const Step *s) {
@@ -232,7 +228,7 @@ int attend(const Step *s) {
 #pragma omp for collapse(2) schedule(static)
         for (int64_t row = 0; row < s->R; row++)
             for (int64_t k = 0; k < s->K; k++)
-                if (memory) attend_any(s, row, k, memory, room, G);
+                if (memory) attend_pair(s, row, k, memory, room);
         free(memory);
     }
     return failed;

@@ -294,7 +294,7 @@ def prepare(
     policy = on_device(model, tokenizer, device=device, precision=precision, matmul_backend=matmul_backend)
     policy.fast_paths = fast_paths
     _settle(policy)
-    if policy.matmul_backend == "onednn":
+    if policy.matmul_backend != "torch":
         with torch.no_grad():
             find_siblings(model, lambda: model(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
     lacking = lacking_ids(tokenizer.tokenizer, model.get_output_embeddings().weight.shape[0])

@@ -5,6 +5,7 @@ where there is AVX-512). oneDNN, which PyTorch brings along, uses all of it, wit
 core 230 to 260 GFLOP/s instead of 110. docs/performance.md has the figures.
 """
 
+import platform
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,29 +14,36 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Products = Literal["torch", "onednn"]
+Products = Literal["torch", "packed", "onednn"]
+"""packed: oneDNN with packed weights where they are few rows and no gradient, PyTorch's own elsewhere."""
 _SLICE = 4096  # rows of a gradient made at once; it is added while it is in the processor's cache
 _ROWS = 64  # that packed weights are laid out for; from 8 rows on any other number is as fast
 
 
 def fastest_products(device: torch.device) -> Products:
     """The faster one here, by the processor's maker and not by a clock, so that a resumed run chooses the same."""
+    if device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return "torch"
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    if device.type == "cpu" and wide and _is_amd() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if wide and _is_amd():
         return "onednn"
-    return "torch"
+    return "packed" if platform.machine() in ("x86_64", "AMD64") else "torch"
 
 
 def use_products(model: nn.Module, products: Products) -> None:
     """Makes every plain linear layer of a model multiply by the library named; weights and names stay as they are."""
     for module in model.modules():
         if type(module) in (nn.Linear, OneDnnLinear):
-            module.__class__ = OneDnnLinear if products == "onednn" else nn.Linear
+            module.__class__ = nn.Linear if products == "torch" else OneDnnLinear
+            if isinstance(module, OneDnnLinear):
+                module.only_packed = products == "packed"
 
 
 class OneDnnLinear(nn.Linear):
     """A linear layer whose fp32 products, forward and backward, are oneDNN's."""
 
+    only_packed: bool = False
+    """True: only those with packed weights, and all others PyTorch's own."""
     packed: "_Packed | None" = None
     """The weights in the layout that a product of few rows reads fastest; only while `packed_weights` holds."""
     siblings: "tuple[OneDnnLinear, ...]" = ()
@@ -44,7 +52,8 @@ class OneDnnLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         if self.packed is not None and not torch.is_grad_enabled():
             return self.packed.output(self, input)
-        if input.dtype != torch.float32 or self.weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        wide = input.dtype == torch.float32 == self.weight.dtype and not torch.is_autocast_enabled("cpu")
+        if self.only_packed or not wide:
             return super().forward(input)
         if not torch.is_grad_enabled():
             return _product(input, self.weight, self.bias)

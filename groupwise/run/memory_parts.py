@@ -140,7 +140,7 @@ def _recompute(recipe: Recipe, device: torch.device) -> Recompute:
 
 def _copies(size: Footprint, place: _Place, *, sampling: bool) -> float:
     """Of the linear layers' weights: bf16 ones, and while sampling those that oneDNN lays out for few rows."""
-    laid_out = place.matmul_backend == "onednn" and sampling
+    laid_out = place.matmul_backend != "torch" and sampling
     if not place.narrow:
         return float(size.linear) if laid_out else 0.0
     return size.linear / 2 + size.last / 2 * laid_out

@@ -71,7 +71,7 @@ def walked(cache, steps=9):
     return torch.cat(found)
 
 
-@pytest.mark.parametrize("matmul_backend", ["torch", "onednn"])
+@pytest.mark.parametrize("matmul_backend", ["torch", "packed", "onednn"])
 @pytest.mark.parametrize("family", BUILT_ALIKE)
 def test_logits_are_those_of_the_modules(family, matmul_backend, tmp_path, tiny_folder):
     policy = policy_of(BUILT_ALIKE[family], tmp_path, tiny_folder)

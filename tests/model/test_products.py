@@ -25,15 +25,15 @@ def layer(*, bias: bool) -> nn.Linear:
 @pytest.mark.parametrize("shape", [(33,), (1, 33), (70, 33), (2, 5, 33)])
 def test_outputs_and_gradients_are_pytorchs(shape, bias):
     results = []
-    for library in ("torch", "onednn"):
+    for library in ("torch", "packed", "onednn"):
         linear = layer(bias=bias)
         use_products(nn.Sequential(linear), library)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
         y = linear(x)
         y.sin().sum().backward()
         results.append([y, x.grad, *(parameter.grad for parameter in linear.parameters())])
-    for one, other in zip(*results, strict=True):
-        assert close(one, other)
+    for one, *others in zip(*results, strict=True):
+        assert all(close(one, other) for other in others)
 
 
 def test_a_frozen_weight_has_no_gradient():
@@ -95,9 +95,16 @@ def test_packed_weights_are_the_weights_and_are_gone_afterwards():
 
 
 @pytest.mark.parametrize(
-    ("vectors", "amd", "expected"), [("AVX512", True, "onednn"), ("AVX512", False, "torch"), ("AVX2", True, "torch")]
+    ("vectors", "amd", "machine", "expected"),
+    [
+        ("AVX512", True, "x86_64", "onednn"),
+        ("AVX512", False, "x86_64", "packed"),
+        ("AVX2", True, "AMD64", "packed"),
+        ("DEFAULT", False, "aarch64", "torch"),
+    ],
 )
-def test_the_choice_is_by_the_processor(vectors, amd, expected, monkeypatch):
+def test_the_choice_is_by_the_processor(vectors, amd, machine, expected, monkeypatch):
+    monkeypatch.setattr(products.platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
     monkeypatch.setattr(products, "_is_amd", lambda: amd)
     assert fastest_products(CPU) == expected
