@@ -40,7 +40,7 @@ KEEP_FREED_MEMORY = {
 }
 """What groupwise asks of glibc by itself; the values are those of groupwise/model/memory.py."""
 ROW = ("system", "case", "prompt_tokens", "beta", "threads", "run", "sample_s", "update_s", "wall_s", "cpu_s")
-ROW += ("tokens_per_s", "peak_rss_bytes", "floor_s", "startup_s", "commit", "error")
+ROW += ("tokens_per_s", "peak_rss_bytes", "floor_s", "startup_s", "cpu", "vectors", "commit", "error")
 NAMED = ("case", "prompt_tokens", "beta", "threads")
 
 
@@ -180,7 +180,8 @@ def main() -> None:
             continue
         started = time.perf_counter()
         found = measured(job, arguments)
-        (floors if job.system == "floor" else rows).extend(row | {"commit": state} for row in found)
+        named = {"cpu": hardware["cpu"], "vectors": hardware["vectors"], "commit": state}
+        (floors if job.system == "floor" else rows).extend(row | named for row in found)
         write(arguments.output, hardware, rows, floors)
         named = " ".join(f"{name}={getattr(job, name)}" for name in (*NAMED, "run"))
         error = f"  FAILED: {found[0]['error']}" if found[0].get("error") else ""

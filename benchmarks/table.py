@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.targets import verdicts
+
 NAMED = ("case", "prompt_tokens", "beta", "threads")
 NAMED_HEADINGS = ("case", "prompt", "beta", "threads")
 GIB = 2**30
@@ -18,7 +20,9 @@ def table(results: dict, *, layout: Callable[[Sequence[str], list[list[str]]], s
     """The machine, the seconds of every system, our ratios to the peers and to the floor, and what failed."""
     layout = layout or plain
     measured = medians([row for row in results["rows"] if not row.get("error")])
-    parts = [_machine(results["machine"]), layout(*_seconds(measured)), layout(*_ratios(measured, results["floors"]))]
+    floors = {tuple(floor[name] for name in NAMED): floor for floor in results["floors"] if not floor.get("error")}
+    parts = [_machine(results["machine"]), layout(*_seconds(measured)), layout(*_ratios(measured, floors))]
+    parts += ["\n".join(["Targets:", *reached])] if (reached := verdicts(measured, floors)) else []
     failed = [row for row in [*results["rows"], *results["floors"]] if row.get("error")]
     parts += [f"failed: {row['system']} {[row[name] for name in NAMED]}: {row['error']}" for row in failed]
     return "\n\n".join(parts)
@@ -52,16 +56,15 @@ def _seconds(measured: dict[tuple, dict]) -> tuple[list[str], list[list[str]]]:
     return [*headings, "start s"], lines
 
 
-def _ratios(measured: dict[tuple, dict], floors: list[dict]) -> tuple[list[str], list[list[str]]]:
+def _ratios(measured: dict[tuple, dict], floors: dict[tuple, dict]) -> tuple[list[str], list[list[str]]]:
     headings = [*NAMED_HEADINGS, "step: TRL/ours", "peak: ours/TRL", "tokens/s: ours/vLLM", "floor s"]
     headings += ["sample: floor", "update: floor", "step: floor", "step: fastest floor"]
-    floor_of = {tuple(floor[name] for name in NAMED): floor for floor in floors if not floor.get("error")}
     lines = []
     for key in sorted((key for key in measured if key[0] == "groupwise"), key=_order):
         case, prompt_tokens, _, threads = key[1:]
         ours, trl = measured[key], measured.get(("trl", *key[1:]), {})
         vllm = measured.get(("vllm", case, prompt_tokens, None, threads), {})
-        floor = floor_of.get(key[1:], {})
+        floor = floors.get(key[1:], {})
         lines.append(
             [_named(value) for value in key[1:]]
             + [_text(_share(trl.get("wall_s"), ours["wall_s"]), 2)]
