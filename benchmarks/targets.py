@@ -5,7 +5,7 @@ from collections.abc import Iterator
 STEP = {("fixed", 100): 2.0, ("fixed", 512): 3.5, ("real", 100): 4.0, ("real", 512): 6.0}
 """(case, prompt tokens) -> how many times as fast as TRL a step is to be."""
 SAMPLING, FLOOR, PEAK = 1.0, 0.75, 0.45
-"""Tokens a second beside vLLM's at least; the fastest products' share of a step at least; memory beside TRL's at most."""
+"""At least: tokens a second beside vLLM's, the fastest products' share of a step. At most: memory beside TRL's."""
 
 
 def verdicts(measured: dict[tuple, dict], floors: dict[tuple, dict]) -> list[str]:
