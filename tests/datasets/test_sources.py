@@ -99,7 +99,7 @@ def test_a_prompt_in_both_files_is_told_with_its_row(tmp_path):
     source = written(tmp_path / "train.jsonl", row | {"prompt": "p"}, row)
     heldout = written(tmp_path / "test.jsonl", row | {"completion": "b"})
     config = ExamplesConfig(source=source, heldout=heldout)
-    with pytest.raises(DataError, match=r"train\.jsonl:2: its prompt is held out in '.*test\.jsonl' too; take it out"):
+    with pytest.raises(DataError, match=r"train\.jsonl:2: its prompt is held out in '.*test\.jsonl' too; remove it"):
         load_apart(config, seed=0, kind=Judged, read=read_judged)
     same = ExamplesConfig(source=source, heldout=written(tmp_path / "same.jsonl", row | {"label": False}))
     with pytest.raises(DataError, match=r"train\.jsonl:2: held out in '.*same\.jsonl' too"):

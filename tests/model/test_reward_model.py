@@ -103,7 +103,7 @@ def test_a_classifier_of_the_other_kind_is_refused(tmp_path, tiny_folder):
 def test_a_classifier_of_more_labels_learns_no_reward(tmp_path, tiny_folder):
     folder = saved(build.SHARING["llama"], SEQUENCES, tmp_path, tiny_folder, labels=3)
     config = ModelConfig(path=str(folder), device="cpu")
-    with pytest.raises(ModelError, match=r"it has 3 labels, and what is learned here has 1; begin with"):
+    with pytest.raises(ModelError, match=r"it has 3 labels, and what is learned here has 1; start from"):
         load_classifier(config, load_tokenizer(config), kind=SEQUENCES, seed=0)
 
 

@@ -52,7 +52,7 @@ def test_nothing_is_said_twice(tmp_path):
 def test_a_contaminated_example_is_refused_with_file_and_row_or_left_out(tmp_path):
     [own] = sources(tmp_path, *pairs(2), {"prompt": "Tell me: what is 6 + 7?", "completion": "13"})
     heldout = held_out({"held-out question 's'": "What is 6 + 7?"}, n=13, documents=())
-    said = r"other\.jsonl:3: shares its words with held-out question 's': 'Tell me: what is 6 \+ 7\? 13'; take it out"
+    said = r"other\.jsonl:3: shares its words with held-out question 's': 'Tell me: what is 6 \+ 7\? 13'; remove it"
     with pytest.raises(DataError, match=said):
         clean(own, heldout, RejectionConfig())
     left = clean(own, heldout, RejectionConfig(contaminated="drop"))
