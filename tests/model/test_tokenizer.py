@@ -60,7 +60,6 @@ def test_a_recipes_template_replaces_the_tokenizers(folder, tmp_path):
         ("tinny", "model.path = 'tinny': no such folder or built-in model; did you mean 'tiny'?"),
         ("/no/such/folder", "no such folder"),
         ("~/model", "no such folder"),
-        ("", "no config.json"),
         ("nobody/nothing", "model.path = 'nobody/nothing'"),  # a hub name, and no network
     ],
 )
