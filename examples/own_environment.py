@@ -1,4 +1,4 @@
-"""An environment in one file: guess a digit in several turns; run by itself it trains the tiny model."""
+"""An environment in one file: a secret that is shown to whoever asks; run by itself it trains the tiny model."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,46 +6,48 @@ from collections.abc import Sequence
 import groupwise
 from groupwise.data import Message, Question
 
+SECRETS = "ab"
 
-class GuessDigit:
-    """Says + where the digit is larger than the guess, - where it is smaller, ? where there is no guess."""
 
-    def __init__(self, *, guesses: int = 3) -> None:
-        self.guesses = guesses
+def secret_of(question: Question) -> str:
+    """One of SECRETS, each for as many questions."""
+    return SECRETS[int(question.answer) % len(SECRETS)]
+
+
+class AskFirst:
+    """The turn `?` asks for the secret, which is shown then; any other turn is a guess and ends the episode."""
+
+    reply_tokens = 8
 
     def reset(self, question: Question) -> list[Message]:
-        self.digit, self.left = int(question.answer), self.guesses
-        return [Message("user", "guess")]
+        self.hidden: str | None = secret_of(question)
+        return [Message("user", "-")]
 
     def reply(self, messages: Sequence[Message]) -> list[Message] | None:
-        self.left -= 1
-        guess = messages[-1].content
-        if guess == str(self.digit) or not self.left:
-            return None
-        if len(guess) != 1 or not guess.isdigit():
-            return [Message("user", "?")]
-        return [Message("user", "+" if int(guess) < self.digit else "-")]
+        shown, self.hidden = self.hidden, None
+        return [Message("user", shown)] if shown and messages[-1].content == "?" else None
 
 
 def guessed(messages: Sequence[Message], question: Question) -> float:
-    """1 for the digit in the last turn; before that, a little for each turn that is a digit at all."""
-    turns = [message.content for message in messages if message.role == "assistant"]
-    return float(turns[-1] == str(question.answer)) + 0.1 * sum(turn.isdigit() for turn in turns) / len(turns)
+    """1 if the last turn is the secret."""
+    return float(messages[-1].content == secret_of(question))
+
+
+def in_form(messages: Sequence[Message], question: Question) -> float:
+    """Half for asking first, half for any of the secrets after that."""
+    first, *later = (turn.content for turn in messages if turn.role == "assistant")
+    return 0.5 * (first == "?") + 0.5 * (later in [[secret] for secret in SECRETS])
 
 
 RECIPE = {
     "model": {"path": "tiny"},
-    "questions": {"source": "arithmetic", "params": {"kinds": ["successor"]}, "heldout_size": 30},
-    "rewards": [{"function": f"{__file__}:guessed"}],
-    "rollout": {
-        "environment": f"{__file__}:GuessDigit",
-        "environment_params": {"guesses": 3},
-        "questions_per_step": 16,
-        "group_size": 16,
-        "max_new_tokens": 6,
-    },
+    "questions": {"source": "arithmetic", "params": {"kinds": ["successor"], "levels": [1]}, "heldout_size": 0},
+    "rewards": [{"function": f"{__file__}:guessed"}, {"function": f"{__file__}:in_form", "weight": 0.5}],
+    "rollout": {"environment": f"{__file__}:AskFirst", "stop": ["?", *SECRETS]}
+    | {"questions_per_step": 10, "group_size": 16, "max_new_tokens": 2},
     "objective": {"kl_coef": 0, "entropy_coef": 0.02},
-    "update": {"steps": 150, "learning_rate": 3e-3},
+    "update": {"steps": 100, "learning_rate": 3e-3},
+    "evaluate": {"correct": "guessed"},
 }
 
 if __name__ == "__main__":
