@@ -196,7 +196,7 @@ class Policy:
         head, at = self.model.get_output_embeddings(), layout.predictors[mask]
         with handing_over(head, lambda states: found.append(take(states.flatten(0, 1).index_select(0, at)))):
             self.model(layout.tokens, use_cache=False, **_places(layout))
-        return found[0]
+        return found.pop()  # what is left in a closure outlives the backward pass, and the graph with it
 
     def _whole(self, layout: Layout, rollouts: Rollouts, mask: Tensor, sampling: Sampling) -> Tensor:
         """The sampling distribution's logits of the masked tokens, [N, V], by the model's own last layer."""
