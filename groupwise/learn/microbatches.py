@@ -1,7 +1,8 @@
 """Micro-batches that do not fit into memory: cut smaller and done again, with the same sums. Knows no loss."""
 
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -71,6 +72,14 @@ def in_microbatches(
         policy.microbatch_limit = tokens
         limit = f"from here on at most {tokens} tokens (update.tokens_per_microbatch)"
         print(f"a micro-batch did not fit into memory: {limit}", file=sys.stderr)
+
+
+def counting(pieces: Iterable[Piece]) -> list[tuple[Piece, float]]:
+    """Pieces with what their denominators are multiplied by: 1. A rank's idle piece has `NOTHING`, and adds 0."""
+    return [(piece, 1.0) for piece in pieces]
+
+
+NOTHING = math.inf
 
 
 def row_by_row(policy: Policy, pieces: Sequence[Tensor], do: Callable[[Tensor], None], *, ranks: Ranks = ALONE) -> None:

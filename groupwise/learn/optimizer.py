@@ -53,6 +53,11 @@ def learning_rate(config: LearningConfig, step: int, peak: float | None = None) 
     return peak * share
 
 
+def gradients_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    weights = (weight for group in optimizer.param_groups for weight in group["params"])
+    return [weight.grad for weight in weights if weight.grad is not None]
+
+
 def set_rates(optimizer: torch.optim.Optimizer, config: LearningConfig, critic: Critic | None, *, step: int) -> None:
     peaks = [config.learning_rate] + ([] if critic is None else [critic.config.learning_rate])
     for group, peak in zip(optimizer.param_groups, peaks, strict=True):

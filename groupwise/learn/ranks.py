@@ -51,6 +51,13 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+def total(ranks: Ranks, number: float) -> float:
+    """The sum of a number over all ranks."""
+    return float(ranks.sum(torch.tensor(float(number), dtype=torch.float64)))
+
+
 PER_STEP = {"reward_weights", "discount", "gae_lambda"}
 """Inputs of an advantage that are no output's."""
 

@@ -14,7 +14,7 @@ from groupwise.errors import RunError
 from groupwise.learn.agreement import Agreement
 from groupwise.learn.finite import check_loss
 from groupwise.learn.microbatches import in_microbatches
-from groupwise.learn.optimizer import bounded_step, set_rates
+from groupwise.learn.optimizer import bounded_step, gradients_of, set_rates
 from groupwise.learn.ranks import ALONE, Ranks
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Batch, microbatches
@@ -145,8 +145,7 @@ class _Learner:
         )
         if self.agreement is not None and self.tally.updates == 0:
             self.agreement.require(self.ranks)
-        gradients = (weight.grad for group in optimizer.param_groups for weight in group["params"])
-        self.ranks.sum_gradients([*(gradient for gradient in gradients if gradient is not None), *self.apart])
+        self.ranks.sum_gradients([*gradients_of(optimizer), *self.apart])
         return True
 
     def bounded_step(self, optimizer: torch.optim.Optimizer, stop: Stop) -> None:

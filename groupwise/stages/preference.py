@@ -11,8 +11,8 @@ from torch import Tensor
 from groupwise.config import LearningConfig, PreferenceRecipe
 from groupwise.learn.examples import PLAIN
 from groupwise.learn.finite import check_loss
-from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
-from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
+from groupwise.learn.microbatches import NOTHING, counting, in_microbatches, microbatch_tokens
+from groupwise.learn.optimizer import bounded_step, gradients_of, make_optimizer, set_rates
 from groupwise.learn.preferences import (
     Method,
     Preferences,
@@ -23,6 +23,7 @@ from groupwise.learn.preferences import (
     rollouts_of,
     summed_logprobs,
 )
+from groupwise.learn.ranks import ALONE, Ranks, total
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Rollouts, whole_groups
 from groupwise.model.policy import Policy
@@ -128,22 +129,27 @@ def gradient(
     units: int,
     config: LearningConfig,
     step: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, float, int]:
     """Puts the gradient of the step's mean loss into the weights'.
 
     liked, of_reference: [rows], the reference's sums in nats; z0: a scalar, of the whole step, so that neither the loss
-    nor its gradient depends on how the step is cut; units: pairs, or single outputs, of the step. Returns log pi of
-    each output [rows], the loss, and how often micro-batches were halved.
+    nor its gradient depends on how the step is cut; units: pairs, or single outputs, of our part of the step, of which
+    the mean is over those of all ranks. Returns log pi of each output [rows], the loss, and how often micro-batches
+    were halved.
     """
+    everywhere = total(ranks, units)
     sums, shares = torch.zeros_like(of_reference), list[float]()
 
     def begin() -> None:
         optimizer.zero_grad(set_to_none=False)
         shares.clear()
 
-    def do(rows: Tensor) -> None:
+    def do(part: tuple[Tensor, float]) -> None:
+        rows, factor = part
         piece = rollouts[rows]
-        share = _share(method, piece, liked=liked[rows], of_reference=of_reference[rows], z0=z0, units=units)
+        given = {"liked": liked[rows], "of_reference": of_reference[rows], "z0": z0}
+        share = _share(method, piece, **given, units=everywhere * factor)
         scored = policy.backward(
             piece,
             piece.output_mask,
@@ -159,17 +165,20 @@ def gradient(
     halvings = in_microbatches(
         policy,
         config,
-        cut=lambda tokens: whole_groups(rollouts, tokens, question_once=policy.question_once),
-        units=lambda rows: len(rollouts.group[rows].unique()),
+        cut=lambda tokens: counting(whole_groups(rollouts, tokens, question_once=policy.question_once)),
+        units=lambda part: len(rollouts.group[part[0]].unique()),
         begin=begin,
         do=do,
         what="pair" if method.of_pairs else "output",
+        ranks=ranks,
+        idle=((rollouts.group == rollouts.group[0]).nonzero()[:, 0], NOTHING),
     )
-    return sums, sum(shares), halvings
+    ranks.sum_gradients(gradients_of(optimizer))
+    return sums, total(ranks, sum(shares)), halvings
 
 
 def _share(
-    method: Method, piece: Rollouts, *, liked: Tensor, of_reference: Tensor, z0: Tensor, units: int
+    method: Method, piece: Rollouts, *, liked: Tensor, of_reference: Tensor, z0: Tensor, units: float
 ) -> Callable[[Tensor], Tensor]:
     """log pi [b, T] of a micro-batch -> its share of the step's mean loss."""
     return lambda logprobs: method.losses(logprobs.sum(1) - of_reference, piece, liked, z0).sum() / units

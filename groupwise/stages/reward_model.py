@@ -11,8 +11,9 @@ from groupwise.config import RewardModelRecipe
 from groupwise.datasets.base import following
 from groupwise.learn.finite import check_loss
 from groupwise.learn.judgements import Case, Judged, Judgements, heldout_figures, load_judgements
-from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
-from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
+from groupwise.learn.microbatches import NOTHING, counting, in_microbatches, microbatch_tokens
+from groupwise.learn.optimizer import bounded_step, gradients_of, make_optimizer, set_rates
+from groupwise.learn.ranks import ALONE, Ranks, total
 from groupwise.learn.tally import Tally
 from groupwise.model.policy import Policy
 from groupwise.model.reward_model import load_classifier, logits, pieces
@@ -89,19 +90,24 @@ def gradient(
     *,
     recipe: RewardModelRecipe,
     step: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, float]:
-    """Puts the gradient of the mean loss over judgements into the weights'; returns the logits [N, K] and the loss."""
-    centre_coef, judged = recipe.reward_model.centre_coef, sum(case.judgements for case in chosen)
+    """Puts the gradient of the mean loss over judgements into the weights'; returns our logits [N, K] and the loss.
+
+    The mean is over the judgements of all ranks.
+    """
+    centre_coef, judged = recipe.reward_model.centre_coef, total(ranks, sum(case.judgements for case in chosen))
     groups, outputs, shares = [case.readings for case in chosen], dict[int, Tensor](), list[float]()
 
     def begin() -> None:
         optimizer.zero_grad(set_to_none=False)
         shares.clear()
 
-    def do(rows: list[int]) -> None:
+    def do(part: tuple[list[int], float]) -> None:
+        rows, factor = part
         cases = [chosen[row] for row in rows]
         with logits(policy, [groups[row] for row in rows]) as found:
-            share = rules.losses(found, cases, centre_coef).sum() / judged
+            share = rules.losses(found, cases, centre_coef).sum() / (judged * factor)
             share.backward()
         shares.append(float(share.detach()))
         check_loss(shares[-1], step=step, of={"rewards": found})
@@ -111,10 +117,13 @@ def gradient(
     tally.halvings += in_microbatches(
         policy,
         recipe.update,
-        cut=lambda tokens: pieces(groups, tokens, question_once=policy.question_once),
-        units=len,
+        cut=lambda tokens: counting(pieces(groups, tokens, question_once=policy.question_once)),
+        units=lambda part: len(part[0]),
         begin=begin,
         do=do,
         what="example",
+        ranks=ranks,
+        idle=([0], NOTHING),
     )
-    return torch.cat([outputs[row] for row in range(len(chosen))]), sum(shares)
+    ranks.sum_gradients(gradients_of(optimizer))
+    return torch.cat([outputs[row] for row in range(len(chosen))]), total(ranks, sum(shares))

@@ -18,8 +18,9 @@ from groupwise.learn.examples import (
     rollouts_of,
 )
 from groupwise.learn.finite import check_loss
-from groupwise.learn.microbatches import in_microbatches, microbatch_tokens
-from groupwise.learn.optimizer import bounded_step, make_optimizer, set_rates
+from groupwise.learn.microbatches import NOTHING, counting, in_microbatches, microbatch_tokens
+from groupwise.learn.optimizer import bounded_step, gradients_of, make_optimizer, set_rates
+from groupwise.learn.ranks import ALONE, Ranks, total
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Rollouts, microbatches
 from groupwise.model.policy import Policy
@@ -88,17 +89,22 @@ def gradient(
     *,
     config: LearningConfig,
     step: int,
+    ranks: Ranks = ALONE,
 ) -> float:
-    """Puts the gradient of -mean log pi of the learned tokens into the weights'; returns that loss, nats a token."""
-    learned, shares = int(rollouts.output_mask.sum()), list[float]()
+    """Puts the gradient of -mean log pi of the learned tokens into the weights'; returns that loss, nats a token.
+
+    The mean is over the tokens of all ranks.
+    """
+    learned, shares = total(ranks, int(rollouts.output_mask.sum())), list[float]()
 
     def begin() -> None:
         optimizer.zero_grad(set_to_none=False)
         shares.clear()
 
-    def do(rows: Tensor) -> None:
+    def do(part: tuple[Tensor, float]) -> None:
+        rows, factor = part
         piece = rollouts[rows]
-        own = negative_log_likelihood(piece.output_mask, learned)
+        own = negative_log_likelihood(piece.output_mask, learned * factor)
         scored = policy.backward(
             piece, piece.output_mask, sampling=PLAIN, loss=lambda logprobs, _: own(logprobs)
         ).logprobs
@@ -108,13 +114,16 @@ def gradient(
     tally.halvings += in_microbatches(
         policy,
         config,
-        cut=lambda tokens: microbatches(rollouts, tokens, question_once=policy.question_once),
-        units=len,
+        cut=lambda tokens: counting(microbatches(rollouts, tokens, question_once=policy.question_once)),
+        units=lambda part: len(part[0]),
         begin=begin,
         do=do,
         what="example",
+        ranks=ranks,
+        idle=(torch.zeros(1, dtype=torch.long, device=policy.device), NOTHING),
     )
-    return sum(shares)
+    ranks.sum_gradients(gradients_of(optimizer))
+    return total(ranks, sum(shares))
 
 
 def measured(run: Run[SFTRecipe]) -> dict[str, Any]:
