@@ -5,9 +5,11 @@ takes its place; nothing in a step is done row by row but what ends a row.
 """
 
 import math
+import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -21,6 +23,7 @@ from groupwise.engines.choice import CACHES, choose_cache
 from groupwise.engines.draw import next_tokens
 from groupwise.engines.rows import Ends, Rows
 from groupwise.errors import RunError
+from groupwise.model.memory import out_of_memory
 from groupwise.model.policy import Policy
 from groupwise.objective.logprobs import wide
 
@@ -115,7 +118,9 @@ class _Session:
     def __init__(self, engine: LocalEngine, sampling: Sampling, ends: Ends, kept: set[tuple[int, ...]]) -> None:
         self.policy, self._max_rows, self._version = engine.policy, engine.max_num_seqs, engine.version
         self.rows, self._ends = Rows(sampling), ends
-        self._cache = CACHES[engine.cache](engine.policy, sampling.max_new_tokens, kept)
+        self._engine, self._tried = engine, 0  # rows that the last pass was tried with
+        self._new_cache = partial(CACHES[engine.cache], engine.policy, sampling.max_new_tokens, kept)
+        self._cache = self._new_cache()
         self._tasks: list[tuple[int, Task]] = []  # with the numbers that `submit` gave them
         self._missing: list[int] = []  # outputs of each task that are not done
         self._empty: list[int] = []  # numbers of tasks that want no output
@@ -139,16 +144,40 @@ class _Session:
         if self._empty:
             done, self._empty = [(number, list[Output]()) for number in self._empty], []
             return done
+        try:
+            return self._advance()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        self._retreat()  # outside of the except block, whose traceback holds what was computed
+        return []
+
+    def _retreat(self) -> None:
+        """After memory ran out: all rows leave the cache and wait, with what they drew, for half as many places."""
+        if self._max_rows == 1:
+            raise RunError("one output alone does not fit into memory", hint="lower rollout.max_new_tokens")
+        self._max_rows = self._engine.max_num_seqs = max(1, min(self._max_rows, self._tried) // 2)
+        self._waiting, self._live = np.concatenate([self._live, self._waiting]), np.zeros(0, np.int64)
+        self._cache = self._new_cache()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        limit = f"from here on at most {self._max_rows} side by side (rollout.max_num_seqs)"
+        print(f"outputs on their way did not fit into memory: {limit}", file=sys.stderr)
+
+    def _advance(self) -> list[tuple[int, list[Output]]]:
         rows, cache = self.rows, self._cache
         free = self._max_rows - len(self._live)
         may_enter = cache.enters_any_time and free * ENTER_SHARE >= self._max_rows
         if len(self._waiting) and (not len(self._live) or may_enter):
             number = _of_one_length(rows, self._waiting[:free]) if cache.of_one_length else free
-            entering, self._waiting = self._waiting[:number], self._waiting[number:]
+            entering = self._waiting[:number]
+            self._tried = len(self._live) + len(entering)
             asked, before = [rows.question(row) for row in entering], [rows.before(row) for row in entering]
-            self._draw(entering, cache.enter(asked, before))
-            self._live = np.concatenate([self._live, entering])
+            logits = cache.enter(asked, before)
+            self._waiting, self._live = self._waiting[len(entering) :], np.concatenate([self._live, entering])
+            self._draw(entering, logits)
         else:
+            self._tried = len(self._live)
             newest = torch.from_numpy(rows.newest(self._live)).to(self.policy.device)
             self._draw(self._live, cache.decode(newest))
         going_on = rows.finish[self._live] == ""
@@ -177,7 +206,7 @@ class _Session:
         tokens, logprobs = (values.cpu().numpy() for values in found)
         if np.isnan(logprobs).any():
             row = live[int(np.isnan(logprobs).argmax())]
-            length = len(rows.question(row)) + len(rows.before(row)) + int(rows.length[row])
+            length = len(rows.question(row)) + len(rows.before(row))
             raise RunError(
                 f"the policy's logits are nan after {length} token(s) of a conversation",
                 hint="its weights have diverged: go back to an earlier checkpoint with a lower update.learning_rate",

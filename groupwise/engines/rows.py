@@ -56,9 +56,10 @@ class Rows:
         return self._tasks[self.task[row]].question_tokens
 
     def before(self, row: int) -> tuple[int, ...]:
-        """Tokens after the row's question that were there before it."""
+        """Tokens after the row's question: those that were there before it, and those drawn so far."""
         before = self._tasks[self.task[row]].before
-        return before[row - self._begins[self.task[row]]] if before else ()
+        given = before[row - self._begins[self.task[row]]] if before else ()
+        return (*given, *self.tokens[row, : self.length[row]].tolist())
 
     def of_task(self, task: int) -> range:
         """The rows of a task, in the order of its streams."""

@@ -12,6 +12,7 @@ from groupwise.activity import advance, counted, doing
 from groupwise.config import LearningConfig
 from groupwise.errors import RunError
 from groupwise.learn.ranks import ALONE, Ranks
+from groupwise.model.memory import out_of_memory
 from groupwise.model.policy import Policy
 
 Piece = TypeVar("Piece")
@@ -99,16 +100,6 @@ def row_by_row(policy: Policy, pieces: Sequence[Tensor], do: Callable[[Tensor], 
                 _forget(policy)
             if ranks.most(not fits.here and len(rows) == 1):
                 raise RunError("one output alone does not fit into memory", hint=_HINT)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of an accelerator or of the machine."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
-
-
-_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
 class _Fits(NamedTuple):

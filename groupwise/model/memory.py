@@ -76,6 +76,16 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of an accelerator or of the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
+
+
 def default_recompute(device: torch.device) -> Recompute:
     """What is computed again unless a recipe says: `cheap` on a CPU, where it takes hardly longer. On a GPU nothing:
     each operation is looked at in Python, for longer than a small one takes there."""

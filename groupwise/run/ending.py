@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 from groupwise.errors import GroupwiseError, RunError
-from groupwise.learn.microbatches import out_of_memory
 from groupwise.model.checkpoint import latest_checkpoint
 from groupwise.model.finite import unsound_weight
+from groupwise.model.memory import out_of_memory
 from groupwise.run.journal import Journal, Learned, saved
 from groupwise.run.progress import Progress
 

@@ -14,12 +14,11 @@ from groupwise.data import Group
 from groupwise.engines.base import Engine
 from groupwise.errors import StoppedEarly
 from groupwise.learn.coefficients import coefficients_after
-from groupwise.learn.microbatches import out_of_memory
 from groupwise.learn.optimizer import learning_rate
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Batch
 from groupwise.model.lora import described, is_adapted
-from groupwise.model.memory import FreedMemory
+from groupwise.model.memory import FreedMemory, out_of_memory
 from groupwise.objective.surrogate import Objective
 from groupwise.record.read import open_record
 from groupwise.rollout.evaluate import Evaluation

@@ -22,7 +22,7 @@ from groupwise.data import Group, Message, Output, Question, Reward
 from groupwise.datasets.base import load_questions
 from groupwise.datasets.turns import in_order
 from groupwise.errors import ConfigError, RunError
-from groupwise.learn.microbatches import out_of_memory
+from groupwise.model.memory import out_of_memory
 from groupwise.record.read import Record, open_record
 from groupwise.rollout.evaluate import RIGHT
 from groupwise.run.collect import Collection, collect, open_collection

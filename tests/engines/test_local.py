@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from groupwise.config import ModelConfig
 from groupwise.data import Message, Output, Sampling
-from groupwise.engines import draw, local
+from groupwise.engines import choice, draw, local
 from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.cache import SharedCache
 from groupwise.engines.local import LocalEngine
@@ -373,3 +373,37 @@ def test_a_stop_string_of_special_tokens_ends_an_output(stop, tiny_folder):
 def test_a_stop_string_that_the_tokenizer_cannot_write_is_refused(tiny_folder):
     with pytest.raises(ModelError, match=r"rollout\.stop: '#' would never end an output: .* writes it as '<unk>'"):
         load_tokenizer(ModelConfig(path=str(tiny_folder)), stop=("=", "#"))
+
+
+@pytest.mark.parametrize("family", ["llama", "gptj"])  # a question once; transformers' own cache
+@pytest.mark.parametrize("place", ["enter", "decode"])
+def test_outputs_that_do_not_fit_into_memory_are_the_same_in_fewer_rows(
+    family, place, tmp_path, tiny_folder, monkeypatch, capsys
+):
+    policy = never_ending(build.policy_of((build.SHARING | build.NOT_SHARING)[family], tmp_path, tiny_folder))
+    expected = [words(own) for own in generate(LocalEngine(policy), tasks(), SAMPLING)]
+    engine = LocalEngine(policy)
+    cache = type(choice.CACHES[engine.cache](policy, 4, ()))
+    whole = getattr(cache, place)
+
+    def little(self, rows, *more):
+        if len(rows) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, rows, *more)
+
+    monkeypatch.setattr(cache, place, little)
+    found = [words(own) for own in generate(engine, tasks(), SAMPLING)]
+    assert found == expected
+    assert engine.max_num_seqs <= 5
+    assert "(rollout.max_num_seqs)" in capsys.readouterr().err
+
+
+def out_of_memory(*_):
+    raise MemoryError
+
+
+def test_one_output_that_does_not_fit_into_memory_is_an_error(policy, monkeypatch):
+    engine = LocalEngine(policy)
+    monkeypatch.setattr(SharedCache, "enter", out_of_memory)
+    with pytest.raises(RunError, match=r"one output alone does not fit into memory; lower rollout\.max_new_tokens"):
+        generate(engine, tasks(), SAMPLING)

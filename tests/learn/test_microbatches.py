@@ -7,9 +7,10 @@ import torch
 
 from groupwise.errors import RunError
 from groupwise.learn.make_batch import logprobs
-from groupwise.learn.microbatches import in_microbatches, microbatch_tokens, out_of_memory, row_by_row
+from groupwise.learn.microbatches import in_microbatches, microbatch_tokens, row_by_row
 from groupwise.learn.optimizer import make_optimizer
 from groupwise.learn.update import update_policy
+from groupwise.model.memory import out_of_memory
 from groupwise.model.policy import Policy
 from tests.close import close
 from tests.learn import test_update as updates
