@@ -197,7 +197,7 @@ def test_the_picture_is_drawn_unless_matplotlib_is_missing(tmp_path, monkeypatch
     [
         ([], "nothing to compare; for example --presets grpo,rloo"),
         (["--presets", "grop"], "--presets = 'grop': no such name; did you mean 'grpo'?"),
-        (["--presets", ""], "--presets '': a name is missing"),
+        (["--presets", ""], "--presets: an empty text; give a value, or leave it out"),
         (["--presets", "grpo,grpo"], "two variants are called 'grpo'"),
         (["--presets", "grpo", "--variant", "GRPO: update.betas=[0,0]"], "two variants are called 'grpo'"),
         (["--presets", "grpo", "--seeds", "0,0"], "0 is there twice"),

@@ -143,7 +143,7 @@ def test_an_engine_is_opened_given_the_weights_and_closed_whatever_happens(polic
 
 def test_an_engine_that_dies_is_one_line(policy):
     own = RolloutConfig(engine="tests.engines.fakes:Dying")
-    line = r"^rollout\.engine = 'tests\.engines\.fakes:Dying': poll failed: .*gone away \(.*fakes\.py:\d+\); mend"
+    line = r"^rollout\.engine = 'tests\.engines\.fakes:Dying': poll failed: .*gone away \(.*fakes\.py:\d+\); fix"
     with open_engine(policy, own) as engine, pytest.raises(RunError, match=line):
         generate(engine, TASKS, SAMPLING)
 

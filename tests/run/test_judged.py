@@ -24,7 +24,7 @@ def run_of(steps: int = 100, learns: bool = True):
     recipe = SimpleNamespace(
         rewards=[RewardConfig(function="math")],
         update=SimpleNamespace(steps=steps),
-        evaluate=SimpleNamespace(correct=None, format=None),
+        correct_label="math",
         run=SimpleNamespace(failed_rewards_limit=0.2),
     )
     return SimpleNamespace(recipe=recipe, recorder=Recorder(), state=SimpleNamespace(step=0)), Judged(learns)

@@ -184,7 +184,7 @@ def test_questions_or_weights_that_changed_are_refused(tmp_path, recipe, tiny_fo
     shutil.copy(other_weights(), model / "model.safetensors")
     changed = groupwise("train", "--run", run, "--resume")
     assert (changed.code, changed.err.count("\n")) == (2, 1), changed.err
-    assert re.search(r"model\.path = \S+: the run in \S+ began with other weights; put them back", changed.err)
+    assert re.search(r"model\.path = \S+: the run in \S+ began with other weights; restore them", changed.err)
 
 
 def other_weights():
