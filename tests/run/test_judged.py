@@ -25,6 +25,7 @@ def run_of(steps: int = 100, learns: bool = True):
         rewards=[RewardConfig(function="math")],
         update=SimpleNamespace(steps=steps),
         correct_label="math",
+        evaluate=SimpleNamespace(format=None),
         run=SimpleNamespace(failed_rewards_limit=0.2),
     )
     return SimpleNamespace(recipe=recipe, recorder=Recorder(), state=SimpleNamespace(step=0)), Judged(learns)
