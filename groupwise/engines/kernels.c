@@ -65,14 +65,16 @@ INLINE void norm_row(const float *x, const float *weight, float eps, float *out,
 }
 
 /* x, out: [R, size]; size a multiple of 16 */
-void rms_norm(const float *x, const float *weight, float eps, float *out, int64_t rows, int64_t size) {
-#pragma omp parallel for if (rows * size > FEW)
+void rms_norm(
+    const float *x, const float *weight, float eps, float *out, int64_t rows, int64_t size, int threads
+) {
+#pragma omp parallel for num_threads(threads) if (rows * size > FEW)
     for (int64_t row = 0; row < rows; row++) norm_row(x + row * size, weight, eps, out + row * size, size);
 }
 
 /* silu(gate) up: gate_up [R, 2 size], gate before up; out [R, size]; size a multiple of 16 */
-void silu_product(const float *gate_up, float *out, int64_t rows, int64_t size) {
-#pragma omp parallel for if (rows * size > FEW)
+void silu_product(const float *gate_up, float *out, int64_t rows, int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * size > FEW)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t at = 0; at < size; at += WIDTH) {
             vec gate = load(gate_up + row * 2 * size + at), up = load(gate_up + (row * 2 + 1) * size + at);
@@ -213,7 +215,7 @@ static void attend_pair(const Step *s, int64_t row, int64_t k, float *memory, in
 
 /* One token of each row: its key and value go into the row's own cache, and its attention into `out`. 1 if there is no
    memory for the scores. D a multiple of 16. */
-int attend(const Step *s) {
+int attend(const Step *s, int threads) {
     int G = (int)(s->H / s->K), failed = 0;
     int64_t most = 0;
     for (int64_t row = 0; row < s->R; row++) {
@@ -221,7 +223,7 @@ int attend(const Step *s) {
         most = n > most ? n : most;
     }
     int64_t room = (most + WIDTH - 1) / WIDTH * WIDTH;
-#pragma omp parallel
+#pragma omp parallel num_threads(threads)
     {
         float *memory = malloc(4 * G * (s->D + room));
         if (!memory) failed = 1;
