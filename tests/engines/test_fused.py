@@ -97,6 +97,26 @@ def test_what_looks_like_llama_and_computes_something_else_is_sampled_by_its_mod
     assert LocalEngine(policy).cache == "shared"
 
 
+CALLED_ALIKE = {
+    "a factor on what layers add": transformers.GraniteConfig(**SIZES, residual_multiplier=0.9),
+    "a factor on embeddings": transformers.GraniteConfig(**SIZES, embedding_multiplier=12.0),
+    "queries scaled from some position on": transformers.Ministral3Config(
+        **SIZES,
+        rope_parameters={
+            "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 64,
+            "llama_4_scaling_beta": 0.1, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", CALLED_ALIKE)
+def test_a_decoder_whose_modules_are_called_like_llamas_is_held_to_its_own_logits(family, tmp_path, tiny_folder):
+    policy = policy_of(CALLED_ALIKE[family], tmp_path, tiny_folder)
+    assert layers_of(policy.model) is not None
+    assert LocalEngine(policy).cache == "shared"
+
+
 def test_the_same_tokens_are_sampled(tmp_path, tiny_folder):
     policy = policy_of(BUILT_ALIKE["qwen3"], tmp_path, tiny_folder)
     tasks = [Task((5, 6, 7), (1, 2, 3)), Task((9,), (4, 5))]
