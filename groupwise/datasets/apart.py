@@ -68,7 +68,7 @@ def default_size(distinct: int, most: int) -> int:
     return min(most, distinct // 5)
 
 
-def heldout_told(what: str, given: int | None, *, held: int, left: int, usual: int) -> str | None:
+def heldout_remark(what: str, given: int | None, *, held: int, left: int, usual: int) -> str | None:
     """How many rows are held out, in words, where the recipe does not say; None: it does, or as many as usual.
 
     what: questions or examples, which is the recipe's section too. given: its `heldout_size`.

@@ -76,7 +76,7 @@ def load_judgements(
 ) -> Judgements:
     """The pairs or labelled steps that a recipe asks for, as readings. Raises DataError or ConfigError."""
     train, heldout = load_apart(config, seed=seed, kind=cast(Any, object), read=each_judgement)
-    rules = _lesson(config, [*train[:1], *heldout[:1]])  # a source has one kind
+    rules = _rules(config, [*train[:1], *heldout[:1]])  # a source has one kind
     for name in rules.unread:
         value = getattr(reward_model, name)
         if value != RewardModelConfig.model_fields[name].default:
@@ -102,11 +102,11 @@ def heldout_figures(policy: Policy, found: Judgements, *, tokens: int) -> dict[s
     }
 
 
-def _lesson(config: ExamplesConfig, examples: Sequence[Any]) -> Judged:
+def _rules(config: ExamplesConfig, examples: Sequence[Any]) -> Judged:
     """What all of the examples teach. Raises ConfigError if that is not the same, or nothing that is known here."""
     kinds = list(dict.fromkeys(type(example) for example in examples))
-    if len(kinds) == 1 and kinds[0] in LESSONS:
-        return LESSONS[kinds[0]]
+    if len(kinds) == 1 and kinds[0] in JUDGEMENT_RULES:
+        return JUDGEMENT_RULES[kinds[0]]
     noun = " and ".join(sorted(kind.__name__.lower() for kind in kinds))
     raise ConfigError(
         f"examples.source = {config.source!r}: {noun} rows; stage 'reward_model' learns from pairs or labelled steps",
@@ -233,7 +233,7 @@ def _labels(cases: Sequence[Case]) -> Tensor:
     return torch.tensor([right for case in cases for right in case.right], dtype=torch.bool)
 
 
-LESSONS: dict[type, Judged] = {
+JUDGEMENT_RULES: dict[type, Judged] = {
     Pair: Judged(
         SEQUENCES, _pair, _pair_losses, _pair_metrics, _pair_figures, cuts=False, unread=("separator",), noun="pair"
     ),

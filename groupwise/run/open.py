@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from groupwise.activity import doing
 from groupwise.config import ExamplesConfig, ModelConfig, QuestionsConfig, Recipe, RLRecipe
 from groupwise.data import Question
-from groupwise.datasets.apart import heldout_told
+from groupwise.datasets.apart import heldout_remark
 from groupwise.datasets.base import HELDOUT_SIZE as QUESTIONS_HELDOUT
 from groupwise.datasets.base import Questions, batch, load_questions
 from groupwise.datasets.sources import HELDOUT_SIZE as EXAMPLES_HELDOUT
@@ -172,7 +172,9 @@ def _tell_heldout(what: str, section: QuestionsConfig | ExamplesConfig | None, p
     """Says on stderr how many are held out, where that is not what the recipe's section says or what is usual."""
     if section is None:
         return
-    remark_text = heldout_told(what, section.heldout_size, held=len(parts.heldout), left=len(parts.train), usual=usual)
+    remark_text = heldout_remark(
+        what, section.heldout_size, held=len(parts.heldout), left=len(parts.train), usual=usual
+    )
     if remark_text is not None:
         print(remark_text, file=sys.stderr)
 

@@ -120,7 +120,7 @@ class Progress:
 
     def evaluated(self, name: str, figures: Mapping[str, Any]) -> None:
         event("evaluation", name=name, figures=dict(figures))
-        texts = [f"held-out loss {told_loss(figures['loss'])}"] if "loss" in figures else []
+        texts = [f"held-out loss {loss_text(figures['loss'])}"] if "loss" in figures else []
         if "preferred" in figures:
             texts.append(f"{with_interval(figures['preferred'])} of {figures['preferred']['n']} preferred rightly")
         if "steps" in figures:
@@ -169,7 +169,7 @@ def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, toke
     return Progress(plan=plan, steps=recipe.update.steps, columns=(*columns, *OF_UPDATE), tokens_are=tokens_are)
 
 
-def told_loss(figure: Mapping[str, float]) -> str:
+def loss_text(figure: Mapping[str, float]) -> str:
     """A loss with its interval, in nats."""
     return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 

@@ -16,7 +16,7 @@ from groupwise.record.read import Record, open_record
 from groupwise.record.schema import Answer
 from groupwise.rollout.evaluate import RIGHT
 from groupwise.run.loop import Summary
-from groupwise.run.progress import told_loss
+from groupwise.run.progress import loss_text
 from groupwise.statistics.intervals import figure_in, shown, wilson
 from groupwise.terminal import printable
 
@@ -34,7 +34,7 @@ def print_results(summary: Summary, console: Console | None = None) -> None:
     """What training came to."""
     console = console or Console(highlight=False, markup=False)
     if "loss" in summary.before:
-        before, after = (told_loss(figures["loss"]) for figures in (summary.before, summary.after))
+        before, after = (loss_text(figures["loss"]) for figures in (summary.before, summary.after))
         unit = summary.after["loss"].get("unit", "nats a token")
         console.print(f"held-out loss, {unit} (95 % intervals): {before} -> {after}")
     if "preferred" in summary.before:

@@ -8,7 +8,7 @@ import torch
 
 from groupwise.config import UpdateConfig, recipe_from
 from groupwise.learn.examples import Encoded, rollouts_of
-from groupwise.learn.judgements import LESSONS, Case, Pair
+from groupwise.learn.judgements import JUDGEMENT_RULES, Case, Pair
 from groupwise.learn.preferences import liked_of
 from groupwise.learn.preferences import rollouts_of as rollouts_of_judged
 from groupwise.learn.ranks import ALONE
@@ -58,7 +58,7 @@ def pairs(policy, part, ranks):
     recipe = recipe_from({"stage": "reward_model", "model": {"path": "tiny"}, "examples": {"source": "e.jsonl"},
                           "update": {"steps": 1, "tokens_per_microbatch": 14}})  # fmt: skip
     optimizer = torch.optim.SGD(policy.model.parameters())
-    rules = LESSONS[Pair]
+    rules = JUDGEMENT_RULES[Pair]
     return reward_model.gradient(policy, optimizer, rules, cases, Tally(), recipe=recipe, step=0, ranks=ranks)[1]
 
 

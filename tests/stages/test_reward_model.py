@@ -152,7 +152,7 @@ def test_a_margin_is_that_of_its_row_and_none_is_0(tmp_path, tiny_folder):
 
 @pytest.mark.parametrize("tokens", [1, 30, 10**6])
 def test_the_gradient_of_a_step_is_that_of_the_plain_loss_however_it_is_cut(tmp_path, tiny_folder, tokens):
-    from groupwise.learn.judgements import LESSONS, Pair
+    from groupwise.learn.judgements import JUDGEMENT_RULES, Pair
 
     policy = classifier(build.SHARING["gpt2"], SEQUENCES, tmp_path, tiny_folder)
     policy.model.double()
@@ -166,7 +166,7 @@ def test_the_gradient_of_a_step_is_that_of_the_plain_loss_however_it_is_cut(tmp_
     policy.model.zero_grad()
     for rows in pieces(groups, tokens, question_once=True):
         with logits(policy, [groups[row] for row in rows]) as found:
-            (LESSONS[Pair].losses(found, [cases[row] for row in rows], 0.1).sum() / 3).backward()
+            (JUDGEMENT_RULES[Pair].losses(found, [cases[row] for row in rows], 0.1).sum() / 3).backward()
     for found, other in zip((p.grad for p in policy.model.parameters()), wanted, strict=True):
         close(found, other)
 
