@@ -155,6 +155,9 @@ def _layer(module: Any) -> Layer:
         or not silu
         or {name for name, _ in attention.named_children()} - known
         or any(number % WIDTH for number in sizes)
+        or qkv[0].out_features != out.in_features  # what `attend` takes for granted when it reads their memory
+        or qkv[1].out_features != qkv[2].out_features
+        or gate_up[0].out_features != down.in_features
     ):
         raise ValueError("not built as Llama is")
     norms = [_norm(getattr(attention, name, None), size) for name in ("q_norm", "k_norm")]
