@@ -29,7 +29,8 @@ LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% end
     ],
 )
 def test_a_hostile_template_is_refused_in_one_line(template, said, monkeypatch):
-    monkeypatch.setattr(rendering, "SECONDS", 1)
+    # a busy machine may take a second of its processor for what only memory is to end
+    monkeypatch.setattr(rendering, "SECONDS", 1 if template.startswith(LOOP) else 60)
     monkeypatch.setattr(rendering, "MEMORY", 2**26)
     with pytest.raises(ModelError) as error:
         audit(tokenizer_with(template, eos_token="<|im_end|>"), [], where="model.path = 'x'")
