@@ -37,15 +37,27 @@ class Image:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool as the policy wrote it (`raw`). error: why it cannot be made; "" if it can."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    raw: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Message:
     """A turn. content: its text, in which IMAGE stands for each picture.
 
-    parts: text and pictures in their order; () for a turn without pictures.
+    parts: text and pictures in their order; () for a turn without pictures. calls: of tools, read from the text of a
+    policy's turn.
     """
 
     role: Role
     content: str
     parts: tuple[str | Image, ...] = ()
+    calls: tuple[ToolCall, ...] = field(default=(), compare=False)
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -242,6 +254,7 @@ class Output:
     token under the distribution it was drawn from; 0 where not sampled. policy_version: optimizer steps so far.
     opening: what the prompt's end has already said for the policy, "<think>\\n" in templates of reasoning models.
     An output of several turns has the last one's text and opening; messages: all turns, the environment's among them.
+    outcome: what the environment says of the episode: plain values, its own `reward` among them; empty: nothing.
     """
 
     question_tokens: np.ndarray
@@ -253,6 +266,7 @@ class Output:
     policy_version: int = 0
     opening: str = ""
     messages: tuple[Message, ...] = ()
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def drawn(self) -> int:

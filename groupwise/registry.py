@@ -100,7 +100,14 @@ PREFERENCES = {
     "kto": "groupwise.objective.preference:kto",
 }
 
-ENVIRONMENTS = {"single_turn": "groupwise.envs.episode:SingleTurn"}
+ENVIRONMENTS = {
+    "single_turn": "groupwise.envs.episode:SingleTurn",
+    "tools": "groupwise.envs.tools:Tools",
+}
+
+TOOLS = {
+    "calculator": "groupwise.envs.tools:calculator",
+}
 
 ENGINES = {"local": "groupwise.engines.local:LocalEngine"}
 
@@ -120,6 +127,7 @@ REWARDS = {
     "model": "groupwise.rewards.model:Model",
     "process_model": "groupwise.rewards.model:ProcessModel",
     "language": "groupwise.rewards.language:language",
+    "environment": "groupwise.rewards.episode:environment",
 }
 
 ENVS = {
@@ -168,6 +176,7 @@ TABLES: dict[str, Mapping[str, str]] = {
     "rewards": REWARDS,
     "searches": SEARCHES,
     "stages": STAGES,
+    "tools": TOOLS,
 }
 
 SET_BY = {
@@ -187,6 +196,7 @@ SET_BY = {
     "corrections": "objective.correction",
     "keeps": "stage=rejection rejection.keep",
     "searches": "--search",
+    "tools": "rollout.environment_params.tools",
 }
 """By table: what its names are the value of."""
 

@@ -130,6 +130,9 @@ class SamplingConfig(Section):
     (docs/own_environment.md). single_turn: no replies."""
     environment_params: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment's class."""
+    environment_timeout_seconds: float = Field(default=60.0, ge=1e-3, le=86_400)
+    """Time limit of one call of an environment. After it the episode ends (finish: error) and its output is marked as
+    failed."""
     max_turns: int | None = Field(default=None, ge=1, le=1_000_000)
     """Maximum turns of the policy in an episode, which is then cut (finish: turns); None: no limit."""
     max_new_tokens: int = Field(default=256, ge=1, le=100_000_000)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 POLL_SECONDS = 10.0
+POLL_BRIEFLY = 0.02
+"""Where somebody else may have something to say too."""
 
 
 @dataclass(frozen=True)
@@ -89,27 +91,36 @@ class InFlight(Generic[Key]):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._tasks: dict[int, tuple[Key, Task]] = {}
+        self._heard = time.monotonic()  # when the engine last said something, or began
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def submit(self, tasks: Sequence[tuple[Key, Task]], sampling: Sampling) -> None:
+        if not self._tasks:
+            self._heard = time.monotonic()
         numbers = self._engine.submit([task for _, task in tasks], sampling)
         self._tasks.update(zip(numbers, tasks, strict=True))
 
-    def done(self) -> list[tuple[Key, list[Output]]]:
-        """At least one task that is done, with its outputs; waits for it.
+    def done(self, *, wait: bool = True) -> list[tuple[Key, list[Output]]]:
+        """At least one task that is done, with its outputs; waits for it. wait: else for POLL_BRIEFLY alone.
 
-        Raises RunError if the engine is silent for too long or gives what nobody asked for.
+        Empty if nothing is on its way. Raises RunError if the engine is silent for too long or gives what nobody asked
+        for.
         """
-        began, most = time.monotonic(), self._engine.capabilities.silent_seconds
-        while not (found := self._engine.poll(min(POLL_SECONDS, most))):
-            if time.monotonic() - began > most:
+        most = self._engine.capabilities.silent_seconds
+        while self._tasks:
+            if found := self._engine.poll(min(POLL_SECONDS, most) if wait else POLL_BRIEFLY):
+                self._heard = time.monotonic()
+                return [self._checked(number, outputs) for number, outputs in found]
+            if time.monotonic() - self._heard > most:
                 raise RunError(
                     f"{_name(self._engine)} finished none of {len(self._tasks)} tasks in {most:g} s",
                     hint="check that it still runs; its capabilities.silent_seconds sets the limit",
                 )
-        return [self._checked(number, outputs) for number, outputs in found]
+            if not wait:
+                break
+        return []
 
     def _checked(self, number: int, outputs: list[Output]) -> tuple[Key, list[Output]]:
         if number not in self._tasks:

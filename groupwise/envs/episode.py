@@ -1,9 +1,11 @@
 """The protocol of an episode: what an environment shows the policy, and what it says to each of its turns.
 
 Knows conversations alone: no tokens, no rewards. An environment is code of the user's that runs in the process of the
-training, with all its rights.
+training, with all its rights, in a thread: episodes are played side by side, each by one thread at a time.
 """
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
@@ -11,8 +13,10 @@ from typing import Any, Protocol, get_args
 from groupwise import registry
 from groupwise.config.sections import SamplingConfig
 from groupwise.data import Message, Question, Role
-from groupwise.errors import ConfigError, DataError
+from groupwise.envs.trl import OfTrl, is_of_trl
+from groupwise.errors import ConfigError, DataError, GroupwiseError
 from groupwise.functions import find, last_line
+from groupwise.strict_json import json_line
 
 SINGLE = "single_turn"
 
@@ -33,7 +37,17 @@ class Environment(Protocol):
         """The conversation that the policy's first turn follows."""
 
     def reply(self, messages: Sequence[Message]) -> Sequence[Any] | None:
-        """What follows the policy's turn, the last of these messages; None: the episode is done."""
+        """What follows the policy's turn, the last of these messages; None: the episode is done.
+
+        Where there are tools, that message's `calls` are those that the policy made.
+        """
+
+    def outcome(self) -> Mapping[str, Any]:
+        """What came of the episode, asked once at its end: plain values, the environment's own `reward` among them,
+        which the reward function `environment` pays. May be left out."""
+
+    def close(self) -> None:
+        """Gives back what the episode took. Called once, whatever happened. May be left out."""
 
 
 class SingleTurn:
@@ -48,18 +62,27 @@ class SingleTurn:
     def reply(self, messages: Sequence[Message]) -> None:
         return None
 
+    def outcome(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class Environments:
     """How episodes are made. several: an episode may have several turns. max_turns: of the policy; None: no limit.
 
-    reply_tokens: most tokens of all replies of an episode; None: the environment does not say.
+    reply_tokens: most tokens of all replies of an episode; None: the environment does not say. seconds: limit of one
+    call of an environment. rewards: episodes have an outcome.
     """
 
     make: Callable[[], Environment] = SingleTurn
     several: bool = False
     max_turns: int | None = None
     reply_tokens: int | None = 0
+    seconds: float = 60.0
+    rewards: bool = False
 
     def start(self, question: Question) -> tuple[tuple[Message, ...], tuple[Mapping[str, Any], ...]]:
         """The conversation that a question's first turn follows, and the tools. Raises DataError if reset() fails."""
@@ -67,7 +90,10 @@ class Environments:
             return question.messages, ()
         try:
             environment = self.make()
-            return messages_of(environment.reset(question)), tools_of(environment)
+            try:
+                return messages_of(environment.reset(question)), tools_of(environment)
+            finally:
+                close(environment)
         except Exception as error:
             place = f"{question.where}: " if question.where else ""
             raise DataError(
@@ -85,27 +111,55 @@ def environments_of(rollout: SamplingConfig) -> Environments:
     several, params = rollout.environment != SINGLE, rollout.environment_params
     if not several and (params or rollout.max_turns is not None):
         raise ConfigError(f"{where} reads no environment_params and no max_turns", hint="leave them out")
-    kind = find(registry.ENVIRONMENTS, rollout.environment, where, ConfigError)
+    kind: Any = find(registry.ENVIRONMENTS, rollout.environment, where, ConfigError)
+    of_trl = is_of_trl(kind)
     missing = [name for name in ("reset", "reply") if not callable(getattr(kind, name, None))]
-    if missing:
+    if missing and not of_trl:
         raise ConfigError(f"{where}: it has no {missing[0]}()", hint="docs/own_environment.md shows an environment")
 
     def make() -> Environment:
-        instance: Environment = kind(**params)
-        return instance
+        instance: Any = OfTrl(kind, params) if of_trl else kind(**params)
+        made: Environment = instance
+        return made
 
     try:
-        most = getattr(make(), "reply_tokens", None)
+        tried = make()
+        most = getattr(tried, "reply_tokens", None)
+        close(tried)
+    except GroupwiseError as error:
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
     except Exception as error:
         raise ConfigError(f"{where}: {last_line(error)}", hint="fix it, or rollout.environment_params") from None
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
         raise ConfigError(f"{where}: its reply_tokens = {most!r}: no number of tokens", hint="give an int, or leave it")
-    return Environments(make, several, rollout.max_turns, most)
+    scored = several and callable(getattr(tried, "outcome", None)) and getattr(tried, "scores", True)
+    return Environments(make, several, rollout.max_turns, most, rollout.environment_timeout_seconds, scored)
 
 
 def tools_of(environment: Environment) -> tuple[Mapping[str, Any], ...]:
     """The tools that an environment offers; none if it says nothing of them."""
     return tuple(getattr(environment, "tools", ()))
+
+
+def outcome_of(environment: Environment) -> dict[str, Any]:
+    """What an environment says of its episode; {} if it says nothing. Raises TypeError for what no JSON holds."""
+    if not callable(getattr(environment, "outcome", None)):
+        return {}
+    found = environment.outcome()
+    if not isinstance(found, Mapping):
+        raise TypeError(f"outcome() gives a dict, not {type(found).__name__}")
+    values = {str(name): value.item() if hasattr(value, "item") else value for name, value in found.items()}
+    reward = values.get("reward")
+    if reward is not None and (isinstance(reward, str) or not math.isfinite(reward)):
+        raise TypeError(f"outcome()['reward'] = {reward!r}: no finite number")
+    kept: dict[str, Any] = json.loads(json_line(values))
+    return kept
+
+
+def close(environment: Environment) -> None:
+    """Tells an environment that its episode is over, if it wants to hear of it."""
+    if callable(getattr(environment, "close", None)):
+        environment.close()
 
 
 def messages_of(given: Any) -> tuple[Message, ...]:

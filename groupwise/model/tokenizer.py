@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from groupwise.config import ModelConfig
 from groupwise.data import Example, Message
+from groupwise.envs.calls import Spoken, read_calls
 from groupwise.errors import ModelError
 from groupwise.model import conversation, reply
 from groupwise.model import template as templates
@@ -15,7 +17,7 @@ from groupwise.model.begun import encode_begun
 from groupwise.model.rendering import set_variables
 from groupwise.model.source import NO_MODEL, source_of
 from groupwise.model.template import Template, audit
-from groupwise.model.tools import check_tools
+from groupwise.model.tools import ToolTemplate, as_users, described, tool_template
 from groupwise.model.traits import context
 from groupwise.model.vocabulary import check_vocabulary
 
@@ -44,10 +46,9 @@ class ChatTokenizer:
     def encode(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Token ids of a conversation up to where the assistant begins to speak, or goes on if the last turn is its.
 
-        tools: as JSON schemas, which the template writes. Raises ModelError if it does not.
+        tools: as JSON schemas, which the template writes, or else the system prompt.
         """
-        if tools:
-            check_tools(self.tokenizer, messages, tools)
+        messages, tools = self._with_tools(messages, tools)
         if messages and messages[-1].role == "assistant":
             return encode_begun(self.tokenizer, messages, self.template, tools=tools)
         return templates.encode(self.tokenizer, messages, self.template, tools=tools)
@@ -56,7 +57,17 @@ class ChatTokenizer:
         self, messages: Sequence[Message], *, replies: int, last: int, tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[int]:
         """Token ids between a sampled turn, whose last id is `last`, and the next; see groupwise.model.reply."""
-        return reply.encode_reply(self.tokenizer, messages, self.template, replies=replies, last=last, tools=tools)
+        if tools and not self.tools.written:
+            replies = len(as_users(messages[-replies:]))
+        messages, tools = self._with_tools(messages, tools)
+        form = self.tools.form if tools else "any"
+        return reply.encode_reply(
+            self.tokenizer, messages, self.template, replies=replies, last=last, tools=tools, form=form
+        )
+
+    def read_calls(self, text: str) -> Spoken:
+        """A turn of the policy as what it says and the tools that it calls, in the template's own form."""
+        return read_calls(text, self.tools.form)
 
     def encode_example(self, example: Example) -> list[tuple[list[int], list[bool]]]:
         """Token ids of an example, and for each True if it is learned; several where its turns are learned apart."""
@@ -69,6 +80,26 @@ class ChatTokenizer:
     def decode_all(self, tokens: Sequence[int]) -> str:
         """Text of token ids, those that end, begin or pad one among them."""
         return templates.decode(self.tokenizer, tokens, unspoken=frozenset())
+
+    @cached_property
+    def tools(self) -> ToolTemplate:
+        """What the template does with tools."""
+        return tool_template(self.tokenizer)
+
+    def _with_tools(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[Sequence[Message], Sequence[Mapping[str, Any]]]:
+        if not tools or self.tools.written:
+            return messages, tools
+        shown = described((), tools, system=True)[0].content
+        if self.decode_all(self.tokenizer(shown, add_special_tokens=False)["input_ids"]) != shown:
+            where = self.tokenizer.name_or_path or "the tokenizer"
+            raise ModelError(
+                f"{where}: the chat template writes nothing of the environment's {len(tools)} tools, and the tokenizer "
+                "has no tokens for a description of them",
+                hint="describe them in the conversation of reset() and leave `tools` out, or give model.chat_template",
+            )
+        return described(messages, tools, system=self.template.supports_system), ()
 
 
 def load_tokenizer(

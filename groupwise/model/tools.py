@@ -1,30 +1,124 @@
-"""Whether a chat template writes what there is of tools: their schemas, and what a tool says. Knows no weights."""
+"""What a chat template makes of tools: their schemas, calls of them, and what they reply. Knows no weights.
 
+A template that writes no tools is helped out: the schemas go into the system prompt, calls are read in Hermes' form
+and a tool's reply is written as the user's.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from groupwise.data import Message
+from groupwise.envs.calls import FORMS, read_calls
 from groupwise.errors import ModelError
 from groupwise.model.template import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_ASKED = Message("user", "What is 1 + 1?")
+_SCHEMA = {
+    "type": "function",
+    "function": {
+        "name": "probe_name",
+        "description": "A tool.",
+        "parameters": {
+            "type": "object",
+            "properties": {"probe_key": {"type": "string", "description": "A text."}},
+            "required": ["probe_key"],
+        },
+    },
+}
+_ARGUMENTS = {"probe_key": "probe value"}
+_DESCRIBED = """\
+You may call tools. To call one, write its name and arguments as JSON between tags:
+<tool_call>{{"name": "...", "arguments": {{...}}}}</tool_call>
+The result follows between <tool_response> tags. These are the tools:
+{schemas}"""
 
-def check_tools(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
-) -> None:
-    """Raises ModelError if the template refuses the tools or writes nothing of them."""
+
+@dataclass(frozen=True)
+class ToolTemplate:
+    """How tools reach a model and how it calls them.
+
+    written: the template writes schemas; else they are described in the system prompt. form: of calls, in
+    groupwise.envs.calls.FORMS; any: the template writes calls in none of these.
+    """
+
+    written: bool
+    form: str
+
+
+def tool_template(tokenizer: "PreTrainedTokenizerBase") -> ToolTemplate:
+    """What the tokenizer's template does with tools, tried on one tool and one call of it."""
     where = str(tokenizer.name_or_path or "the tokenizer")
-    with_tools, without = (
-        render(tokenizer, messages, generation_prompt=True, where=where, tools=given) for given in (tools, ())
-    )
-    if tools and with_tools == without:
-        raise ModelError(
-            f"{where}: the chat template writes nothing of the environment's {len(tools)} tools",
-            hint="describe them in the conversation of reset() and leave `tools` out, or give model.chat_template",
+    try:
+        with_tools, without = (
+            render(tokenizer, [_ASKED], generation_prompt=True, where=where, tools=given) for given in ([_SCHEMA], ())
         )
+    except ModelError:
+        return ToolTemplate(written=False, form="hermes")
+    if with_tools == without:
+        return ToolTemplate(written=False, form="hermes")
+    return ToolTemplate(written=True, form=_form(tokenizer, with_tools))
+
+
+def _form(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> str:
+    """The first form that reads the call which the template writes behind its prompt."""
+    for arguments in (_ARGUMENTS, json.dumps(_ARGUMENTS)):
+        function = {"name": "probe_name", "arguments": arguments}
+        call = {"id": "call00000", "type": "function", "function": function}
+        turns = [_ASKED.as_dict(), {"role": "assistant", "content": "", "tool_calls": [call]}]
+        try:
+            text = tokenizer.apply_chat_template(turns, tools=[dict(_SCHEMA)], tokenize=False)
+        except Exception:  # a template may do anything, and raise it
+            continue
+        assert isinstance(text, str)
+        # what stands behind the prompt; of a template that ends its prompt otherwise, behind the question
+        said = text.removeprefix(prompt) if text.startswith(prompt) else text.rpartition(_ASKED.content)[2]
+        cut = _spoken(tokenizer, said)
+        for form in FORMS:
+            for call_read in read_calls(cut, form).calls:
+                if (call_read.name, dict(call_read.arguments)) == ("probe_name", _ARGUMENTS):
+                    return form
+    return "any"
+
+
+def _spoken(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
+    """What the assistant says in a text, without its header and what ends its turn: what an output's text would be."""
+    for header in ("<|end_header_id|>", "<start_of_turn>model", "<|im_start|>assistant"):
+        text = text.rpartition(header)[2]
+    ends = [str(token) for token in (tokenizer.eos_token, "<|eom_id|>", "<|eot_id|>", "<|im_end|>") if token]
+    first = min((text.index(end) for end in ends if end in text), default=len(text))
+    return text[:first].strip()
+
+
+def described(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, system: bool) -> list[Message]:
+    """The conversation with the tools in its system prompt, and their replies as the user's.
+
+    system: the template has a system role; else the description goes before the first message.
+    """
+    text = _DESCRIBED.format(schemas="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
+    turns = as_users(messages)
+    if turns and (turns[0].role == "system" or not system):
+        return [replace(turns[0], content=f"{text}\n\n{turns[0].content}", parts=()), *turns[1:]]
+    return [Message("system", text), *turns]
+
+
+def as_users(messages: Sequence[Message]) -> list[Message]:
+    """What tools reply as the user's messages, those of one turn in one."""
+    turns: list[Message] = []
+    for number, message in enumerate(messages):
+        if message.role != "tool":
+            turns.append(message)
+            continue
+        text = f"<tool_response>\n{message.content}\n</tool_response>"
+        if number and messages[number - 1].role == "tool":
+            turns[-1] = Message("user", f"{turns[-1].content}\n{text}")
+        else:
+            turns.append(Message("user", text))
+    return turns
 
 
 def check_tool_messages(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], where: str) -> None:

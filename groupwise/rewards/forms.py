@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from groupwise.data import Question
-from groupwise.rewards.opening import episode_of
+from groupwise.rewards.opening import OWN, episode_of, outcome_of
 
 Scored = tuple[Question, str, np.ndarray]
 """A question, the text of one of its outputs, and that output's token ids [T]."""
@@ -119,8 +119,8 @@ def _columns(questions: Sequence[Question]) -> dict[str, list[Any]]:
 def columns_of(question: Question) -> list[str]:
     """Columns of a question that a function may ask for, `answer` beside them."""
     # as TRL has it: what is asked and said has its own parameters
-    taken = ("prompt", "prompts", "completion", "completions", "completion_ids", "_plain", "_opening", "_episode")
-    return [name for name in question.meta if name not in taken]
+    taken = ("prompt", "prompts", "completion", "completions", "completion_ids", "_plain")
+    return [name for name in question.meta if name not in taken and name not in OWN]
 
 
 def _trl(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
@@ -137,8 +137,14 @@ def _trl(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str,
         "trainer_state": SimpleNamespace(global_step=step),
         "log_extra": log_extra,
         "log_metric": log_metric,
-        "environments": None,
+        "environments": _environments([question for question, _, _ in samples]),
     }
+
+
+def _environments(questions: Sequence[Question]) -> list[Any] | None:
+    """What each output's environment says of its episode, as attributes; None if there are no environments."""
+    found = [outcome_of(question) for question in questions]
+    return [SimpleNamespace(**outcome) for outcome in found] if any(found) else None
 
 
 def _verl(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:

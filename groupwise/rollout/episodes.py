@@ -1,16 +1,29 @@
-"""Episodes: environments and an engine, turn by turn. One goes on once its turn is done, whatever the others do."""
+"""Episodes: environments and an engine, turn by turn. One goes on once its turn is done, whatever the others do.
 
-from collections.abc import Callable, Sequence
+Environments work in threads, side by side with each other and with the engine.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from groupwise.activity import advance
 from groupwise.data import Finish, Message, Output, Question, Sampling
 from groupwise.engines.base import Engine, InFlight, Task, in_flight
-from groupwise.envs.episode import Environment, Environments, messages_of, tools_of
+from groupwise.envs.episode import Environment, Environments, close, messages_of, outcome_of, tools_of
 from groupwise.functions import last_line
 from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.rollout.side_by_side import SideBySide
+
+BRIEFLY = 0.003
+"""Seconds that an engine with work to do waits for replies, so that quick ones join the outputs on their way."""
+
+IDLY = 0.02
+"""The same for an engine that has none."""
 
 
 @dataclass
@@ -20,6 +33,7 @@ class _Episode:
     question: int
     stream: int
     environment: Environment | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
     messages: list[Message] = field(default_factory=list)
     start: int = 0  # of the policy's first turn among the messages
     asked: tuple[int, ...] = ()
@@ -32,6 +46,8 @@ class _Episode:
     version: int = 0
     finish: Finish | None = None
     failure: str = ""
+    outcome: dict[str, Any] = field(default_factory=dict)
+    over: bool = False  # nothing more is asked of its environment
 
     @property
     def drawn(self) -> int:
@@ -70,31 +86,38 @@ def play(
     groups = [[_Episode(number, key) for key in keys] for number, keys in enumerate(streams)]
     found: list[Played | None] = [None] * len(questions)
 
-    def settle(number: int) -> None:
-        if found[number] is None and all(episode.finish is not None for episode in groups[number]):
-            engine.release([episode.asked for episode in groups[number]])
-            found[number] = played = driver.played(groups[number])
-            finished(number, played)
+    def settle(numbers: Sequence[int]) -> None:
+        for number in dict.fromkeys(numbers):
+            if found[number] is None and all(episode.over for episode in groups[number]):
+                engine.release([episode.asked for episode in groups[number]])
+                found[number] = played = driver.played(groups[number])
+                finished(number, played)
 
     with in_flight(engine) as work:
-        for group in groups:
-            driver.begin(group)
-        driver.submit(work, [episode for group in groups for episode in group])
-        for number in range(len(groups)):
-            settle(number)
-        while work:
-            done = work.done()
-            for episodes, outputs in done:
-                for episode, output in zip(episodes, outputs, strict=True):
-                    driver.take(episode, output)
-            driver.submit(work, [episode for episodes, _ in done for episode in episodes])
-            for number in {episode.question: None for episodes, _ in done for episode in episodes}:
-                settle(number)
+        try:
+            driver.begin(groups)
+            driver.submit(work, [episode for group in groups for episode in group])
+            settle(range(len(groups)))
+            while work or driver.calls:
+                moved = [
+                    episode
+                    for episodes, outputs in work.done(wait=not driver.calls)
+                    for episode in driver.take(episodes, outputs)
+                ]
+                moved += driver.answered(BRIEFLY if work or moved else IDLY)
+                driver.submit(work, moved)
+                settle([episode.question for episode in moved])
+        finally:
+            driver.leave([episode for group in groups for episode in group])
     return [played for played in found if played is not None]
 
 
+_Started = tuple[Environment, tuple[Message, ...], tuple[Mapping[str, Any], ...]]
+"""An environment, the conversation that it shows first, its tools."""
+
+
 class _Driver:
-    """What happens between two turns of an episode."""
+    """What happens between two turns of an episode. calls: of environments, by episode, on their way."""
 
     def __init__(
         self,
@@ -105,31 +128,96 @@ class _Driver:
     ) -> None:
         self._tokenizer, self._questions = tokenizer, questions
         self._sampling, self._environments = sampling, environments
+        self.calls: SideBySide[tuple[_Episode, Callable[[_Episode, Any], None]]] = SideBySide(environments.seconds)
 
-    def begin(self, group: Sequence[_Episode]) -> None:
-        """Resets the environments of a question's episodes, which all show the same."""
-        shown: tuple[Message, ...] | None = None
+    def begin(self, groups: Sequence[Sequence[_Episode]]) -> None:
+        """Resets the environments of all episodes, side by side; those of a question show the same."""
+        if not self._environments.several:
+            for group in groups:
+                asked: tuple[int, ...] = ()
+                for episode in group:
+                    question = self._questions[episode.question]
+                    asked = asked or tuple(self._tokenizer.encode(question.messages))
+                    episode.messages, episode.asked = list(question.messages), asked
+            return
+        for group in groups:
+            for episode in group:
+                self.calls.submit((episode, _shown), partial(self._start, self._questions[episode.question]))
+        while self.calls:
+            self.answered(IDLY)
+        for group in groups:
+            self._begin_group(group)
+
+    def _start(self, question: Question) -> _Started:
+        environment = self._environments.make()
+        try:
+            return environment, messages_of(environment.reset(question)), tools_of(environment)
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to hear of
+                close(environment)
+            raise
+
+    def _begin_group(self, group: Sequence[_Episode]) -> None:
+        """What a question's episodes begin with: what the first that was reset shows."""
+        shown: list[Message] | None = None
         asked: tuple[int, ...] = ()
         for episode in group:
-            question = self._questions[episode.question]
+            if episode.environment is None:
+                continue
             try:
-                episode.environment = self._environments.make()
-                messages = messages_of(episode.environment.reset(question))
-                if shown is not None and messages != shown:
+                if shown is not None and episode.messages != shown:
                     raise ValueError("reset() gave two conversations for one question; a group has one")
                 if shown is None:
-                    asked, shown = self._encoded(messages, episode.environment), messages
-                episode.messages, episode.asked = list(messages), asked
+                    asked, shown = self._encoded(episode.messages, episode.tools), episode.messages
+                episode.asked = asked
             except Exception as error:
-                if not self._environments.several:
-                    raise
                 _fail(episode, error)
         for episode in group:
             if not episode.asked:  # failed
-                own = shown or self._questions[episode.question].messages
+                own = shown or list(self._questions[episode.question].messages)
                 episode.messages = list(own)
                 episode.asked = asked or tuple(self._tokenizer.encode(own))
+            episode.messages = list(episode.messages)
             episode.start = len(episode.messages) - (episode.messages[-1].role == "assistant")
+            if episode.finish is not None and not episode.over:
+                self._end(episode)
+
+    def answered(self, timeout: float) -> list[_Episode]:
+        """Takes in what environments have said; the episodes that go on with it, or are over."""
+        moved = []
+        for (episode, then), value, error in self.calls.done(timeout):
+            try:
+                if error is not None:
+                    raise error
+                then(episode, value)
+            except Exception as failure:
+                _fail(episode, failure)
+            if then is _outcome:
+                self._over(episode)
+            elif episode.finish is not None:
+                self._end(episode)
+            if episode.over or episode.finish is None:
+                moved.append(episode)
+        return moved
+
+    def _end(self, episode: _Episode) -> None:
+        """Asks an episode that is at its end for its outcome, and closes it."""
+        environment = episode.environment
+        if environment is None:
+            self._over(episode)
+            return
+        failed = bool(episode.failure)
+        self.calls.submit((episode, _outcome), lambda: _ended(environment, failed))
+
+    def _over(self, episode: _Episode) -> None:
+        episode.over, episode.environment = True, None
+        advance(1)
+
+    def leave(self, episodes: Sequence[_Episode]) -> None:
+        """Closes what was left open: the run stops in the middle of its episodes."""
+        for environment in [episode.environment for episode in episodes if episode.environment is not None]:
+            with suppress(Exception):
+                close(environment)
 
     def submit(self, work: InFlight[list[_Episode]], episodes: Sequence[_Episode]) -> None:
         """The next turn of the episodes that go on."""
@@ -144,31 +232,36 @@ class _Driver:
         if tasks:
             work.submit(tasks, self._sampling)
 
-    def take(self, episode: _Episode, output: Output) -> None:
-        """The policy's turn, and what the environment replies."""
-        episode.tokens += output.tokens.tolist()
-        episode.sampled += output.sampled.tolist()
-        episode.logprobs += output.logprobs.tolist()
-        episode.turns += 1
-        episode.text, episode.opening, episode.version = output.text, output.opening, output.policy_version
-        if not self._environments.several:
-            episode.finish = output.finish
-            advance(1)
-            return
-        spoken = output.opening + output.text
+    def take(self, episodes: Sequence[_Episode], outputs: Sequence[Output]) -> list[_Episode]:
+        """The policy's turns; environments are asked for their replies. Gives the episodes that are over with it."""
+        over = []
+        for episode, output in zip(episodes, outputs, strict=True):
+            episode.tokens += output.tokens.tolist()
+            episode.sampled += output.sampled.tolist()
+            episode.logprobs += output.logprobs.tolist()
+            episode.turns += 1
+            episode.text, episode.opening, episode.version = output.text, output.opening, output.policy_version
+            if self._environments.several:
+                self._ask(episode, output)
+            else:
+                episode.finish = output.finish
+                self._over(episode)
+                over.append(episode)
+        return over
+
+    def _ask(self, episode: _Episode, output: Output) -> None:
+        """Puts the policy's turn to the environment."""
+        spoken, environment = output.opening + output.text, episode.environment
+        assert environment is not None
         if episode.messages[-1].role == "assistant":  # the question begins the answer
             spoken = episode.messages.pop().content + output.text
-        episode.messages.append(Message("assistant", spoken))
-        try:
-            self._reply(episode, output)
-        except Exception as error:
-            _fail(episode, error)
-        if episode.finish is not None:
-            advance(1)
+        calls = self._tokenizer.read_calls(spoken).calls if episode.tools else ()
+        episode.messages.append(Message("assistant", spoken, calls=calls))
+        messages = tuple(episode.messages)
+        self.calls.submit((episode, partial(self._reply, output)), lambda: environment.reply(messages))
 
-    def _reply(self, episode: _Episode, output: Output) -> None:
-        assert episode.environment is not None
-        given = episode.environment.reply(tuple(episode.messages))
+    def _reply(self, output: Output, episode: _Episode, given: Any) -> None:
+        """Goes on with what the environment replied, or sees why the episode ends."""
         if given is None or output.finish == "length":
             episode.finish = output.finish
             return
@@ -177,8 +270,9 @@ class _Driver:
             episode.finish = "turns"
             return
         conversation = [*episode.messages, *replies]
-        tools = tools_of(episode.environment)
-        tokens = self._tokenizer.encode_reply(conversation, replies=len(replies), last=episode.tokens[-1], tools=tools)
+        tokens = self._tokenizer.encode_reply(
+            conversation, replies=len(replies), last=episode.tokens[-1], tools=episode.tools
+        )
         if self._left(episode) - len(tokens) < 1 or episode.drawn >= self._sampling.max_new_tokens:
             episode.finish = "length"
             return
@@ -187,10 +281,9 @@ class _Driver:
         episode.sampled += [False] * len(tokens)
         episode.logprobs += [0.0] * len(tokens)
 
-    def _encoded(self, messages: tuple[Message, ...], environment: Environment) -> tuple[int, ...]:
-        tools = tools_of(environment)
-        asked = tuple(self._tokenizer.encode(messages, tools=tools) if tools else self._tokenizer.encode(messages))
-        if self._environments.several and len(asked) >= self._tokenizer.context:
+    def _encoded(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+        asked = tuple(self._tokenizer.encode(messages, tools=tools))
+        if len(asked) >= self._tokenizer.context:
             raise ValueError(f"the conversation of reset() has {len(asked)} tokens, the model's context all of them")
         return asked
 
@@ -224,7 +317,25 @@ class _Driver:
             policy_version=episode.version,
             opening=episode.opening,
             messages=tuple(episode.messages[episode.start :]) if self._environments.several else (),
+            outcome=episode.outcome,
         )
+
+
+def _shown(episode: _Episode, value: _Started) -> None:
+    episode.environment, messages, episode.tools = value
+    episode.messages = list(messages)
+
+
+def _outcome(episode: _Episode, value: dict[str, Any]) -> None:
+    episode.outcome = value
+
+
+def _ended(environment: Environment, failed: bool) -> dict[str, Any]:
+    """An environment's outcome; of one that failed none. Closed in any case."""
+    try:
+        return {} if failed else outcome_of(environment)
+    finally:
+        close(environment)
 
 
 def _fail(episode: _Episode, error: Exception) -> None:

@@ -65,7 +65,8 @@ def check_functions(
     scored = dict(zip(distinct, judged, strict=True))
     for config, question in zip(configs, asked, strict=True):
         part = scored[question.id].parts[config.label]
-        if config.function in registry.REWARDS and part.state == "failed":
+        own = config.function in registry.REWARDS and config.function != "environment"  # which judges no output of none
+        if own and part.state == "failed":
             why, where = part.detail.rpartition("\n")[2], f"{question.where}: " if question.where else ""
             raise DataError(
                 f"{where}reward {config.label!r} cannot judge question {question.id!r}: {why}",

@@ -16,7 +16,7 @@ from groupwise.datasets.base import Questions, batch, load_questions
 from groupwise.datasets.sources import HELDOUT_SIZE as EXAMPLES_HELDOUT
 from groupwise.engines.base import Engine
 from groupwise.engines.factory import capabilities_of, open_engine
-from groupwise.envs.episode import environments_of
+from groupwise.envs.episode import Environments, environments_of
 from groupwise.errors import ConfigError
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.lora import digest_at_first, load_adapted
@@ -160,12 +160,24 @@ def _questions(recipe: Recipe) -> Questions:
         return Questions((), ())
     if recipe.rollout is not None:  # asked for their errors
         capabilities_of(recipe.rollout)
-        environments_of(recipe.rollout)
+        _check_environment_reward(recipe, environments_of(recipe.rollout))
     questions = load_questions(recipe.questions, recipe.seed)
     _tell_heldout("questions", recipe.questions, questions, usual=QUESTIONS_HELDOUT)
     if isinstance(recipe, RLRecipe):  # drawn for its error
         batch(questions.train, 0, questions_per_step=recipe.rollout.questions_per_step, seed=recipe.seed)
     return questions
+
+
+def _check_environment_reward(recipe: Recipe, environments: Environments) -> None:
+    """Raises ConfigError if a reward is the environment's own and there is none."""
+    for index, reward in enumerate(recipe.rewards):
+        if reward.function == "environment" and not environments.rewards:
+            assert recipe.rollout is not None
+            raise ConfigError(
+                f"rewards[{index}].function = 'environment': rollout.environment = {recipe.rollout.environment!r} "
+                "has no reward of its own",
+                hint="give it outcome() or get_reward() (docs/own_environment.md), or name another reward",
+            )
 
 
 def _tell_heldout(what: str, section: QuestionsConfig | ExamplesConfig | None, parts: Any, *, usual: int) -> None:

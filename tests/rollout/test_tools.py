@@ -108,8 +108,8 @@ def test_a_tool_is_offered_called_and_answers_in_the_templates_form(tokenizers):
     assert list(engine.asked[1].before[0]) == output.tokens[:-2].tolist()
 
 
-def test_a_template_that_writes_no_tools_is_refused_before_the_start(tokenizers):
-    with pytest.raises(ModelError, match="writes nothing of the environment's 1 tools; describe them in"):
+def test_tools_that_neither_template_nor_tokenizer_can_write_are_refused_before_the_start(tokenizers):
+    with pytest.raises(ModelError, match="writes nothing of the environment's 1 tools, and the tokenizer"):
         check_lengths(tokenizers["none"], [QUESTION], max_new_tokens=5, environments=environments())
     check_lengths(tokenizers["none"], [QUESTION], max_new_tokens=5, environments=environments(tools=()))
     check_lengths(tokenizers["tools"], [QUESTION], max_new_tokens=5, environments=environments())
