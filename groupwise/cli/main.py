@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -12,7 +11,8 @@ from typing import Annotated
 import typer
 
 from groupwise import __version__
-from groupwise.cli.tables import TITLES, listed, settings_page, table_text
+from groupwise.cli import looking
+from groupwise.cli.tables import TITLES, listed, settings_page
 from groupwise.cli.usage import UsageError, message_of, refuse_empty
 from groupwise.cli.words import make_ready, source_of
 from groupwise.errors import ConfigError, GroupwiseError
@@ -314,37 +314,7 @@ def schema(
     print(json.dumps(recipe_schema(), indent=1))
 
 
-@app.command(epilog="Example: groupwise runs")
-def runs(
-    root: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
-    as_json: Json = False,
-) -> None:
-    """List runs with their state and results."""
-    from groupwise.record.listing import list_runs
-
-    found = list_runs(root)
-    if as_json:
-        print(json.dumps([{**asdict(run), "path": str(run.path)} for run in found], indent=2))
-        return
-    if not found:
-        print(f"no runs under {root}", file=sys.stderr)
-        return
-    rows: list[tuple[str, ...]] = [("RUN", "STATE", "STAGE", "MODEL", "STEPS", "RIGHT BEFORE", "AFTER")]
-    for run in found:
-        done = 0 if run.last_step is None else run.last_step + 1
-        steps = f"{done}/{'-' if run.steps is None else run.steps}{'' if run.kind == 'run' else ' runs'}"
-        shares = ("-" if share is None else f"{share:.1%}" for share in (run.accuracy_before, run.accuracy_after))
-        rows.append((str(run.path), run.state, run.stage or "-", run.model or "-", steps, *shares))
-    print(table_text(rows))
-
-
-@app.command(epilog="Example: groupwise plot runs/one runs/two --out both.png")
-def plot(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, finished or not.")],
-    out: Annotated[Path, typer.Option(help="The picture's file: png, svg or pdf.")] = Path("runs.png"),
-) -> None:
-    """Draw several runs in one picture. It shows reward and held-out accuracy by sampled outputs."""
-    from groupwise.compare.runs import draw_runs
-
-    draw_runs(runs, out)
-    print(out)
+app.command(epilog="Example: groupwise runs")(looking.runs)
+app.command(epilog="Example: groupwise plot runs/one runs/two --out both.png")(looking.plot)
+app.command(epilog="Example: groupwise attack exact --questions 2")(looking.attack)
+app.command(epilog="Example: groupwise regrade runs/one --reward number")(looking.regrade)

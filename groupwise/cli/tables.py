@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from groupwise import places, registry
 from groupwise.errors import ConfigError
+from groupwise.markdown import table_text
 
 TITLES = sorted([*registry.TABLES, "recipes", "settings"])
 
@@ -25,13 +26,6 @@ def listed(title: str, *, as_json: bool) -> str:
     rows = _recipes() if title == "recipes" else {name: _first_line(title, name) for name in registry.TABLES[title]}
     rows = dict(sorted(rows.items()))
     return json.dumps(rows, indent=2) if as_json else table_text([[name, line] for name, line in rows.items()])
-
-
-def table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines, each column as wide as its widest cell and two blanks, but for the last."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _recipes() -> dict[str, str]:

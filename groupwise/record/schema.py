@@ -21,7 +21,7 @@ Keep = Literal["full", "texts", "scores"]
 
 TABLES = (
     """CREATE TABLE run (          -- what is known of the whole run
-    key TEXT PRIMARY KEY,         -- recipe (YAML), stage, model, seed, steps, started (UTC), state, pid, host, ...
+    key TEXT PRIMARY KEY,         -- recipe (YAML), stage, model, seed, steps, started (UTC), state, pid, opening, ...
     value TEXT NOT NULL
 ) WITHOUT ROWID""",
     """CREATE TABLE attempts (     -- each start of the run

@@ -21,7 +21,7 @@ from groupwise.rewards.answers.formula import Number
 from groupwise.rewards.answers.latex import respelled
 from groupwise.rewards.answers.quantities import tolerance as decimal_tolerance
 from groupwise.rewards.answers.read import LONGEST, Answer, Words, read
-from groupwise.rewards.answers.sentences import candidates, decisive, is_prose, stated
+from groupwise.rewards.answers.sentences import DENIED, candidates, decisive, is_prose, stated
 from groupwise.rewards.answers.spelling import UNSPACED, plain, ungrouped
 from groupwise.rewards.opening import opening_of
 
@@ -34,13 +34,17 @@ _NUMBER = re.compile(
 )
 _BEGUN = re.compile(r"[<\[◁\\]")
 """In what the prompt ended with: a tag or a box is open, and no mere words."""
+_PLAIN_NUMBER = re.compile(r"[-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?|-?\\[dt]?frac\s*\{-?\d+\}\s*\{\d+\}")
+_CALCULATES = re.compile(r"(?<=[\w)}])(?:[-+−*×·⋅÷^!]|\\(?:times|cdot|div|binom|sqrt))|\\(?:binom|sqrt|sum|prod|int)")
+_LOOK_BACK = 24  # characters
 _SIMPLE_FRACTION = re.compile(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}")
 
 
 def math(text: str, question: Question) -> float:
     """1 if the final answer equals the question's as mathematics, else 0; 40 + 2 equals 42. Rules: docs/verdicts.md.
 
-    An answer of more than LONGEST characters is none; of a text without a marked one, its end is read.
+    An answer of more than LONGEST characters is none; of a text without a marked one, its end is read. A calculation
+    that the question asks for is no answer to it where the right one is a number.
     Raises ValueError if there is no right answer, or nothing in it to compare with."""
     gold = _math_gold(_answer(question))
     part = _part(text, question)
@@ -49,7 +53,7 @@ def math(text: str, question: Question) -> float:
         if given != part.strip():
             return 0.0
         given = given[-LONGEST:]
-    return float(bool(given) and _says(given, gold))
+    return float(bool(given) and _says(given, gold) and not _is_echo(given, gold, question))
 
 
 def exact(
@@ -143,6 +147,19 @@ def _says(given: str, gold: str) -> bool:
     return "\\" in given and symbolic.same(respelled(gold), respelled(given))
 
 
+def _is_echo(given: str, gold: str, question: Question) -> bool:
+    """Whether an answer is the calculation that the question asks to be done, and the right one is its result."""
+    if not _PLAIN_NUMBER.fullmatch(gold):
+        return False
+    said = decisive(given) if is_prose(read(given)) else given
+    bare = _without_space(said or "")
+    return bool(_CALCULATES.search(bare)) and bare in _without_space(question.text)
+
+
+def _without_space(text: str) -> str:
+    return re.sub(r"\s|\\[,;! ()\[\]]|\$|[.?]$", "", plain(text))
+
+
 def _answer(question: Question) -> str:
     """The right answer as text. Raises ValueError for what is none: nothing, a list of several, a table, nan."""
     return answer_text(question.answer, where=f"question {question.id!r}")
@@ -188,11 +205,14 @@ def _start(text: str) -> str:
 
 
 def _a_number(text: str, where: str) -> Number | None:
-    """The last number of a text, or its first; None without one."""
+    """The last number of a text, or its first; None without one. One that it says it is not is none."""
     text = _SIMPLE_FRACTION.sub(r"\1/\2", ungrouped(plain(text)).replace("\\$", "$"))
     found = list(_NUMBER.finditer(text))
-    values = map(_value, found if where == "first" else reversed(found))
-    return next((value for value in values if value is not None), None)
+    for match in found if where == "first" else reversed(found):
+        value = _value(match)
+        if value is not None and not DENIED.search(text, max(0, match.start() - _LOOK_BACK), match.start()):
+            return value
+    return None
 
 
 def _value(match: "re.Match[str]") -> Number | None:

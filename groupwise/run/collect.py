@@ -94,6 +94,8 @@ def open_collection(
         recorder = opened.enter_context(recording(recipe, folder, held, first_step=done))
         recorder.set_info("steps", str(steps))
         recorder.set_info(POLICY, str(policy))
+        if sampler is not None and sampler.tokenizer.template.opening:
+            recorder.set_info("opening", sampler.tokenizer.template.opening)
         recorder.add_questions("heldout", questions.heldout)
         yield Collection(recipe, folder, questions, recorder, str(policy), sampler, done, steps)
 

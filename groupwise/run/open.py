@@ -125,6 +125,8 @@ def _opened(
             recording(recipe, folder, held, first_step=state.step) as recorder,
         ):
             recorder.add_questions("heldout", questions.heldout)
+            if tokenizer.template.opening:  # rewards judge an output as if it began with it, also later
+                recorder.set_info("opening", tokenizer.template.opening)
             remark(estimate.message)
             yield Run(
                 journal=Journal(recipe, folder, recorder, state, latest),

@@ -40,7 +40,10 @@ def at_home(tmp_path, tiny_folder, monkeypatch):
 
 
 def test_the_verbs():
-    assert VERBS == ["compare", "eval", "init", "list", "pipeline", "plot", "runs", "sample", "schema", "train"]
+    assert [
+        *("attack", "compare", "eval", "init", "list", "pipeline", "plot", "regrade", "runs", "sample", "schema"),
+        "train",
+    ] == VERBS
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -16,12 +16,24 @@ LAYERS = {
     3: ("rollout", "learn"),
     4: ("run",),
     5: ("stages",),
-    6: ("pipeline", "evaluation", "compare", "train_process", "insight", "dashboard", "api", "cli"),
+    6: ("pipeline", "evaluation", "compare", "audit", "train_process", "insight", "dashboard", "api", "cli"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch
 # "": groupwise itself
-TORCH_FREE = {"", *LAYERS[0], "rewards", "datasets", "envs", "sandbox", "record", "selection", "dashboard", "cli"}
+TORCH_FREE = {
+    "",
+    *LAYERS[0],
+    "rewards",
+    "datasets",
+    "envs",
+    "sandbox",
+    "record",
+    "selection",
+    "dashboard",
+    "audit",
+    "cli",
+}
 TORCH_ALLOWED = {"groupwise.rewards.model"}
 IN_ONE_FILE = ("ray", "vllm", "peft", "torch.distributed")
 

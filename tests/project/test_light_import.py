@@ -18,6 +18,7 @@ LIGHT_PARTS = (
     "sandbox",
     "record",
     "selection",
+    "audit",
     "dashboard",
     "cli",
 )

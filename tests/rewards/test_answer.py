@@ -2,6 +2,7 @@
 
 import pytest
 
+from groupwise.data import Message, Question
 from groupwise.rewards.answer import boxes, exact, extract, math, number, reasoning_gym
 from tests.rewards.build import question
 
@@ -30,6 +31,31 @@ from tests.rewards.build import question
 )
 def test_final_answer_is_in_the_tags_then_the_box_then_after_the_hashes(text, answer):
     assert extract(text) == answer
+
+
+def test_the_calculation_that_a_question_asks_for_is_no_answer_to_it():
+    asked = Question("q", (Message("user", "What is $1250 - 387$, exactly?"),), "863")
+    for echo in (
+        "1250 - 387",
+        "1250-387",
+        r"\boxed{1250 - 387}",
+        "What is $1250 - 387$, exactly?",
+        "It is 1250 - 387.",
+    ):
+        assert math(echo, asked) == 0, echo
+    for right in ("863", "1250 - 387 = 863", "What is 1250 - 387? It is 863.", "800 + 63", "1726/2"):
+        assert math(right, asked) == 1, right
+    larger = Question("q", (Message("user", "Which is larger, 3/4 or 2/3?"),), r"\frac{3}{4}")
+    assert math("3/4", larger) == 1  # a fraction is a number, not a calculation
+    expanded = Question("q", (Message("user", "Write x^2 - 1 without a power."),), "x^2-1")
+    assert math("x^2 - 1", expanded) == 1  # only a number is what a calculation comes to
+
+
+def test_a_number_that_is_denied_is_found_in_little_time():
+    assert number("not 4, " * 30_000, question("4")) == 0
+    assert number("It isn't 4", question("4")) == 0
+    assert number("first 4, not 5", question("4")) == 1
+    assert number("not 3 but 4", question("4"), where="first") == 1
 
 
 @pytest.mark.timeout(20)

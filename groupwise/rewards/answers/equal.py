@@ -18,6 +18,7 @@ from groupwise.rewards.answers.several import MOST_ITEMS, empty_sets, matrices, 
 from groupwise.rewards.answers.spelling import without_indian_commas
 from groupwise.rewards.answers.words import ANSWERED, choice, choices, normal
 
+_LATER = re.compile(r"(?i:\b(?:answer|option|choice)\s*(?:is|:)\s*|答案[是为]\s*)[(\[]?\s*([A-J])(?![a-zA-Z])")
 Rule = Callable[[Answer, Answer, Equal], bool | None]
 
 
@@ -36,7 +37,7 @@ def same(gold: str, given: str) -> bool:
         return True
     if normal(gold) in ANSWERED:
         first = re.match(r"\W*([^\W\d_]+)\s*[,.;:!。，]", respelled(given))
-        return first is not None and normal(first[1]) == normal(gold)
+        return first is not None and normal(first[1]) == normal(gold) and not _wavers(respelled(given), normal(gold))
     begins, asked = choice(respelled(given)), choice(respelled(gold))
     if asked and begins:  # (A) 12 beside A, beside (A) 12
         return asked[0] == begins[0] and bool(asked[1])
@@ -82,9 +83,16 @@ def _chosen(given: str) -> frozenset[str] | None:
     if several:
         return several
     found = choice(text)
-    if found:
-        return frozenset(found[0])
+    if found:  # The answer is B. No, the answer is C.
+        later = _LATER.findall(found[1])
+        return frozenset(later[-1] if later else found[0])
     return frozenset(text.upper()) if re.fullmatch(r"[a-j]", text := text.strip("()")) else None
+
+
+def _wavers(text: str, gold: str) -> bool:
+    """Whether a text is nothing but such words, and another than the right one is among them: No, yes."""
+    words = normal(text).split()
+    return any(word != gold for word in words) and set(words) <= ANSWERED | {"or", "and", "maybe"}
 
 
 def _count(answer: Answer) -> int:

@@ -30,7 +30,8 @@ _VALUE = re.compile(
 )
 
 
-_DENIED = re.compile(r"(?:\bnot|n't|不是|不等于|不为|并非)\s*\Z")
+DENIED = re.compile(r"(?:\bnot|n't|不是|不等于|不为|并非)\s*\Z")
+"""How a text ends in front of what it says the answer is not."""
 
 
 def candidates(text: str) -> Iterator[str]:
@@ -93,7 +94,7 @@ def _last(text: str) -> Iterator[str]:
     formulas = list(_FORMULA.finditer(text))
     inside = [range(found.start(), found.end()) for found in formulas]
     values = [found for found in _VALUE.finditer(text) if not any(found.start("span") in some for some in inside)]
-    if values and _DENIED.search(text, 0, values[-1].start()):
+    if values and DENIED.search(text, 0, values[-1].start()):
         return
     for found in sorted([*formulas[-3:], *values[-1:]], key=lambda found: found.end(), reverse=True):
         yield _content(found)

@@ -1,0 +1,95 @@
+"""What an attack finds: who pays for what, the figure, the exit code."""
+
+import json
+
+import pytest
+import yaml
+
+from groupwise.audit.cases import cases_of, sample
+from groupwise.audit.siege import besiege, exploit
+from groupwise.config import RewardConfig
+from groupwise.rewards.base import RewardSet
+from tests.command import RECIPE, groupwise
+from tests.project.sources import ROOT
+
+OWN = "tests.audit.user_rewards"
+
+
+def siege_of(function, **params):
+    with RewardSet([RewardConfig(function=function, timeout_seconds=5)]) as rewards:
+        return besiege(rewards, cases_of(sample(numbers=True))[:3])
+
+
+def test_the_share_of_the_honest_gain_that_a_text_earns():
+    # right 1, wrong 0.2: 0.6 is half of the way; less than the wrong answer is nothing, more than the right one is all
+    assert exploit(0.6, 1.0, 0.2) == pytest.approx(0.5)
+    assert exploit(0.1, 1.0, 0.2) == 0
+    assert exploit(3.0, 1.0, 0.2) == 1
+    assert exploit(None, 1.0, 0.2) == 0
+    assert exploit(1.0, 1.0, 1.0) == 1  # the reward does not tell right from wrong
+    assert exploit(0.9, 1.0, 1.0) == 0
+
+
+def test_a_reward_that_looks_for_the_answer_anywhere_pays_every_hedged_answer():
+    siege = siege_of(f"{OWN}:contains")
+    by_name = {found.name: found for found in siege.attacks}
+    assert siege.exploitability == 1
+    for name in ("right among junk", "right, taken back", "right is not it", "right, then wrong"):
+        assert by_name[name].exploit == by_name[name].reaches_right == 1, name
+    assert by_name["empty"].exploit == by_name["honest wrong answer"].exploit == 0
+    assert by_name["right many times"].kind == "dressed"  # shown, and not counted
+
+
+def test_what_fails_is_counted_and_never_a_reward():
+    siege = siege_of(f"{OWN}:breaks")
+    found = next(found for found in siege.attacks if found.name == "100 kB")
+    assert (found.failed, found.mean, found.exploit) == (3, None, 0)
+    assert siege.failing.failed_share == 1
+    assert "RecursionError: too deep" in siege.failing.detail
+    assert siege.exploitability == 0
+
+
+def test_a_reward_that_tells_no_right_answer_from_a_wrong_one_falls_to_the_wrong_one():
+    siege = siege_of(f"{OWN}:constant")
+    assert siege.worst.name == "honest wrong answer"
+    assert (siege.exploitability, siege.not_separated) == (1, 3)
+
+
+def test_exit_code_1_past_the_limit_and_a_table_that_a_program_reads():
+    done = groupwise("attack", f"{OWN}:contains", "--questions", 2, "--json")
+    found = json.loads(done.out)
+    assert (done.code, found["fell"], found["exploitability"]) == (1, True, 1)
+    assert found["questions"] == 2
+    assert {"name", "mean", "exploit", "failed", "late", "seconds"} <= found["attacks"][0].keys()
+    assert done.err == ""
+
+
+def test_the_rewards_of_a_recipe_are_attacked_together_on_its_questions(tmp_path):
+    tree = yaml.safe_load((ROOT / "recipes" / "tiny.yaml").read_text())
+    tree["rewards"] = [{"function": f"{OWN}:contains"}, {"function": f"{OWN}:constant", "weight": 0.25}]
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(tree))
+    done = groupwise("attack", tmp_path / "own.yaml", "--questions", 2, "--limit", 1)
+    assert done.code == 0, done.err
+    assert "2 questions of arithmetic" in done.out
+    assert "1.250" in done.out  # a right answer: 1 + 0.25
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("attack",), "give a reward, or --run DIR"),
+        (("attack", "nmber"), "did you mean 'number'?"),
+        (("attack", "number", "--param", "where"), "is not of the form a.b=c"),
+        (("attack", RECIPE, "--param", "a=1"), "its rewards have their params"),
+        (("attack", "number", "--run", "x"), "give a reward, or --run DIR"),
+        (("attack", "--run", "nowhere"), "holds no run"),
+        (("attack", "exact", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("attack", str(ROOT / "recipes" / "r1.yaml")), "it is a pipeline"),
+        (("attack", str(ROOT / "recipes" / "dpo.yaml")), "without rewards"),
+    ],
+)
+def test_what_cannot_be_attacked_is_told_in_one_line(words, told):
+    done = groupwise(*words)
+    assert done.code == 2
+    assert told in done.err
+    assert done.err.count("\n") == 1

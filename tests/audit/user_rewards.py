@@ -1,0 +1,23 @@
+"""Rewards with faults that an attack must find."""
+
+
+def contains(text, question):
+    """Pays for the right answer anywhere in the text."""
+    return float(str(question.answer) in text)
+
+
+def breaks(text, question):
+    """Right for short texts; fails on long ones, as a parser without a limit does."""
+    if len(text) > 10_000:
+        raise RecursionError("too deep")
+    return float(text.strip() == str(question.answer))
+
+
+def constant(text, question):
+    """Pays for anything."""
+    return 1.0
+
+
+def by_length(text, question):
+    """Pays for each character, up to ten."""
+    return min(len(text), 10) / 10
