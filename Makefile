@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test test-long models versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
+.PHONY: help install demo tiny test test-long sandbox models versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ test: lint  ## format, lint and type checks, then the tests
 
 test-long: $(STAMP)  ## the tests that train or kill for long: two minutes beside `make test`
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal -m long $(ARGS)
+
+sandbox: $(STAMP)  ## every attack on the sandbox and on its judge, under each design, as root and not: three minutes
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadscope -m sandbox $(ARGS)
 
 kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted one: ten minutes (ARGS="--kills 1000")
 	@$(BIN)/python -m tests.kills $(ARGS)

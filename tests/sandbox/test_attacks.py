@@ -1,0 +1,66 @@
+"""Every attack is contained, under every design, as root and not; nothing is left of it. All: `make sandbox`."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import pytest
+
+from groupwise.sandbox.designs import DESIGNS
+from tests.sandbox.arena import fought
+from tests.sandbox.attacks import ATTACKS
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the designs are Linux's")
+QUICK = (
+    "read a file",
+    "write a file",
+    "environment of others",
+    "signals",
+    "sockets",
+    "fork",
+    "fork by raw calls",
+    "daemon",
+    "disk",
+    "streams closed",
+)
+
+
+@functools.cache
+def results(design: str, root: bool, names: tuple[str, ...]) -> dict[str, str]:
+    return fought(design, root, names)
+
+
+def fight(design: str, user: str, names: tuple[str, ...]) -> dict[str, str]:
+    if user == "root" and os.geteuid() != 0:
+        pytest.skip("the tests are not run as root")
+    found = results(design, user == "root", names)
+    assert "raised" not in found, found["raised"]
+    if "unavailable" in found:
+        pytest.skip(found["unavailable"])
+    return found
+
+
+@linux
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_few_attacks_are_contained_and_leave_nothing(design):
+    found = fight(design, "root" if os.geteuid() == 0 else "nobody", QUICK)
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+@linux
+@pytest.mark.sandbox
+@pytest.mark.parametrize("attack", [*ATTACKS, "survivors"])
+@pytest.mark.parametrize("user", ["root", "nobody"])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_an_attack_is_contained(design, user, attack):
+    assert fight(design, user, tuple(ATTACKS))[attack] == ""
+
+
+@linux
+@pytest.mark.parametrize("attack", ["read a file", "sockets", "fork"])
+def test_without_a_sandbox_the_same_programs_get_through(attack, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    program = ATTACKS[attack].program(str(tmp_path), os.getpid())
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "THROUGH" in done.stdout
