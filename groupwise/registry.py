@@ -103,6 +103,8 @@ PREFERENCES = {
 ENVIRONMENTS = {
     "single_turn": "groupwise.envs.episode:SingleTurn",
     "tools": "groupwise.envs.tools:Tools",
+    "guess_number": "groupwise.envs.games:GuessNumber",
+    "maze": "groupwise.envs.games:Maze",
 }
 
 TOOLS = {
@@ -136,6 +138,8 @@ ENVS = {
     "words": "groupwise.datasets.words:questions",
     "requests": "groupwise.datasets.requests:questions",
     "mixture": "groupwise.datasets.mixture:questions",
+    "guess_number": "groupwise.datasets.games:guess_number",
+    "maze": "groupwise.datasets.games:maze",
 }
 
 EXAMPLES: dict[str, str] = {
