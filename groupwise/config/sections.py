@@ -52,10 +52,11 @@ class ModelConfig(Section):
     """auto: CUDA if available, else the Apple GPU (mps), else the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 elsewhere."""
-    matmul_backend: Literal["auto", "torch", "packed", "onednn"] = "auto"
-    """Library for fp32 matrix products on a CPU. torch: PyTorch's choice; onednn: oneDNN; packed: PyTorch's choice, and
-    oneDNN with weights laid out for few rows while sampling. auto: onednn on AMD processors with AVX-512, else packed
-    on x86 processors and torch on others."""
+    matmul_backend: Literal["auto", "torch", "packed", "onednn", "mixed"] = "auto"
+    """Library for fp32 matrix products on a CPU. torch: PyTorch's choice; onednn: oneDNN; mixed: oneDNN, but PyTorch's
+    choice for gradients of weights; packed: PyTorch's choice, and oneDNN with weights laid out for few rows while
+    sampling. auto: onednn on AMD processors with AVX-512 from Zen 5 on, mixed on Zen 4, packed on other x86 processors,
+    torch elsewhere."""
     fast_paths: bool = True
     """Compute each question once for all its outputs and cache keys and values, if the model allows it; False:
     neither."""

@@ -5,42 +5,20 @@ a model that computes anything else has other logits, and is sampled module by m
 """
 
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from groupwise.engines.cache import SharedCache
-from groupwise.engines.kernels import WIDTH, Step, load_kernels
+from groupwise.engines.kernels import Step, load_kernels
 from groupwise.engines.prefill import Pair
+from groupwise.model.llama_like import Layer, eps_of, plain, read_layer
 from groupwise.model.policy import Policy
 from groupwise.model.products import joint_product, rounded
 
-_CHILDREN = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 
-
-@dataclass(frozen=True)
-class Norm:
-    weight: Tensor
-    eps: float
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Modules of one decoder layer. together: products whose input is one tensor, side by side."""
-
-    before_attention: Norm
-    query_norm: Norm | None
-    key_norm: Norm | None
-    qkv: tuple[nn.Linear, ...]
-    out: nn.Linear
-    before_mlp: Norm
-    gate_up: tuple[nn.Linear, ...]
-    down: nn.Linear
-
-
-def layers_of(model: Any) -> list[Layer] | None:
+def layers_of(model: Any) -> list[Layer[nn.Linear]] | None:
     """The layers of a decoder that is built as Llama's is; None if it is not, by what its modules are called."""
     decoder: Any = model.get_decoder() if hasattr(model, "get_decoder") else None
     parts = ("embed_tokens", "layers", "norm", "rotary_emb")
@@ -50,7 +28,7 @@ def layers_of(model: Any) -> list[Layer] | None:
     if weights.dtype != torch.float32 or weights.device.type != "cpu":
         return None
     try:
-        return [_layer(layer) for layer in decoder.layers]
+        return [read_layer(layer, plain) for layer in decoder.layers]
     except (AttributeError, TypeError, ValueError):
         return None
 
@@ -78,11 +56,11 @@ class FusedCache(SharedCache):
         for number, layer in enumerate(self._layers):
             step = self._step(number, layer, columns, asked, cos[0], sin[0])
             x = self._layer(layer, x, memory, step)
-        self._kernels.rms_norm(x, self._decoder.norm.weight, _eps(self._decoder.norm), memory.normed)
+        self._kernels.rms_norm(x, self._decoder.norm.weight, eps_of(self._decoder.norm), memory.normed)
         self.lengths = self.lengths + 1
         return self._policy.head(memory.normed[:rows])
 
-    def _layer(self, layer: Layer, x: Tensor, memory: "_Memory", step: Step) -> Tensor:
+    def _layer(self, layer: Layer[nn.Linear], x: Tensor, memory: "_Memory", step: Step) -> Tensor:
         kernels, normed = self._kernels, memory.normed
         kernels.rms_norm(x, layer.before_attention.weight, layer.before_attention.eps, normed)
         qkv = joint_product(layer.qkv, normed)
@@ -93,7 +71,9 @@ class FusedCache(SharedCache):
         hidden = kernels.silu_product(joint_product(layer.gate_up, normed), memory.hidden)
         return joint_product((layer.down,), hidden).add_(x)
 
-    def _step(self, number: int, layer: Layer, columns: int, asked: Tensor, cos: Tensor, sin: Tensor) -> Step:
+    def _step(
+        self, number: int, layer: Layer[nn.Linear], columns: int, asked: Tensor, cos: Tensor, sin: Tensor
+    ) -> Step:
         """What `attend` reads of one layer, but for the queries and where the result goes."""
         questions, form = self.asked[number], self.forms[number]
         if form.cap is not None:
@@ -132,58 +112,7 @@ class FusedCache(SharedCache):
 class _Memory:
     """Where a decode step writes what the next product reads: [R, ..] each, the same for all layers."""
 
-    def __init__(self, x: Tensor, layer: Layer) -> None:
+    def __init__(self, x: Tensor, layer: Layer[nn.Linear]) -> None:
         self.normed = torch.empty_like(x)
         self.mixed = x.new_zeros(len(x), layer.out.in_features)
         self.hidden = x.new_empty(len(x), layer.down.in_features)
-
-
-def _layer(module: Any) -> Layer:
-    """Raises AttributeError, TypeError or ValueError if a layer has other parts."""
-    attention, mlp = module.self_attn, module.mlp
-    qkv, out = (attention.q_proj, attention.k_proj, attention.v_proj), attention.o_proj
-    gate_up, down = (mlp.gate_proj, mlp.up_proj), mlp.down_proj
-    size = attention.head_dim
-    names = {name for name, _ in module.named_children()}
-    plain = all(isinstance(layer, nn.Linear) and not list(layer.children()) for layer in (*qkv, out, *gate_up, down))
-    silu = type(mlp.act_fn).__name__ in ("SiLU", "SiLUActivation")
-    known = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"}
-    sizes = (size, qkv[0].in_features, down.in_features)
-    if (
-        names != _CHILDREN
-        or not plain
-        or not silu
-        or {name for name, _ in attention.named_children()} - known
-        or any(number % WIDTH for number in sizes)
-        or qkv[0].out_features != out.in_features  # what `attend` takes for granted when it reads their memory
-        or qkv[1].out_features != qkv[2].out_features
-        or gate_up[0].out_features != down.in_features
-    ):
-        raise ValueError("not built as Llama is")
-    norms = [_norm(getattr(attention, name, None), size) for name in ("q_norm", "k_norm")]
-    return Layer(
-        before_attention=_norm_of(module.input_layernorm),
-        query_norm=norms[0],
-        key_norm=norms[1],
-        qkv=qkv,
-        out=out,
-        before_mlp=_norm_of(module.post_attention_layernorm),
-        gate_up=gate_up,
-        down=down,
-    )
-
-
-def _norm(module: Any, size: int) -> Norm | None:
-    if module is None:
-        return None
-    if tuple(module.weight.shape) != (size,):
-        raise ValueError("a norm over all heads")
-    return _norm_of(module)
-
-
-def _norm_of(module: Any) -> Norm:
-    return Norm(module.weight.detach(), _eps(module))
-
-
-def _eps(module: Any) -> float:
-    return float(module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps)

@@ -1,31 +1,15 @@
-"""The C functions of a decode step: compiled once for each processor, where there is a compiler. Knows no model.
-
-Without a compiler, or where `GROUPWISE_KERNELS=off`, the sampler does the same with PyTorch's operations.
-"""
+"""The C functions of a decode step (kernels.c). Knows no model."""
 
 import ctypes
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from groupwise.model.builtin import cache_folder
-
-log = logging.getLogger(__name__)
+from groupwise.model.compiled import compiled
 
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC", "-w")
-WIDTH = 16
-"""Numbers that the functions take at once: sizes must be multiples of it."""
-COMPILE_SECONDS = 60
 
 
 class Step(ctypes.Structure):
@@ -72,37 +56,6 @@ class Kernels:
 
 @cache
 def load_kernels() -> Kernels | None:
-    """The functions, compiled if they are not yet; None where they cannot be. Kept in the cache folder."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if os.environ.get("GROUPWISE_KERNELS") == "off" or compiler is None:
-        return None
-    try:
-        return Kernels(ctypes.CDLL(str(_library(compiler))))
-    except (OSError, AttributeError, subprocess.SubprocessError) as error:
-        log.warning("the sampler's C functions cannot be used, sampling is slower (%s)", str(error)[:300])
-        return None
-
-
-def _library(compiler: str) -> Path:
-    """The shared library, by everything that it depends on: one place per source, compiler and processor."""
-    parts = (SOURCE.read_bytes(), repr((FLAGS, compiler, os.stat(compiler).st_mtime, _processor())).encode())
-    path = cache_folder() / "kernels" / f"{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}.so"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            new = Path(folder) / "kernels.so"
-            words = [compiler, *FLAGS, "-o", str(new), str(SOURCE), "-lm"]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
-            if done.returncode:
-                raise OSError(f"{compiler}: {' '.join(done.stderr.split())}")
-            new.replace(path)
-    return path
-
-
-def _processor() -> str:
-    """What `-march=native` reads of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "".join(line for line in dict.fromkeys(lines) if line.startswith(("model name", "flags", "Features")))
-    except OSError:
-        return platform.processor()
+    """The functions; None where they cannot be compiled."""
+    library = compiled(SOURCE)
+    return None if library is None else Kernels(library)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any, TypeVar, cast
 
@@ -12,15 +12,16 @@ from torch import Tensor
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
-from groupwise.model import probe
+from groupwise.model import probe, products
 from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.last_layer import handing_over, kept_copy, logits_of
+from groupwise.model.layer_choice import Forms, forms_of, whole_layers
 from groupwise.model.layout import Layout, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, placed, token_scores
 from groupwise.model.memory import Recompute, can_recompute, recomputed
-from groupwise.model.products import Products, fastest_products, find_siblings, packed_weights, use_products
+from groupwise.model.products import Products, find_siblings, packed_weights, use_products
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.model.vocabulary import add_rows, lacking_ids
 from groupwise.model.weights import end_turns, read_weights
@@ -49,6 +50,8 @@ class Policy:
     """The library that multiplies matrices in the model's linear layers."""
     recompute: Recompute = "nothing"
     """What a backward pass computes again instead of having kept it; see `groupwise.model.memory.recomputed`."""
+    whole_layers: Forms = field(default_factory=dict)
+    """The layers that a stream goes through as a whole, and how they attend; see `groupwise.model.layer_choice`."""
     microbatch_limit: int | None = None
     """Tokens of a micro-batch that memory is known to hold, if fewer than usual; None: as many as are asked for."""
     lacking: Tensor | None = None
@@ -61,8 +64,8 @@ class Policy:
         mask: [B, T], the tokens wanted. Returns [B, T] nats each, 0 where not wanted. No [B, T, vocabulary] tensor is
         kept unless the model's last layer forces it (`whole_logits`).
         """
-        targets, layout, last = rollouts.tokens[mask], self._layout(rollouts), self._last_layer(sampling)
-        with self._products(), self._attention(layout):
+        targets, last = rollouts.tokens[mask], self._last_layer(sampling)
+        with self._products(), self._forward(rollouts) as layout:
             if self.whole_logits:
                 scored = token_scores(self._whole(layout, rollouts, mask, sampling), targets, entropy_gradient=False)
             else:
@@ -170,18 +173,16 @@ class Policy:
     @contextmanager
     def _forward(self, rollouts: Rollouts) -> Iterator[Layout]:
         """The layout of rollouts, while the model attends as it says, also where it is computed again going back."""
-        layout = self._layout(rollouts)
-        with self._attention(layout), recomputed(self.model, self.recompute):
+        fill, once = self.matmul_backend in products.BY_ONEDNN, self.question_once and not self.whole_logits
+        layout = question_once(rollouts, fill=fill) if once else separate(rollouts)
+        plan = None if layout.blocks is None else BlockPlan(layout.blocks)
+        with (
+            nullcontext() if plan is None else attending(self.model, plan),
+            recomputed(self.model, self.recompute),
+            whole_layers(self.model, self.whole_layers, plan, self.matmul_backend, self.recompute),
+            products.gradients_in_place(),
+        ):
             yield layout
-
-    def _layout(self, rollouts: Rollouts) -> Layout:
-        if not self.question_once or self.whole_logits:
-            return separate(rollouts)
-        return question_once(rollouts, fill=self.matmul_backend == "onednn")
-
-    def _attention(self, layout: Layout) -> AbstractContextManager:
-        """While it holds, the model attends as the layout says."""
-        return nullcontext() if layout.blocks is None else attending(self.model, BlockPlan(layout.blocks))
 
     def _states(self, layout: Layout, mask: Tensor) -> Tensor:
         """The decoder's states that predict the masked tokens, [N, D]."""
@@ -294,6 +295,8 @@ def prepare(
     policy = on_device(model, tokenizer, device=device, precision=precision, matmul_backend=matmul_backend)
     policy.fast_paths = fast_paths
     _settle(policy)
+    if policy.question_once and precision == torch.float32:
+        policy.whole_layers = forms_of(model, policy.matmul_backend)
     if policy.matmul_backend != "torch":
         with torch.no_grad():
             find_siblings(model, lambda: model(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
@@ -335,7 +338,9 @@ def on_device(
     if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # PyTorch's fused attention would leave the cap out
     policy = Policy(model, tokenizer, device, precision)
-    policy.matmul_backend = fastest_products(device) if matmul_backend == "auto" else cast(Products, matmul_backend)
+    policy.matmul_backend = (
+        products.fastest_products(device) if matmul_backend == "auto" else cast(Products, matmul_backend)
+    )
     use_products(model, policy.matmul_backend)
     return policy
 

@@ -6,6 +6,7 @@ core 230 to 260 GFLOP/s instead of 110. docs/performance.md has the figures.
 """
 
 import platform
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Products = Literal["torch", "packed", "onednn"]
-"""packed: oneDNN with packed weights where they are few rows and no gradient, PyTorch's own elsewhere."""
+Products = Literal["torch", "packed", "onednn", "mixed"]
+"""packed: oneDNN with packed weights where they are few rows and no gradient, PyTorch's own elsewhere. mixed: oneDNN,
+but for the gradients of weights, which PyTorch's own product adds to those that are there."""
+BY_ONEDNN = ("onednn", "mixed")
+"""Whose products of many rows are oneDNN's, which want few numbers of rows (`rounded`)."""
+_ZEN5 = 26  # AMD's first family whose vector units are as wide as AVX-512
 _SLICE = 4096  # rows of a gradient made at once; it is added while it is in the processor's cache
 _ROWS = 64  # that packed weights are laid out for; from 8 rows on any other number is as fast
 
@@ -25,8 +30,9 @@ def fastest_products(device: torch.device) -> Products:
     if device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return "torch"
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    if wide and _is_amd():
-        return "onednn"
+    family = _amd_family()
+    if wide and family:
+        return "onednn" if family >= _ZEN5 else "mixed"
     return "packed" if platform.machine() in ("x86_64", "AMD64") else "torch"
 
 
@@ -36,14 +42,13 @@ def use_products(model: nn.Module, products: Products) -> None:
         if type(module) in (nn.Linear, OneDnnLinear):
             module.__class__ = nn.Linear if products == "torch" else OneDnnLinear
             if isinstance(module, OneDnnLinear):
-                module.only_packed = products == "packed"
+                module.products = products
 
 
 class OneDnnLinear(nn.Linear):
     """A linear layer whose fp32 products, forward and backward, are oneDNN's."""
 
-    only_packed: bool = False
-    """True: only those with packed weights, and all others PyTorch's own."""
+    products: Products = "onednn"
     packed: "_Packed | None" = None
     """The weights in the layout that a product of few rows reads fastest; only while `packed_weights` holds."""
     siblings: "tuple[OneDnnLinear, ...]" = ()
@@ -53,11 +58,11 @@ class OneDnnLinear(nn.Linear):
         if self.packed is not None and not torch.is_grad_enabled():
             return self.packed.output(self, input)
         wide = input.dtype == torch.float32 == self.weight.dtype and not torch.is_autocast_enabled("cpu")
-        if self.only_packed or not wide:
+        if not wide or (self.products == "packed" and not torch.is_grad_enabled()):
             return super().forward(input)
         if not torch.is_grad_enabled():
             return _product(input, self.weight, self.bias)
-        return _LinearProduct.apply(input, self.weight, self.bias)
+        return _LinearProduct.apply(input, self.weight, self.bias, self.products)
 
 
 @contextmanager
@@ -156,28 +161,39 @@ class _Packed:
 
 class _LinearProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, products: Products) -> Tensor:
         # a frozen weight asks for no input later, which may then be forgotten
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
-        ctx.shape = x.shape
+        ctx.shape, ctx.products = x.shape, products
         ctx.has_bias = bias is not None
-        result = _product(x, weight, bias)
+        result = nn.functional.linear(x, weight, bias) if products == "packed" else _product(x, weight, bias)
         return result.clone() if result._is_view() else result  # what comes out may be written over
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        slope, rows = _filled(slopes[0]), ctx.shape[:-1].numel()
-        by_input = _onednn(slope, weight.t(), None)[:rows].view(ctx.shape) if ctx.needs_input_grad[0] else None
-        by_weight = _weight_gradient(slope, _filled(x), weight) if ctx.needs_input_grad[1] else None
+        rows, products = ctx.shape[:-1].numel(), ctx.products
+        slope, by_input, by_weight = _filled(slopes[0], products), None, None
+        if ctx.needs_input_grad[0]:
+            by_input = rows_product(slope, weight.t(), products)[:rows].view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            by_weight = weight_gradient(slope, _filled(x, products), weight, products)
         by_bias = slope.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
-        return by_input, by_weight, by_bias
+        return by_input, by_weight, by_bias, None
+
+
+def rows_product(x: Tensor, weight: Tensor, products: Products, plus: Tensor | None = None) -> Tensor:
+    """x weight^T + plus: [R, K], [N, K], [R, N] or [N] -> [R, N]."""
+    if products in BY_ONEDNN:
+        result = _onednn(x, weight, None)
+        return result if plus is None else result.add_(plus)
+    return torch.mm(x, weight.t()) if plus is None else torch.addmm(plus, x, weight.t())
 
 
 @contextmanager
 def gradients_in_place() -> Iterator[None]:
-    """While it holds, a backward pass adds to gradients that are there already slice by slice, and a weight as large as
-    a last layer never has a second one beside it. Not for `autograd.grad` or hooks on the weight, which see none."""
+    """While it holds, a backward pass adds to gradients that are there already, and a weight never has a second one
+    beside its own. Not for `autograd.grad`, which sees none."""
     global _in_place
     before, _in_place = _in_place, True
     try:
@@ -189,13 +205,25 @@ def gradients_in_place() -> Iterator[None]:
 _in_place = False
 
 
-def _weight_gradient(slope: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+def own_gradient(weight: Tensor) -> Tensor | None:
+    """A weight's gradient, if a backward pass is to add to it: it is there, and nobody waits to see another."""
+    waiting = weight._backward_hooks or weight._post_accumulate_grad_hooks
+    return weight.grad if _in_place and weight.is_leaf and not waiting else None
+
+
+def weight_gradient(slope: Tensor, x: Tensor, weight: Tensor, products: Products) -> Tensor | None:
     """slope^T x, [R, N], [R, K] -> [N, K]; None if it was added to the weight's gradient."""
-    if not (_in_place and weight.is_leaf and weight.grad is not None):
+    own = own_gradient(weight)
+    if products != "onednn":
+        if own is None:
+            return torch.mm(slope.t(), x)
+        own.addmm_(slope.t(), x)
+        return None
+    if own is None:
         return _onednn(slope.t(), x.t(), None)
     for start in range(0, len(weight), _SLICE):
         rows = slice(start, start + _SLICE)
-        weight.grad[rows].add_(_onednn(slope[:, rows].t(), x.t(), None))
+        own[rows].add_(_onednn(slope[:, rows].t(), x.t(), None))
     return None
 
 
@@ -213,10 +241,10 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return result
 
 
-def _filled(x: Tensor) -> Tensor:
-    """[..., K] as rows [R, K], with rows of 0 behind them up to `rounded`."""
+def _filled(x: Tensor, products: Products = "onednn") -> Tensor:
+    """[..., K] as rows [R, K], with rows of 0 behind them up to `rounded` where products are oneDNN's."""
     flat = x.reshape(-1, x.shape[-1])
-    more = rounded(len(flat)) - len(flat)
+    more = rounded(len(flat)) - len(flat) if products in BY_ONEDNN else 0
     return torch.cat([flat, flat.new_zeros(more, flat.shape[1])]) if more else flat
 
 
@@ -230,8 +258,11 @@ def rounded(rows: int) -> int:
     return rows + -rows % step
 
 
-def _is_amd() -> bool:
+def _amd_family() -> int:
+    """The family of an AMD processor; 0 of another's."""
     try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return 0
+    found = re.search(r"^cpu family\s*:\s*(\d+)", text, re.MULTILINE)
+    return int(found[1]) if found and "AuthenticAMD" in text else 0

@@ -122,13 +122,13 @@ def _update(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
         together = rollout.questions_per_step * (place.question + rollout.group_size * place.output)
         tokens = max(longest, min(tokens, together))
     chunk = CHUNK_BYTES if place.device.type == "cpu" else GPU_CHUNK_BYTES
-    in_slices = place.matmul_backend == "onednn" and not place.narrow
+    in_place = place.matmul_backend != "torch" and not place.narrow
     return {
         "activations": tokens * (size.kept[kind] * number + (kind != "nothing") * size.layer * number + 3 * size.state),
         "copies of weights": _copies(size, place, sampling=False),
         "logits": min(chunk, tokens * size.vocabulary * 4) * float(LOGITS),
-        # oneDNN's product of the last layer's gradient is added slice by slice, PyTorch's own at once
-        "gradient on its way": 0.0 if in_slices else float(size.last),
+        # groupwise.model.products adds the last layer's gradient where it belongs, PyTorch's own layer makes a second
+        "gradient on its way": 0.0 if in_place else float(size.last),
     }
 
 

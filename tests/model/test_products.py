@@ -25,7 +25,7 @@ def layer(*, bias: bool) -> nn.Linear:
 @pytest.mark.parametrize("shape", [(33,), (1, 33), (70, 33), (2, 5, 33)])
 def test_outputs_and_gradients_are_pytorchs(shape, bias):
     results = []
-    for library in ("torch", "packed", "onednn"):
+    for library in ("torch", "packed", "onednn", "mixed"):
         linear = layer(bias=bias)
         use_products(nn.Sequential(linear), library)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -95,18 +95,19 @@ def test_packed_weights_are_the_weights_and_are_gone_afterwards():
 
 
 @pytest.mark.parametrize(
-    ("vectors", "amd", "machine", "expected"),
+    ("vectors", "family", "machine", "expected"),
     [
-        ("AVX512", True, "x86_64", "onednn"),
-        ("AVX512", False, "x86_64", "packed"),
-        ("AVX2", True, "AMD64", "packed"),
-        ("DEFAULT", False, "aarch64", "torch"),
+        ("AVX512", 26, "x86_64", "onednn"),
+        ("AVX512", 25, "x86_64", "mixed"),  # Zen 4, whose vector units are half as wide
+        ("AVX512", 0, "x86_64", "packed"),
+        ("AVX2", 25, "AMD64", "packed"),
+        ("DEFAULT", 0, "aarch64", "torch"),
     ],
 )
-def test_the_choice_is_by_the_processor(vectors, amd, machine, expected, monkeypatch):
+def test_the_choice_is_by_the_processor(vectors, family, machine, expected, monkeypatch):
     monkeypatch.setattr(products.platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
-    monkeypatch.setattr(products, "_is_amd", lambda: amd)
+    monkeypatch.setattr(products, "_amd_family", lambda: family)
     assert fastest_products(CPU) == expected
     assert fastest_products(torch.device("meta")) == "torch"
 
@@ -181,13 +182,14 @@ def test_a_frozen_weight_keeps_no_input_and_has_no_product_of_its_own():
     assert torch.equal(*slopes)
 
 
+@pytest.mark.parametrize("library", ["packed", "onednn", "mixed"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_gradient_made_slice_by_slice_is_the_gradient(monkeypatch, times):
+def test_a_gradient_added_in_place_is_the_gradient(monkeypatch, times, library):
     monkeypatch.setattr(products, "_SLICE", 4)  # of 19 rows
     found = {}
     for in_place in (False, True):
         linear = layer(bias=True)
-        use_products(nn.Sequential(linear), "onednn")
+        use_products(nn.Sequential(linear), library)
         linear.weight.grad = torch.ones_like(linear.weight)
         held = linear.weight.grad
         for seed in range(times):
