@@ -73,6 +73,36 @@ _ENTRIES = (
     ),
     Metric("rewards/failed", "share", "outputs for which a reward function broke; masked, never scored 0", "down"),
     Metric("rewards/abstained", "share", "outputs for which every reward function had nothing to say"),
+    Metric(
+        "rewards/std/<label>",
+        "reward",
+        "standard deviation (n-1) of one reward function over the step's outputs where it has a value; TRL "
+        "rewards/<fn>/std",
+    ),
+    Metric("rewards/abstained/<label>", "share", "outputs for which one reward function had nothing to say"),
+    Metric("rewards/failed/<label>", "share", "outputs for which one reward function broke", "down"),
+    Metric("rewards/gated/<label>", "share", "outputs for which a closed gate kept one reward function from a call"),
+    Metric(
+        "rewards/weight/<label>", "", "weight of one reward function in this step, where weight_schedule changes it"
+    ),
+    Metric("rewards/seconds/<label>", "seconds", "work of one reward function's processes since the last step", "down"),
+    Metric(
+        "rewards/held_up/<label>",
+        "seconds",
+        "from the step's last sampled output until one reward function had scored all; the step waits for the slowest",
+        "down",
+    ),
+    Metric("judge/calls/<label>", "requests", "that a judge sent since the last step, evaluations included", "down"),
+    Metric("judge/cached/<label>", "judgements", "that a judge took from its cache since the last step", "up"),
+    Metric(
+        "judge/tokens_in/<label>", "tokens", "that a judge read since the last step, by the endpoint's count", "down"
+    ),
+    Metric("judge/tokens_out/<label>", "tokens", "that a judge wrote since the last step", "down"),
+    Metric("judge/cost/<label>", "", "of those tokens, in the currency of the recipe's prices", "down"),
+    Metric(
+        "judge/seconds/<label>", "seconds", "that a judge's requests took, added up; those at once count each", "down"
+    ),
+    Metric("judge/unread/<label>", "replies", "that held no score and were asked for again", "down"),
     Metric("advantage/abs_mean", "", "mean of |A_i| over outputs that have an advantage"),
     Metric(
         "grad_norm", "", "Euclidean norm of the gradient before it is scaled to max_grad_norm; verl actor/grad_norm"

@@ -1,5 +1,6 @@
 """What the recipes of all stages have, and the checks that several share. A stage's own recipe is in its own file."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -89,7 +90,31 @@ class Judged(Recipe):
                 raise ValueError(
                     f"evaluate.{field} = {wanted!r}: no reward of that name; {registry.nearest(wanted, labels)}"
                 )
+        _check_gates(self.rewards)
+        running = next((reward.label for reward in self.rewards if reward.normalise == "running"), None)
+        if running is not None and self.stage != "rl":
+            raise ValueError(
+                f"rewards: normalise = 'running' of {running!r} needs steps that learn from rewards, which the stage "
+                f"{self.stage} does not have; use group or none"
+            )
         return self
+
+
+def _check_gates(rewards: Sequence[RewardConfig]) -> None:
+    """Raises ValueError if a gate names no other reward, or waits for itself by way of others."""
+    behind = {reward.label: reward.gate.reward for reward in rewards if reward.gate is not None}
+    labels = [reward.label for reward in rewards]
+    for index, reward in enumerate(rewards):
+        if reward.gate is None:
+            continue
+        place = f"rewards[{index}].gate.reward = {reward.gate.reward!r}"
+        if reward.gate.reward not in labels:
+            raise ValueError(f"{place}: no reward of that name; {registry.nearest(reward.gate.reward, labels)}")
+        seen = [reward.label]
+        while seen[-1] in behind:
+            seen.append(behind[seen[-1]])
+            if seen[-1] in seen[:-1]:
+                raise ValueError(f"{place}: gates that wait for each other ({' -> '.join(seen)}); drop one of them")
 
 
 class Measured(Judged):

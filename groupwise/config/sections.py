@@ -1,5 +1,6 @@
 """Sections that several stages read, each as wide as a stage may need; a stage takes the one with what it reads."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -197,6 +198,35 @@ class RolloutConfig(GroupsConfig):
     instead, in at most this many extra rounds per step. 0: keep all groups."""
 
 
+class GateConfig(Section):
+    """A condition on another reward function: where it is not met, the gated function is not called."""
+
+    reward: str
+    """Name of the other reward function, whose value is compared before its weight."""
+    at_least: float = Field(default=1.0, ge=-1e9, le=1e9)
+    """Smallest value of the other function that opens the gate."""
+    otherwise: float | None = Field(default=0.0, ge=-1e9, le=1e9)
+    """Value of the gated function where the gate is closed; None: it abstains."""
+
+
+class WeightScheduleConfig(Section):
+    """A factor on the weight that changes over the steps."""
+
+    shape: Literal["linear", "steps"] = "linear"
+    """Between two points: linear interpolates; steps keeps the factor of the earlier point."""
+    points: tuple[tuple[Annotated[int, Field(ge=0, le=1_000_000_000)], Annotated[float, Field(ge=-1e6, le=1e6)]], ...]
+    """[step, factor] pairs with rising steps, from 0; before the first and after the last point the factor is
+    constant."""
+
+    @field_validator("points")
+    @classmethod
+    def _steps_rise(cls, points: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+        steps = [step for step, _ in points]
+        if not steps or any(after <= before for before, after in pairwise(steps)):
+            raise ValueError(f"steps {steps} do not rise; write points as [[0, 1.0], [100, 0.2]]")
+        return points
+
+
 class RewardConfig(Section):
     """One reward function and its weight; the reward of an output is the weighted sum."""
 
@@ -204,16 +234,28 @@ class RewardConfig(Section):
     """A built-in name (`groupwise list rewards`), "module:function" or "path/to/file.py:function"."""
     weight: float = Field(default=1.0, ge=-1e9, le=1e9)
     """Weight in the sum."""
+    weight_schedule: WeightScheduleConfig | None = None
+    """Change of the weight over the steps; None: constant."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for the function."""
     name: str | None = None
     """Name in the record; None: the function's name."""
     parts: tuple[str, ...] = ()
     """Parts of a mixture whose questions the function scores; it abstains from the others. []: all questions."""
+    sources: tuple[str, ...] = ()
+    """Values of the column data_source whose questions the function scores; it abstains from the others. []: all."""
+    gate: GateConfig | None = None
+    """Condition on another reward function; None: always called."""
+    normalise: Literal["none", "group", "running"] = "none"
+    """Scale of the values in the sum. group: centred and divided by the standard deviation in each question's group;
+    running: by mean and standard deviation of all training outputs so far."""
     timeout_seconds: float = Field(default=30.0, ge=1e-3, le=86_400)
-    """Time limit of one call. After it, the child process is killed and the call's outputs are marked as failed."""
+    """Time limit of one call. After it, the child process is killed and the call's outputs are marked as failed. For
+    judges at an endpoint: limit of one request."""
     workers: int = Field(default=1, ge=1, le=256)
     """Number of parallel processes for the function, which share the questions."""
+    concurrency: int = Field(default=16, ge=1, le=10_000)
+    """Calls of an async function, or requests of a judge, that each process awaits at the same time."""
 
     @property
     def label(self) -> str:

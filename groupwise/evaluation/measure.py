@@ -173,7 +173,9 @@ def _guide(recipe: Recipe, search: Settings | None) -> Any:
     """The guide's reward function alone, in a process of its own; its weight is of no account."""
     if search is None:
         return nullcontext()
-    return RewardSet([r.model_copy(update={"weight": 1.0}) for r in recipe.rewards if r.label == search.guide])
+    return RewardSet(
+        [r.model_copy(update={"weight": 1.0, "gate": None}) for r in recipe.rewards if r.label == search.guide]
+    )
 
 
 def _tokenizer(recipe: Recipe, subject: Subject, asked: Asked) -> ChatTokenizer:

@@ -1,36 +1,27 @@
-"""A user's reward function: its form told by its parameters, called, its answers checked. Runs in the child.
+"""A user's reward function: its form told by its parameters, ready to be called. Runs in the child.
 
-Every form (groupwise/rewards/forms.py) gives one: a scorer takes samples and a step, and yields verdicts as it goes.
+Every form (groupwise/rewards/forms.py) gives a scorer (groupwise/rewards/calls.py).
 """
 
-import asyncio
-import importlib
 import inspect
-import os
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from groupwise import functions
-from groupwise.data import Part
 from groupwise.errors import GroupwiseError, RewardError
-from groupwise.functions import last_line
 from groupwise.registry import REWARDS, nearest
-from groupwise.rewards.forms import TOLD, TRL, Asked, Scored, asked, form_of
-from groupwise.rewards.verdicts import Verdict, verdict_of, with_logged
-
-FRAMES = 20  # of a traceback that are kept
-
-Scorer = Callable[[Sequence[Scored], int], Iterator[list[Verdict]]]
-"""(samples, step) -> lists of verdicts in the order of the samples: one list of all, or one of one per sample."""
+from groupwise.rewards.calls import Scorer, at_once, concurrently, failure, is_async, one_by_one
+from groupwise.rewards.forms import TOLD, TRL, asked, by_questions, form_of, one_each
 
 
 class Adapted(NamedTuple):
-    """at_once: the function is called once for all samples. columns: those it wants the questions to have."""
+    """at_once: the function is called once for all samples. columns: those it wants the questions to have. concurrent:
+    it is async, and several of its calls are awaited at the same time."""
 
     at_once: bool
     scorer: Scorer
     columns: frozenset[str]
+    concurrent: bool = False
 
 
 def find(spec: str) -> Callable[..., Any]:
@@ -65,21 +56,13 @@ def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) ->
     any_column = open_ended and form is TRL
     accepted = None if any_column else set(names) | (set(form.names) if open_ended else set())
     call = asked(form, function, params, accepted, wanted)
-    return Adapted(form.at_once, (_at_once if form.at_once else _one_by_one)(call, form.score), frozenset(wanted))
-
-
-def failure(error: BaseException) -> Part:
-    """A failed part: the frames of the user's own code, and last, on one line, the error and where it was raised."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
-    return Part("failed", None, "".join(traceback.format_list(frames[-FRAMES:])) + last_line(error, frames))
-
-
-def _is_ours(filename: str) -> bool:
-    folder = os.path.dirname(__file__)
-    machinery = [os.path.join(folder, name) for name in ("adapters.py", "forms.py", "verdicts.py", "worker.py")]
-    return filename in machinery or filename.startswith(
-        ("<frozen importlib", os.path.dirname(importlib.__file__), os.path.dirname(asyncio.__file__))
-    )
+    concurrent = is_async(function)
+    if concurrent:
+        pieces = by_questions if form.at_once else one_each
+        scorer = concurrently(call, form.score, pieces=pieces, limited=not getattr(function, "limits_itself", False))
+    else:
+        scorer = (at_once if form.at_once else one_by_one)(call, form.score)
+    return Adapted(form.at_once, scorer, frozenset(wanted), concurrent)
 
 
 def _instance(kind: type, params: Mapping[str, Any], spec: str) -> Any:
@@ -113,40 +96,3 @@ def _check_given(missing: set[str], spec: str) -> None:
     if missing:
         listing = ", ".join(sorted(missing))
         raise RewardError(f"reward {spec!r} needs {listing}", hint=f"set params.{min(missing)} in the recipe")
-
-
-def _one_by_one(call: Asked, score: str) -> Scorer:
-    def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
-        for sample in samples:
-            try:
-                scored = verdict_of(call([sample], step).returned[0], sample[1], score)
-            except BaseException as error:  # sys.exit() in a reward fails its sample, not the process
-                scored = Verdict(failure(error))
-            yield [scored]
-
-    return scorer
-
-
-def _at_once(call: Asked, score: str) -> Scorer:
-    def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
-        try:
-            result = call(samples, step)
-            found = [
-                _verdict_or_failure(value, text, score)
-                for value, (_, text, _) in zip(result.returned, samples, strict=True)
-            ]
-            yield [
-                with_logged(verdict, {name: values[place] for name, values in result.logged.items()})
-                for place, verdict in enumerate(found)
-            ]
-        except BaseException as error:
-            yield [Verdict(failure(error))] * len(samples)
-
-    return scorer
-
-
-def _verdict_or_failure(value: Any, text: str, score: str) -> Verdict:
-    try:
-        return verdict_of(value, text, score)
-    except (TypeError, ValueError) as error:
-        return Verdict(failure(error))

@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from groupwise.data import Output, Part, Question, Reward
+from groupwise.data import Output, Question, Reward
 from groupwise.errors import ConfigError, DataError, RewardError, RewardLimitError
 from groupwise.registry import nearest
-from groupwise.rewards.adapters import Scored, Verdict
-from groupwise.rewards.forms import columns_of
+from groupwise.rewards.composition import weight_at
+from groupwise.rewards.forms import Scored, columns_of
 from groupwise.rewards.opening import as_asked
+from groupwise.rewards.pending import Found, Pending, asked, asked_behind
 from groupwise.rewards.pool import Pool
-from groupwise.rewards.steps import Decode, on_tokens, weighted
-from groupwise.rewards.verdicts import LARGEST
+from groupwise.rewards.steps import Decode
+from groupwise.rewards.verdicts import Verdict
 
 if TYPE_CHECKING:
     from groupwise.config import RewardConfig
@@ -25,15 +26,22 @@ if TYPE_CHECKING:
 class RewardSet:
     """The reward functions of a run, imported and running, until `close` or the end of a `with`.
 
+    folder: the run's, in which functions may keep what they paid for; None: there is none.
     Raises RewardError if one cannot be found or imported, or has a form that is not known."""
 
-    def __init__(self, configs: "Sequence[RewardConfig]") -> None:
+    def __init__(self, configs: "Sequence[RewardConfig]", *, folder: Path | None = None) -> None:
         labels = [config.label for config in configs]
         if len(set(labels)) < len(labels):
             raise RewardError(f"reward names {', '.join(labels)} are not distinct", hint="give each its own `name`")
-        self._weights = {config.label: config.weight for config in configs}
-        self._parts = {config.label: config.parts for config in configs}
-        self._pools = {config.label: Pool(config) for config in configs}
+        loose = next((c for c in configs if c.gate is not None and c.gate.reward not in labels), None)
+        if loose is not None and loose.gate is not None:
+            raise RewardError(
+                f"reward {loose.label!r}: its gate reads {loose.gate.reward!r}, which is not among the rewards",
+                hint=nearest(loose.gate.reward, labels),
+            )
+        self.configs: Mapping[str, RewardConfig] = {config.label: config for config in configs}
+        self._pools = {config.label: Pool(config, folder=folder) for config in configs}
+        self._halts = 0
         try:
             for pool in self._pools.values():  # all import at the same time
                 pool.start()
@@ -61,7 +69,7 @@ class RewardSet:
         *,
         step: int = 0,
         decode: Decode | None = None,
-    ) -> "Pending":
+    ) -> Pending:
         """Asks every function, side by side, for the reward of each output to its question.
 
         questions[i] belongs to outputs[i], any number of groups.
@@ -72,13 +80,49 @@ class RewardSet:
         assert len(questions) == len(outputs)
         asked = as_asked(questions, outputs)
         samples = [(q, q.prefill + output.text, output.tokens) for q, output in zip(asked, outputs, strict=True)]
-        asking = {label: self._ask(label, samples, step) for label in self._pools}
-        return Pending(self._weights, questions, outputs, decode, asking)
+        futures: dict[str, Future[Found]] = {}
+        for label in self._gates_first():
+            futures[label] = self._asked(label, samples, step, futures)
+        return Pending(
+            self.configs, questions, outputs, step, decode, {x: futures[x] for x in self.configs}, {}
+        ).watch()
 
-    def _ask(self, label: str, samples: Sequence[Scored], step: int) -> "_Asked":
-        """A function is asked about its own parts alone and abstains from the others."""
-        own = [i for i, (question, _, _) in enumerate(samples) if scores(self._parts[label], question)]
-        return _Asked(own, self._pools[label].submit([samples[i] for i in own], step=step))
+    def _gates_first(self) -> list[str]:
+        """The labels, each behind the one that its gate reads."""
+        found: list[str] = []
+        while len(found) < len(self.configs):
+            found += [
+                label
+                for label, config in self.configs.items()
+                if label not in found and (config.gate is None or config.gate.reward in found)
+            ]
+        return found
+
+    def _asked(
+        self, label: str, samples: Sequence[Scored], step: int, known: "Mapping[str, Future[Found]]"
+    ) -> "Future[Found]":
+        """A function is asked about its own questions alone, and behind a gate about what passes it."""
+        config, pool, halts = self.configs[label], self._pools[label], self._halts
+        own = [i for i, (question, _, _) in enumerate(samples) if scores(config, question)]
+
+        def ask(places: Sequence[int]) -> "Sequence[Future[list[Verdict]]]":
+            if halts != self._halts:  # a gate that opens after the end must not start a process again
+                raise RewardError(f"reward {label!r}: stopped while it scored")
+            return pool.submit([samples[i] for i in places], step=step)
+
+        return (
+            asked(own, ask) if config.gate is None else asked_behind(config.gate, known[config.gate.reward], own, ask)
+        )
+
+    def weights(self, step: int) -> tuple[float, ...]:
+        """Each function's weight after so many optimizer steps, in the recipe's order."""
+        return tuple(weight_at(config, step) for config in self.configs.values())
+
+    def spent(self) -> dict[str, float]:
+        """What the functions have used since this was last asked, as metrics: time, and what they count themselves."""
+        return {
+            f"{name}/{label}": amount for label, pool in self._pools.items() for name, amount in pool.spent().items()
+        }
 
     def failed_on(self, label: str, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Questions on which a function fails if nothing was said, with its error's last line."""
@@ -94,7 +138,7 @@ class RewardSet:
         missing = {label: set(pool.columns) - {"answer"} for label, pool in self._pools.items()}
         there: dict[str, set[str]] = {label: {"answer"} for label in missing}
         for question in questions if any(missing.values()) else ():
-            for label in (label for label in missing if scores(self._parts[label], question)):
+            for label in (label for label in missing if scores(self.configs[label], question)):
                 there[label].update(columns_of(question))
                 missing[label] -= there[label]
             if not any(missing.values()):
@@ -110,11 +154,13 @@ class RewardSet:
 
     def halt(self) -> None:
         """For any thread: what is under way gives up, and its `result` raises RewardError; then call `close`."""
+        self._halts += 1
         for pool in self._pools.values():
             pool.halt()
 
     def close(self) -> None:
         """Ends the processes; `score` may still be called, and starts them again."""
+        self._halts += 1
         for pool in self._pools.values():
             pool.halt()  # all at once: each takes a moment to end
         for pool in self._pools.values():
@@ -129,62 +175,34 @@ class RewardSet:
         self.close()
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Places of the samples that a function was asked about, and its answers to come, in the same order."""
-
-    places: Sequence[int]
-    verdicts: Sequence[Future[list[Verdict]]]
-
-    def result(self, count: int) -> list[Verdict]:
-        """A verdict for each of so many samples."""
-        found = dict(zip(self.places, (verdict for part in self.verdicts for verdict in part.result()), strict=True))
-        return [found.get(i, Verdict(Part("abstained"))) for i in range(count)]
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Rewards that functions are working on: `RewardSet.submit`."""
-
-    weights: Mapping[str, float]
-    questions: Sequence[Question]
-    outputs: Sequence[Output]
-    decode: Decode | None
-    asked: Mapping[str, _Asked]
-
-    def result(self) -> list[Reward]:
-        """The reward of each output, in order, once every function has spoken. Raises RewardError if it was halted."""
-        verdicts = {label: asked.result(len(self.outputs)) for label, asked in self.asked.items()}
-        return [
-            _reward(
-                {label: found[i] for label, found in verdicts.items()},
-                self.weights,
-                question=question,
-                output=output,
-                decode=self.decode,
-            )
-            for i, (question, output) in enumerate(zip(self.questions, self.outputs, strict=True))
-        ]
-
-
-def scores(parts: Sequence[str], question: Question) -> bool:
-    """Whether a function for these parts (none named: for all) scores this question; see groupwise.datasets.mixture."""
-    return not parts or question.meta.get("part") in parts
-
-
-def first_scored(parts: Sequence[str], questions: Sequence[Question], *, where: str) -> Question:
-    """The first question that a function for these parts scores, one with an answer if there is one.
-
-    where: the function's place in the recipe. Raises ConfigError if no question has one of the parts."""
-    known = {str(question.meta["part"]) for question in questions if "part" in question.meta} if parts else set()
-    wrong = next((part for part in parts if part not in known), None)
-    if wrong is not None:
-        hint = nearest(wrong, known) if known else "parts are those of the environment mixture, or a column `part`"
-        raise ConfigError(f"{where}.parts = {list(parts)}: no question has the part {wrong!r}", hint=hint)
-    own = (question for question in questions if scores(parts, question))
-    return next((question for question in own if question.answer is not None), None) or next(
-        question for question in questions if scores(parts, question)
+def scores(config: "RewardConfig", question: Question) -> bool:
+    """Whether a function scores this question, by its part of a mixture and its source; none named: any."""
+    return (not config.parts or question.meta.get("part") in config.parts) and (
+        not config.sources or question.meta.get("data_source") in config.sources
     )
+
+
+def first_scored(config: "RewardConfig", questions: Sequence[Question], *, where: str) -> Question:
+    """The first question that a function scores, one with an answer if there is one.
+
+    where: the function's place in the recipe. Raises ConfigError if no question has one of its parts or sources, or
+    none has both."""
+    for key, wanted, column, those in (
+        ("parts", config.parts, "part", "parts are those of the environment mixture, or a column `part`"),
+        ("sources", config.sources, "data_source", "sources are the values of the column data_source"),
+    ):
+        known = {str(question.meta[column]) for question in questions if column in question.meta} if wanted else set()
+        wrong = next((name for name in wanted if name not in known), None)
+        if wrong is not None:
+            hint = nearest(wrong, known) if known else those
+            raise ConfigError(f"{where}.{key} = {list(wanted)}: no question has the {key[:-1]} {wrong!r}", hint=hint)
+    own = [question for question in questions if scores(config, question)]
+    if not own:
+        raise ConfigError(
+            f"{where}: no question is of its parts {list(config.parts)} and its sources {list(config.sources)} at once",
+            hint="drop one of the two keys",
+        )
+    return next((question for question in own if question.answer is not None), own[0])
 
 
 def first_failure(rewards: Sequence[Reward]) -> dict[str, str]:
@@ -214,47 +232,3 @@ def check_failures(rewards: Sequence[Reward], limit: float) -> None:
         + f", more than the limit of {limit:.3g}: {trace.rpartition(chr(10))[2]}; first at {where}",
         hint="fix the function, or raise run.failed_rewards_limit; a failed reward is not counted as 0",
     )
-
-
-def _located(part: Part, question: Question, text: str) -> Part:
-    start = text if len(text) <= 80 else text[:79] + "…"
-    return Part("failed", None, f"question {question.id!r}, output {start!r}\n{part.detail}")
-
-
-def _logged(value: float | str) -> Part:
-    """What a function measured beside its score; a text has no value, and is kept as the part's detail."""
-    return Part("abstained", None, value) if isinstance(value, str) else Part("value", value)
-
-
-def _reward(
-    verdicts: Mapping[str, Verdict],
-    weights: Mapping[str, float],
-    *,
-    question: Question,
-    output: Output,
-    decode: Decode | None,
-) -> Reward:
-    """What the functions said of one output as its reward, weighted; see groupwise.data.Reward."""
-    parts: dict[str, Part] = {}
-    for label, verdict in verdicts.items():
-        failed = verdict.part.state == "failed"
-        parts[label] = _located(verdict.part, question, output.text) if failed else verdict.part
-        parts |= {f"{label}/{key}": _logged(value) for key, value in verdict.extras.items()}
-    if any(verdict.part.state == "failed" for verdict in verdicts.values()):
-        return Reward(None, parts)
-    steps = weighted((weights[label], verdict.steps) for label, verdict in verdicts.items())
-    values = [
-        weights[label] * scored_part.part.value
-        for label, scored_part in verdicts.items()
-        if scored_part.part.value is not None
-    ]
-    values = values or [reward for _, reward in steps or ()]
-    if not all(abs(value) <= LARGEST for value in (sum(values), *(reward for _, reward in steps or ()))):
-        label = max(verdicts, key=lambda label: abs(weights[label] * (verdicts[label].part.value or 0.0)))
-        why = f"times its weight of {weights[label]:g} it makes a reward of {sum(values):g}, too large"
-        parts[label] = _located(Part("failed", None, f"OverflowError: {why}"), question, output.text)
-        return Reward(None, parts)
-    begun = len(question.prefill)  # a step that ends in what was begun for the policy has no token of its own
-    own = None if steps is None else tuple((end - begun, reward) for end, reward in steps if end > begun)
-    placed = None if own is None or decode is None else on_tokens(own, output, decode)
-    return Reward(sum(values) if values else None, parts, placed)

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from groupwise.data import Part
 from groupwise.errors import RewardError
-from groupwise.rewards.adapters import Scored, Verdict
+from groupwise.rewards.forms import Scored, by_questions
 from groupwise.rewards.guard import MARK
+from groupwise.rewards.host import Terms
+from groupwise.rewards.verdicts import Verdict
 from groupwise.rewards.worker import HEADER, packed
 
 START_SECONDS = 300.0
@@ -24,6 +26,8 @@ START_SECONDS = 300.0
 
 TOGETHER = {"model": 16, "process_model": 16}
 """Questions whose outputs one call judges: a model's forward pass takes many; any other function takes one question."""
+GRACE_SECONDS = 5.0
+"""Beyond its limit, for a process that ends late calls of its async function itself."""
 END_SECONDS = 10.0
 """How long a process that was killed is waited for."""
 
@@ -42,12 +46,24 @@ class _Lost(Exception):
 class Child:
     """One reward function in its process. Use `start`, `ready`, then `verdicts` any number of times, then `close`."""
 
-    def __init__(self, spec: str, params: dict[str, Any], *, timeout_seconds: float) -> None:
-        self._job = (spec, params)
-        self._timeout_seconds = timeout_seconds
+    def __init__(
+        self,
+        spec: str,
+        params: dict[str, Any],
+        *,
+        timeout_seconds: float,
+        terms: Terms | None = None,
+        heard: Callable[[str, str, float], None] = lambda kind, said, seconds: None,
+    ) -> None:
+        """terms: those of the process; None: its time limit alone. heard: is given what the function says of itself
+        (groupwise/rewards/host.py): the kind, the words, for how many seconds."""
+        self._job = (spec, params, terms or Terms(timeout_seconds=timeout_seconds))
+        self._timeout_seconds, self._heard = timeout_seconds, heard
         self._folder = os.getcwd()
         self._process: subprocess.Popen[bytes] | None = None
-        self._per_batch = False
+        self._per_batch = self.concurrent = False
+        self.counts: dict[str, float] = {}
+        """What the function counted, by name, until someone takes it."""
         self.columns: frozenset[str] = frozenset()
         """Columns that the function wants the questions to have; known once it is `ready`."""
         self._halted = False
@@ -102,13 +118,13 @@ class Child:
         if reply[0] == "refused":
             self._end()
             raise RewardError(reply[1], hint=reply[2])
-        self._per_batch, self.columns = reply[1:]
+        self._per_batch, self.concurrent, self.columns = reply[1:]
 
     def verdicts(self, samples: Sequence[Scored], *, step: int) -> list[Verdict]:
         """One verdict per sample, in their order; a function that judges many outputs in a call is given a question's.
 
         A call that is late or kills the process fails its own samples; the rest go on in a new process."""
-        together = TOGETHER.get(self._job[0], 1) if self._per_batch else len(samples)
+        together = TOGETHER.get(self._job[0], 1) if self._per_batch and not self.concurrent else len(samples)
         found: list[Verdict] = []
         for piece in by_questions(samples, together):
             found += self._of_call(piece, step)
@@ -130,14 +146,36 @@ class Child:
                 self._write(packed((rest, step)))
                 begun = self._read(time.monotonic() + START_SECONDS) == ("begin",)
                 while len(done) < len(samples) and not self._halted:
-                    done += self._read(time.monotonic() + self._timeout_seconds)[1]
+                    done += self._verdicts()
             except (_Lost, RewardError) as lost:
                 self._end()
-                failed = 1 if begun and not self._per_batch else len(samples) - len(done)
+                failed = self._lost_with(samples[len(done) :]) if begun else len(samples) - len(done)
                 done += [Verdict(Part("failed", None, str(lost)))] * failed
             except BaseException:
                 self._end()  # Ctrl-C: half an answer may be in the pipe
                 raise
+
+    def _lost_with(self, samples: Sequence[Scored]) -> int:
+        """How many of the samples that were not judged the call that was late or died was about."""
+        if not self._per_batch:
+            return 1
+        return len(next(by_questions(samples))) if self.concurrent else len(samples)
+
+    def _verdicts(self) -> list[Verdict]:
+        """The next verdicts; what the function says of itself meanwhile is passed on, and may give it more time."""
+        limit = self._timeout_seconds + GRACE_SECONDS * self.concurrent
+        seconds = limit
+        while True:
+            reply = self._read(time.monotonic() + seconds)
+            if reply[0] == "verdicts":
+                for name, amount in reply[2].items():
+                    self.counts[name] = self.counts.get(name, 0.0) + amount
+                return list(reply[1])
+            if reply[0] == "patience":
+                seconds = limit + reply[1]
+                self._heard("pause", reply[2], reply[1])
+            else:
+                self._heard("remark", reply[1], 0.0)
 
     def halt(self) -> None:
         """For another thread: `verdicts` gives up within moments and raises RewardError, until `close` was called.
@@ -203,16 +241,6 @@ class Child:
             return f"its process ended by itself (exit code {code})"
         name = signal.Signals(-code).name
         return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-
-
-def by_questions(samples: Sequence[Scored], questions: int) -> Iterator[Sequence[Scored]]:
-    """The samples in runs of at most so many questions, whose outputs stand side by side."""
-    start, seen = 0, 0
-    for at in range(1, len(samples) + 1):
-        seen += at == len(samples) or samples[at][0].id != samples[at - 1][0].id
-        if at == len(samples) or seen == questions:
-            yield samples[start:at]
-            start, seen = at, 0
 
 
 def _wait(pipe: int, event: int, deadline: float, seconds: float) -> None:

@@ -4,9 +4,7 @@ Every form's parameters tell it (`FORMS`). What a function asks for beyond them 
 name; params of the recipe come before columns.
 """
 
-import asyncio
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -29,8 +27,9 @@ class Said:
     logged: dict[str, list[Any]]
 
 
-Asked = Callable[[Samples, int], Said]
-"""(samples, step) -> what the function said of them; one sample at a time unless the form is `at_once`."""
+Asked = Callable[[Samples, int], tuple[Any, Callable[[Any], Said]]]
+"""(samples, step) -> what the function returned for them, perhaps to be awaited, and how to read that; one sample at a
+time unless the form is `at_once`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def asked(
 ) -> Asked:
     """A form's call of a function. accepted: parameters it has; None: any. wanted: those that must be columns."""
 
-    def call(samples: Samples, step: int) -> Said:
+    def call(samples: Samples, step: int) -> tuple[Any, Callable[[Any], Said]]:
         logged: dict[str, list[Any]] = {}
         given = form.gives(samples, step, logged)
         columns = _columns([question for question, _, _ in samples]) if form.columns else {}
@@ -67,8 +66,11 @@ def asked(
         if not (form.at_once or form.listed):
             columns = {name: cells[0] for name, cells in columns.items()}
         named = {key: value for key, value in {**columns, **given}.items() if accepted is None or key in accepted}
-        returned = _call(function, **(named | dict(params)))
-        return Said(_listed(returned, len(samples)) if form.at_once else [_single(returned, form)], logged)
+
+        def said(returned: Any) -> Said:
+            return Said(_listed(returned, len(samples)) if form.at_once else [_single(returned, form)], logged)
+
+        return function(**(named | dict(params))), said
 
     return call
 
@@ -99,15 +101,6 @@ def _listed(result: Any, count: int) -> list[Any]:
     if len(result) != count:
         raise ValueError(f"returned {len(result)} value(s) for {count} completions")
     return list(result)
-
-
-def _call(function: Callable[..., Any], *positional: Any, **named: Any) -> Any:
-    result = function(*positional, **named)
-    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
-
-
-async def _awaited(result: Any) -> Any:
-    return await result
 
 
 def _columns(questions: Sequence[Question]) -> dict[str, list[Any]]:
@@ -266,3 +259,18 @@ def form_of(names: Sequence[str]) -> Form | None:
         if set(form.marks) <= set(names) and (form.columns or names[0] == form.marks[0]):
             return form
     return None
+
+
+def by_questions(samples: Samples, questions: int = 1) -> Iterator[Samples]:
+    """The samples in runs of at most so many questions, whose outputs stand side by side."""
+    start, seen = 0, 0
+    for at in range(1, len(samples) + 1):
+        seen += at == len(samples) or samples[at][0].id != samples[at - 1][0].id
+        if at == len(samples) or seen == questions:
+            yield samples[start:at]
+            start, seen = at, 0
+
+
+def one_each(samples: Samples) -> Iterator[Samples]:
+    """The samples one by one."""
+    yield from ([sample] for sample in samples)

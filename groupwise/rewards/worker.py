@@ -1,8 +1,9 @@
 """The child's side: one reward function in a process that its parent may kill, and that its guard ends with it.
 
 A message is 8 bytes of length (big-endian) and a pickle, on two pipes of its own; standard output goes to standard
-error. First (spec, params) comes in and ("ready", per_batch, columns) or ("refused", message, hint) goes out.
-Then for each (samples, step): ("begin",), and ("verdicts", [...]) until each sample has one.
+error. First (spec, params, terms) comes in and ("ready", traits) or ("refused", message, hint) goes out.
+Then for each (samples, step): ("begin",), and ("verdicts", [...], counts) until each sample has one; in between, what
+groupwise/rewards/host.py sends.
 """
 
 import os
@@ -10,6 +11,7 @@ import pickle
 import signal
 import struct
 import sys
+import threading
 import traceback
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -55,17 +57,25 @@ def _send(pipe: BinaryIO, message: Any) -> None:
 
 def _serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     from groupwise.errors import RewardError
+    from groupwise.rewards import host
     from groupwise.rewards.adapters import adapt, find
 
-    spec, params = _received(incoming)
+    spec, params, terms = _received(incoming)
+    whole = threading.Lock()  # a function may speak from threads of its own
+
+    def send(message: Any) -> None:
+        with whole:
+            _send(outgoing, message)
+
+    host.begin(terms, send)
     try:
-        per_batch, scorer, columns = adapt(find(spec), params, spec)
+        adapted = adapt(find(spec), params, spec)
     except RewardError as error:
-        _send(outgoing, ("refused", error.message, error.hint))
+        send(("refused", error.message, error.hint))
         return
-    _send(outgoing, ("ready", per_batch, columns))
+    send(("ready", adapted.at_once, adapted.concurrent, adapted.columns))
     while True:
         samples, step = _received(incoming)
-        _send(outgoing, ("begin",))
-        for scored in scorer(samples, step):
-            _send(outgoing, ("verdicts", scored))
+        send(("begin",))
+        for scored in adapted.scorer(samples, step):
+            send(("verdicts", scored, host.counted()))

@@ -1,8 +1,8 @@
 """From a step's questions to scored groups: G outputs of each from the policy as it is, and their rewards."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from groupwise.activity import advance, doing
@@ -13,8 +13,11 @@ from groupwise.datasets.base import following
 from groupwise.engines.base import Engine, stream
 from groupwise.envs.episode import SINGLE_TURN, Environments, environments_of
 from groupwise.model.tokenizer import ChatTokenizer
-from groupwise.rewards.base import Pending, RewardSet
+from groupwise.rewards.base import RewardSet
+from groupwise.rewards.composition import Running
+from groupwise.rewards.pending import Pending, moments_with
 from groupwise.rewards.steps import Decode
+from groupwise.rewards.verdicts import Verdict
 from groupwise.rollout.episodes import Played, play
 
 ENVIRONMENT = "environment"
@@ -26,7 +29,8 @@ class Rollout:
     """Scored groups; seconds until the last output was sampled, and from then until the last was rewarded.
 
     kept: indices of the groups that the update is made of; None: all. drawn: questions taken from the order for it,
-    where that is not the same at each step.
+    where that is not the same at each step. running: moments of rewards scaled by them, after these groups. spent: what
+    the reward functions used, as metrics.
     """
 
     groups: list[Group]
@@ -34,6 +38,8 @@ class Rollout:
     reward_seconds: float
     kept: tuple[int, ...] | None = None
     drawn: int = 0
+    running: Running = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kept_groups(self) -> list[Group]:
@@ -63,15 +69,18 @@ def sample_step(
     rewards: RewardSet,
     step: int,
     drawn: int,
+    running: Running | None = None,
 ) -> Rollout:
     """The step's questions, each sampled `group_size` times and rewarded; with refill rounds until enough have signal.
 
     questions: those to train on. drawn: questions taken from their order before this step, where steps draw unevenly.
+    running: moments of rewards before this step; None: none yet.
     """
     config, shuffle = recipe.rollout, recipe.questions.shuffle
+    moments = dict(running or {})
 
     def sample(chosen: Sequence[Question]) -> Rollout:
-        return sample_groups(
+        rollout = sample_groups(
             tokenizer,
             chosen,
             engine=engine,
@@ -81,7 +90,10 @@ def sample_step(
             seed=recipe.seed,
             step=step,
             environments=environments_of(config),
+            running=moments,
         )
+        moments.update(rollout.running)
+        return rollout
 
     wanted = config.questions_per_step
     if not config.dynamic_sampling_rounds:
@@ -108,11 +120,13 @@ def sample_groups(
     seed: int,
     step: int,
     environments: Environments = SINGLE_TURN,
+    running: Running | None = None,
 ) -> Rollout:
     """For each q ~ D a group o_1 .. o_G ~ pi_old(. | q) with its rewards (Algorithm 1 of DeepSeekMath, lines 6 to 8).
 
     Each output draws from a random stream named by (seed, step, question, sample): it does not depend on the others.
-    environments: what replies to the policy's turns.
+    environments: what replies to the policy's turns. running: moments of rewards that are scaled by them; these groups'
+    values are counted before they are scaled.
     """
     started = time.perf_counter()
     streams = [[stream(seed, step, q.id, i) for i in range(group_size)] for q in questions]
@@ -137,12 +151,16 @@ def sample_groups(
                 finished=finished,
             )
         sampled = time.perf_counter()
-        groups = []
+        moments = dict(running or {})
         with doing("rewards", len(questions), "questions"):
-            for number, question in enumerate(questions):
-                played, pending = scored[number]
-                groups.append(Group(question, _samples(played, pending.result() if pending else ())))
-                advance(1)
+            said = [_verdicts(scored[number][1]) for number in range(len(questions))]
+        for verdicts in said:
+            moments = dict(moments_with(rewards.configs, moments, verdicts))
+        groups = []
+        for number, question in enumerate(questions):
+            played, pending = scored[number]
+            values = pending.rewards(said[number], moments) if pending else ()
+            groups.append(Group(question, _samples(played, values)))
     except BaseException:
         rewards.halt()  # nobody waits for what they would say
         raise
@@ -150,7 +168,25 @@ def sample_groups(
         groups=groups,
         sample_seconds=sampled - started,
         reward_seconds=time.perf_counter() - sampled,
+        running=moments,
+        spent=rewards.spent() | _held_up([pending for _, pending in scored.values()], sampled),
     )
+
+
+def _verdicts(pending: Pending | None) -> dict[str, list[Verdict]]:
+    """What the functions say of a question's outputs, waited for; nothing where there is none to score."""
+    found = pending.verdicts() if pending else {}
+    advance(1)
+    return found
+
+
+def _held_up(pending: Sequence[Pending | None], sampled: float) -> dict[str, float]:
+    """Seconds that each function took beyond the last output's sampling, as metrics."""
+    last: dict[str, float] = {}
+    for one in pending:
+        for label, finished in one.finished.items() if one else ():
+            last[label] = max(last.get(label, 0.0), finished - sampled)
+    return {f"rewards/held_up/{label}": seconds for label, seconds in last.items()}
 
 
 def separated(group: Group, recipe: RLRecipe) -> bool:
@@ -195,6 +231,11 @@ def sample_until_signal(
         sample_seconds=sum(rollout.sample_seconds for rollout in found),
         reward_seconds=sum(rollout.reward_seconds for rollout in found),
         kept=tuple(kept),
+        running=found[-1].running if found else {},
+        spent={
+            name: sum(rollout.spent.get(name, 0.0) for rollout in found)
+            for name in dict.fromkeys(name for rollout in found for name in rollout.spent)
+        },
     )
 
 

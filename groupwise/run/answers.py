@@ -20,18 +20,19 @@ TRIED = 2000
 
 
 def require_answers(configs: Sequence[RewardConfig], rewards: RewardSet, *parts: Sequence[Question]) -> None:
-    """Raises DataError for a column that a function wants and no question has, or an answer that a built-in reward
-    cannot compare with, with its file and line.
+    """Raises DataError for a column that a function wants and no question has, a question that no function scores, or
+    an answer that a built-in reward cannot compare with, with its file and line.
 
     Every question's answer must be there and be one text or number; the reward itself is asked to read the answers of
     TRIED questions. parts: train and held-out questions.
     """
     questions = [part for part in parts if part]
     rewards.require_columns(_all(questions))
+    _require_a_reward(configs, _all(questions))
     for config in configs:
         if config.function not in ANSWERED:
             continue
-        own = (question for question in _all(questions) if scores(config.parts, question))
+        own = (question for question in _all(questions) if scores(config, question))
         for question in own:
             wrong = _wrong(question.answer)
             if wrong is not None:
@@ -39,7 +40,7 @@ def require_answers(configs: Sequence[RewardConfig], rewards: RewardSet, *parts:
                     f"{_place(question)}: {wrong}, and reward {config.label!r} compares with it",
                     hint="fill it in, drop the row, or name the column with the answers: questions.answer_column",
                 )
-        for question, why in rewards.failed_on(config.label, _some(questions, config.parts)):
+        for question, why in rewards.failed_on(config.label, _some(questions, config)):
             raise DataError(
                 f"{_place(question)}: reward {config.label!r} cannot judge it: {why}",
                 hint="give questions.answer_column or the reward's params their right values",
@@ -57,7 +58,7 @@ def check_functions(
     A function of the user's own may have reasons to fail on one, or to see no steps in it, so it is not asked to pass
     this. Raises ConfigError if the advantage reads step rewards and all functions are built-ins that give none.
     """
-    asked = [first_scored(config.parts, questions, where=f"rewards[{index}]") for index, config in enumerate(configs)]
+    asked = [first_scored(config, questions, where=f"rewards[{index}]") for index, config in enumerate(configs)]
     distinct = {question.id: question for question in asked}
     nothing = np.zeros(0, np.int32)
     empty = Output(nothing, nothing, nothing.astype(bool), nothing.astype(np.float32), text="", finish="stop")
@@ -84,15 +85,30 @@ def check_functions(
         )
 
 
+def _require_a_reward(configs: Sequence[RewardConfig], questions: Iterable[Question]) -> None:
+    """Raises DataError for a question that no function scores, or only functions of weight 0."""
+    weighty = [config for config in configs if config.weight]
+    if any(not config.parts and not config.sources for config in weighty):
+        return
+    for question in questions:
+        if not any(scores(config, question) for config in weighty):
+            kinds = {name: question.meta[name] for name in ("part", "data_source") if name in question.meta}
+            of = " of " + " and ".join(f"{name} {value!r}" for name, value in kinds.items()) if kinds else ""
+            raise DataError(
+                f"{_place(question)}{of}: no reward scores it, so it teaches nothing",
+                hint=f"add it to `parts` or `sources` of {', '.join(config.label for config in weighty)}, or drop it",
+            )
+
+
 def _all(parts: Iterable[Sequence[Question]]) -> Iterator[Question]:
     return chain.from_iterable(parts)
 
 
-def _some(parts: Sequence[Sequence[Question]], wanted: Sequence[str]) -> list[Question]:
+def _some(parts: Sequence[Sequence[Question]], config: RewardConfig) -> list[Question]:
     """TRIED questions at most, evenly spaced over all."""
     every = max(1, -(-sum(map(len, parts)) // TRIED))
     some = [part[index] for part in parts for index in range(0, len(part), every)]
-    return [question for question in some if scores(wanted, question)]
+    return [question for question in some if scores(config, question)]
 
 
 def _place(question: Question) -> str:

@@ -18,10 +18,11 @@ from groupwise.model.policy import Policy
 from groupwise.model.saved import best_checkpoint
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.record.write import Recorder
+from groupwise.rewards.composition import Moments
 from groupwise.run.place import tell_held_back
 
 R_co = TypeVar("R_co", bound=Recipe, covariant=True)
-_KEPT = ("step", "policy_version", "seconds", "tokens", "drawn", "base", "coefficients")
+_KEPT = ("step", "policy_version", "seconds", "tokens", "drawn", "base", "coefficients", "moments")
 """Fields of `State` in a checkpoint, under the same names."""
 
 
@@ -31,7 +32,8 @@ class State:
 
     drawn: questions taken from the order so far, where steps do not all take as many. base: digest of the weights that
     the run began with; "" if an earlier version kept none. coefficients: those that follow a target, as the last step
-    left them. unrecorded_steps: done, but the record could not take them. unrecorded: tries the last of these again.
+    left them. moments: by label count, mean and squares of rewards scaled by them. unrecorded_steps: done, but the
+    record could not take them. unrecorded: tries the last of these again.
     """
 
     step: int = 0
@@ -41,6 +43,7 @@ class State:
     drawn: int = 0
     base: str = ""
     coefficients: dict[str, float] = field(default_factory=dict)
+    moments: dict[str, list[float]] = field(default_factory=dict)
     unrecorded_steps: set[int] = field(default_factory=set)
     unrecorded: Callable[[], None] | None = None
 
@@ -50,6 +53,10 @@ class State:
         return cls(
             **{name: kept[name] for name in _KEPT if name in kept}, unrecorded_steps=set(kept.get("unrecorded", ()))
         )
+
+    def running(self) -> dict[str, Moments]:
+        """The moments of rewards that are scaled by them."""
+        return {label: Moments(int(count), mean, squares) for label, (count, mean, squares) in self.moments.items()}
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

@@ -135,6 +135,7 @@ def finish_step(
         outputs=len(batch),
     )
     state.drawn += rollout.drawn
+    state.moments = {label: [m.count, m.mean, m.squares] for label, m in rollout.running.items()}
     record_step(
         journal,
         rollout.groups,

@@ -8,14 +8,15 @@ from statistics import fmean, stdev
 
 import torch
 
-from groupwise.config import Recipe, RLRecipe
-from groupwise.data import Group, Reward
+from groupwise.config import Recipe, RewardConfig, RLRecipe
+from groupwise.data import Group, Part, Reward
 from groupwise.learn.optimizer import learning_rate
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Batch
 from groupwise.objective.correction import uncorrected
 from groupwise.objective.surrogate import Objective
 from groupwise.objective.value import explained_variance
+from groupwise.rewards.composition import is_gated, weight_at
 from groupwise.rollout.evaluate import RIGHT
 from groupwise.rollout.groups import Rollout
 
@@ -33,6 +34,7 @@ def step_metrics(
     """Every metric that this step has; one that was not computed is absent, never 0."""
     metrics = {
         **rollout_metrics(recipe, rollout, update_seconds=update_seconds),
+        **weights_of(recipe, step),
         **tally.metrics(
             with_kl=batch.ref_logprobs is not None,
             corrected=objective.correction is not uncorrected,
@@ -58,6 +60,7 @@ def rollout_metrics(recipe: Recipe, rollout: Rollout, *, update_seconds: float =
     total = rollout.sample_seconds + rollout.reward_seconds + update_seconds
     return {
         **reward_metrics(recipe, rollout.groups),
+        **rollout.spent,
         "length/mean": fmean(lengths),
         "length/max": float(max(lengths)),
         "finish/length": fmean(output.finish == "length" for output in outputs),
@@ -97,11 +100,32 @@ def reward_metrics(recipe: Recipe, groups: Sequence[Group]) -> dict[str, float]:
         parts = _values(rewards, label)
         if parts:
             metrics[f"reward/{label}"] = fmean(parts)
+    for config in recipe.rewards:
+        metrics |= _of_part([reward.parts[config.label] for reward in rewards if config.label in reward.parts], config)
     for name, chosen in (("accuracy", recipe.correct_label), ("format", recipe.evaluate.format)):
         parts = _values(rewards, chosen)
         if parts:
             metrics[name] = fmean(value >= RIGHT for value in parts)
     return metrics
+
+
+def weights_of(recipe: Recipe, step: int) -> dict[str, float]:
+    """The weights of a step that change over the steps."""
+    changing = [config for config in recipe.rewards if config.weight_schedule is not None]
+    return {f"rewards/weight/{config.label}": weight_at(config, step) for config in changing}
+
+
+def _of_part(parts: Sequence[Part], config: RewardConfig) -> dict[str, float]:
+    """One function's figures beside its mean."""
+    if not parts:
+        return {}
+    label, values = config.label, [part.value for part in parts if part.value is not None]
+    return {
+        **({f"rewards/std/{label}": stdev(values)} if len(values) > 1 else {}),
+        f"rewards/abstained/{label}": fmean(part.state == "abstained" for part in parts),
+        f"rewards/failed/{label}": fmean(part.state == "failed" for part in parts),
+        **({f"rewards/gated/{label}": fmean(map(is_gated, parts))} if config.gate is not None else {}),
+    }
 
 
 def output_advantages(rollout: Rollout, batch: Batch) -> list[list[float | None]]:

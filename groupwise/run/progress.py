@@ -106,7 +106,7 @@ class Progress:
         event("step", step=step, steps=self.steps, seconds_left=left, metrics=dict(metrics))
         shown = (form.format(metrics[name]) if name in metrics else "-" for _, name, _, form in self.columns)
         cells = [f"{text:>{width}}" for text, (_, _, width, _) in zip(shown, self.columns, strict=True)]
-        self._line(f"{f'{step}/{self.steps}':>9} {' '.join(cells)} {_duration(left):>7}")
+        self._line(f"{f'{step}/{self.steps}':>9} {' '.join(cells)} {_duration(left):>7}{_held_up(metrics)}")
         if _on_step[0] is not None:
             _on_step[0](step, metrics)
 
@@ -172,6 +172,15 @@ def of_examples(recipe: Recipe, what: str, *, count: int, columns: Columns, toke
 def loss_text(figure: Mapping[str, float]) -> str:
     """A loss with its interval, in nats."""
     return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
+
+
+def _held_up(metrics: Mapping[str, float]) -> str:
+    """Which reward function a step waited for, where that was more than a second and a fifth of its time."""
+    prefix = "rewards/held_up/"
+    waits = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    label = max(waits, key=lambda name: waits[name], default="")
+    slow = bool(waits) and waits[label] > max(1.0, metrics["time/step"] / 5)
+    return f"  {waits[label]:.1f} s for reward {label}" if slow else ""
 
 
 def _duration(seconds: float) -> str:

@@ -187,6 +187,13 @@ def _check_coefficients(recipe: RLRecipe, objective: Objective) -> None:
 
 def _check_read(recipe: RLRecipe, objective: Objective) -> None:
     """Raises ConfigError for a setting that nothing would read."""
+    scaled = [reward for reward in recipe.rewards if reward.normalise != "none"]
+    if scaled and "reward_parts" in reads(objective.advantage):
+        raise ConfigError(
+            f"rewards: normalise = {scaled[0].normalise!r} of {scaled[0].label!r}: "
+            f"{_text(recipe, 'advantage', objective.advantage)} reads each function's own values, before any scale",
+            hint="drop normalise",
+        )
     readers = {
         "reference_mix": ("reference_every = 0", bool(recipe.objective.reference_every)),
         "kl_horizon": ("no kl_target", recipe.objective.kl_target is not None),

@@ -67,6 +67,7 @@ def rl_step(
         rewards=run.rewards,
         step=state.step,
         drawn=state.drawn,
+        running=state.running(),
     )
     check_rewards(run.journal, judged, rollout.groups)
     with stop.guarded(f"step {state.step + 1}"):
@@ -82,7 +83,7 @@ def rl_step(
                 truncated=torch.tensor(rollout.left_out(truncated=recipe.update.mask_truncated), device=policy.device),
                 exact_engine=exact,
                 config=recipe.update,
-                reward_weights=tuple(reward.weight for reward in recipe.rewards),
+                reward_weights=run.rewards.weights(state.step),
             )
         # L = L_policy + beta KL - c2 H (+ c1 L_value): mu passes, micro-batches, one bounded optimizer step for each
         tally = update_policy(

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from groupwise.data import Message, Output, Part, Question
-from groupwise.rewards.adapters import Verdict, adapt
+from groupwise.rewards.adapters import adapt
+from groupwise.rewards.verdicts import Verdict
 
 FUNCTIONS = "tests.rewards.user_functions"
 

@@ -10,7 +10,8 @@ import pytest
 
 from groupwise.data import Message, Part, Question
 from groupwise.errors import ConfigError, RewardError
-from groupwise.rewards.adapters import Verdict, adapt
+from groupwise.rewards.adapters import adapt
+from groupwise.rewards.verdicts import Verdict
 from tests.rewards.build import parts, question, verdicts
 
 
@@ -272,7 +273,7 @@ def test_parameter_that_nothing_gives_is_refused():
 def test_columns_of_mixed_questions_are_aligned():
     first = Question("a", (Message("user", "?"),), "1", {"level": 1})
     second = Question("b", (Message("user", "?"),), "2", {"kind": "sum"})
-    _, scorer, _ = adapt(lambda completions, level, kind: [level == [1, None], kind == [None, "sum"]], {}, "mine:f")
+    scorer = adapt(lambda completions, level, kind: [level == [1, None], kind == [None, "sum"]], {}, "mine:f").scorer
     (scored,) = scorer([(first, "x", np.arange(1)), (second, "y", np.arange(1))], 0)
     assert [verdict.part.value for verdict in scored] == [1.0, 1.0]
 

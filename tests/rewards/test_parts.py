@@ -40,10 +40,10 @@ def test_a_part_that_no_question_has_is_refused_with_the_nearest():
     with pytest.raises(
         ConfigError, match=r"rewards\[1\].parts = \['wrods'\]: no question has the part 'wrods'"
     ) as caught:
-        first_scored(("wrods",), [SUM, WORD], where="rewards[1]")
+        first_scored(RewardConfig(function="exact", parts=("wrods",)), [SUM, WORD], where="rewards[1]")
     assert caught.value.hint == "did you mean 'words'?"
     with pytest.raises(ConfigError, match="environment mixture"):
-        first_scored(("words",), [ELSE], where="rewards[0]")
+        first_scored(RewardConfig(function="exact", parts=("words",)), [ELSE], where="rewards[0]")
 
 
 def recipe(*rewards):

@@ -40,6 +40,36 @@ def mortal(text):
 """
 
 
+ASYNC = """
+import asyncio
+from groupwise.rewards import host
+
+met = asyncio.Event()
+
+async def of_one(text, question):
+    if text == "meets":  # until the one behind it has begun
+        await met.wait()
+    if text == "late":
+        await asyncio.sleep(60)
+    met.set()
+    return float(len(text))
+
+async def of_group(texts, questions):
+    if texts[0] == "meets":
+        await met.wait()
+    met.set()
+    host.count("calls", 1)
+    return [float(len(texts)) if text != "bad" else ValueError("no luck") for text in texts]
+
+async def patient(text, question):
+    host.patience(20, "endpoint does not answer")
+    await asyncio.sleep(0.3)
+    host.patience(0)
+    return 1.0
+patient.limits_itself = True
+"""
+
+
 @pytest.fixture
 def functions(tmp_path):
     file, folder = tmp_path / "functions.py", tmp_path / "seen"
@@ -94,3 +124,39 @@ def test_a_set_that_is_closed_leaves_no_call_behind(functions, tmp_path):
         rewards.submit(*asked("a", "b", "c"))
     assert time.monotonic() - started < 15
     assert not list(Path(tmp_path / "seen").iterdir())
+
+
+@pytest.fixture
+def async_functions(tmp_path):
+    file = tmp_path / "functions.py"
+    file.write_text(ASYNC)
+    return lambda name, **fields: RewardConfig(function=f"{file}:{name}", **fields)
+
+
+def test_calls_of_an_async_function_are_awaited_at_the_same_time_and_come_in_their_order(async_functions):
+    with RewardSet([async_functions("of_one", timeout_seconds=20)]) as rewards:
+        found = rewards.score(*asked("meets", "bc"))
+    assert [reward.value for reward in found] == [5.0, 2.0]
+    with RewardSet([async_functions("of_group", timeout_seconds=20)]) as rewards:
+        found = rewards.score(*asked("meets", "bc", each=3))  # a call a question
+        assert [reward.value for reward in found] == [3.0] * 6
+        assert rewards.spent()["judge/calls/of_group"] == 2
+        assert "judge/calls/of_group" not in rewards.spent()
+
+
+def test_a_late_call_of_an_async_function_fails_alone_and_an_exception_that_it_returned_its_output(async_functions):
+    with RewardSet([async_functions("of_one", timeout_seconds=0.5)]) as rewards:
+        found = rewards.score(*asked("a", "late", "ccc"))
+    assert [reward.value for reward in found] == [1.0, None, 3.0]
+    assert "it ran past its limit of 0.5 s and was stopped" in found[1].parts["of_one"].detail
+    with RewardSet([async_functions("of_group")]) as rewards:
+        questions, outputs = [question()] * 2, [output("bad"), output("good")]
+        found = rewards.score(questions, outputs)
+    assert [reward.value for reward in found] == [None, 2.0]
+    assert "ValueError: no luck" in found[0].parts["of_group"].detail
+
+
+def test_a_function_that_asks_for_patience_is_not_ended_and_says_what_it_waits_for(async_functions, capfd):
+    with RewardSet([async_functions("patient", timeout_seconds=0.05)]) as rewards:
+        assert rewards.score(*asked("a"))[0].value == 1.0
+    assert "reward patient: endpoint does not answer\n" in capfd.readouterr().err

@@ -50,6 +50,10 @@ def resolved(**sections):
         ),
         ({"objective": {"kl_coef": 0, "kl_target": 0.1}}, r"kl_target = 0\.1 with kl_coef = 0: there is no KL"),
         ({"objective": {"kl_coef": 0, "reference_every": 5}}, r"reference_every = 5 with kl_coef = 0: .*no reference"),
+        (
+            {"objective": {"preset": "gdpo"}, "rewards": [{"function": "number", "normalise": "group"}]},
+            r"normalise = 'group' of 'number': .*'per_reward' .*own values",
+        ),
         ({"objective": {"reference_mix": 0.5}}, r"reference_mix = 0\.5 with reference_every = 0: nothing reads it"),
         (
             {"objective": {"preset": "grpo_process", "kl_in": "reward"}},
