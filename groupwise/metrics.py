@@ -85,9 +85,9 @@ _ENTRIES = (
     Metric(
         "rewards/weight/<label>", "", "weight of one reward function in this step, where weight_schedule changes it"
     ),
-    Metric("rewards/seconds/<label>", "seconds", "work of one reward function's processes since the last step", "down"),
+    Metric("time/reward_work/<label>", "seconds", "work of one reward function's processes since the last step", "down"),
     Metric(
-        "rewards/held_up/<label>",
+        "time/reward_wait/<label>",
         "seconds",
         "from the step's last sampled output until one reward function had scored all; the step waits for the slowest",
         "down",

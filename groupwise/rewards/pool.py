@@ -95,7 +95,7 @@ class Pool:
     def spent(self) -> dict[str, float]:
         """Seconds that its processes worked since this was last asked, and what the function counted, as metrics."""
         with self._lock:
-            found, self._busy = {"rewards/seconds": self._busy}, 0.0
+            found, self._busy = {"time/reward_work": self._busy}, 0.0
             for child in self._children:
                 counts, child.counts = child.counts, {}
                 for name in (name for name in COUNTS if name in counts):

@@ -186,7 +186,7 @@ def _held_up(pending: Sequence[Pending | None], sampled: float) -> dict[str, flo
     for one in pending:
         for label, finished in one.finished.items() if one else ():
             last[label] = max(last.get(label, 0.0), finished - sampled)
-    return {f"rewards/held_up/{label}": seconds for label, seconds in last.items()}
+    return {f"time/reward_wait/{label}": seconds for label, seconds in last.items()}
 
 
 def separated(group: Group, recipe: RLRecipe) -> bool:

@@ -176,7 +176,7 @@ def loss_text(figure: Mapping[str, float]) -> str:
 
 def _held_up(metrics: Mapping[str, float]) -> str:
     """Which reward function a step waited for, where that was more than a second and a fifth of its time."""
-    prefix = "rewards/held_up/"
+    prefix = "time/reward_wait/"
     waits = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
     label = max(waits, key=lambda name: waits[name], default="")
     slow = bool(waits) and waits[label] > max(1.0, metrics["time/step"] / 5)
