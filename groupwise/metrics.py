@@ -85,7 +85,9 @@ _ENTRIES = (
     Metric(
         "rewards/weight/<label>", "", "weight of one reward function in this step, where weight_schedule changes it"
     ),
-    Metric("time/reward_work/<label>", "seconds", "work of one reward function's processes since the last step", "down"),
+    Metric(
+        "time/reward_work/<label>", "seconds", "work of one reward function's processes since the last step", "down"
+    ),
     Metric(
         "time/reward_wait/<label>",
         "seconds",
