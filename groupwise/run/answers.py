@@ -86,17 +86,16 @@ def check_functions(
 
 
 def _require_a_reward(configs: Sequence[RewardConfig], questions: Iterable[Question]) -> None:
-    """Raises DataError for a question that no function scores, or only functions of weight 0."""
-    weighty = [config for config in configs if config.weight]
-    if any(not config.parts and not config.sources for config in weighty):
+    """Raises DataError for a question that no function scores."""
+    if any(not config.parts and not config.sources for config in configs):
         return
     for question in questions:
-        if not any(scores(config, question) for config in weighty):
+        if not any(scores(config, question) for config in configs):
             kinds = {name: question.meta[name] for name in ("part", "data_source") if name in question.meta}
             of = " of " + " and ".join(f"{name} {value!r}" for name, value in kinds.items()) if kinds else ""
             raise DataError(
-                f"{_place(question)}{of}: no reward scores it, so it teaches nothing",
-                hint=f"add it to `parts` or `sources` of {', '.join(config.label for config in weighty)}, or drop it",
+                f"{_place(question)}{of}: no reward scores it",
+                hint=f"add it to `parts` or `sources` of {', '.join(config.label for config in configs)}, or drop it",
             )
 
 

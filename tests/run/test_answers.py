@@ -46,6 +46,6 @@ def test_an_answer_that_the_reward_itself_cannot_read_is_named_with_its_line():
 
 
 def test_only_the_parts_that_the_reward_scores_need_an_answer():
-    config = RewardConfig(function="number", parts=("a",))
-    with RewardSet([config]) as rewards:
-        require_answers([config], rewards, [*_asked("1"), *_asked(None, part="b")])
+    configs = [RewardConfig(function="number", parts=("a",)), RewardConfig(function="boxed", parts=("b",))]
+    with RewardSet(configs) as rewards:
+        require_answers(configs, rewards, [*_asked("1"), *_asked(None, part="b")])

@@ -64,7 +64,9 @@ def weights(folder):
 def metrics(folder):
     with closing(open_record(folder)) as record:
         return [
-            row for row in record.metrics() if not row[1].startswith(("time/", "tokens/per", "memory/", "reward/own"))
+            row
+            for row in record.metrics()
+            if not row[1].startswith(("time/", "tokens/per", "memory/")) and not row[1].endswith("/own")
         ]
 
 
