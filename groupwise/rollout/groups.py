@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 
 from groupwise.activity import advance, doing
-from groupwise.config import RLRecipe
+from groupwise.config import RewardConfig, RLRecipe
 from groupwise.data import Group, Part, Question, Reward, Sample, Sampling
 from groupwise.datasets.base import batch as questions_of_step
 from groupwise.datasets.base import following
@@ -151,16 +151,7 @@ def sample_groups(
                 finished=finished,
             )
         sampled = time.perf_counter()
-        moments = dict(running or {})
-        with doing("rewards", len(questions), "questions"):
-            said = [_verdicts(scored[number][1]) for number in range(len(questions))]
-        for verdicts in said:
-            moments = dict(moments_with(rewards.configs, moments, verdicts))
-        groups = []
-        for number, question in enumerate(questions):
-            played, pending = scored[number]
-            values = pending.rewards(said[number], moments) if pending else ()
-            groups.append(Group(question, _samples(played, values)))
+        groups, moments = _rewarded(questions, scored, rewards.configs, running or {})
     except BaseException:
         rewards.halt()  # nobody waits for what they would say
         raise
@@ -171,6 +162,24 @@ def sample_groups(
         running=moments,
         spent=rewards.spent() | _held_up([pending for _, pending in scored.values()], sampled),
     )
+
+
+def _rewarded(
+    questions: Sequence[Question],
+    scored: Mapping[int, tuple[Played, Pending | None]],
+    configs: Mapping[str, RewardConfig],
+    running: Running,
+) -> tuple[list[Group], Running]:
+    """The groups with their rewards, once every function has spoken; the moments with their values, in their order."""
+    with doing("rewards", len(questions), "questions"):
+        said = [_verdicts(scored[number][1]) for number in range(len(questions))]
+    for verdicts in said:
+        running = moments_with(configs, running, verdicts)
+    groups = []
+    for number, question in enumerate(questions):
+        played, pending = scored[number]
+        groups.append(Group(question, _samples(played, pending.rewards(said[number], running) if pending else ())))
+    return groups, running
 
 
 def _verdicts(pending: Pending | None) -> dict[str, list[Verdict]]:
