@@ -105,6 +105,7 @@ ENVIRONMENTS = {
     "tools": "groupwise.envs.tools:Tools",
     "guess_number": "groupwise.envs.games:GuessNumber",
     "maze": "groupwise.envs.games:Maze",
+    "agent": "groupwise.envs.agent:Agent",
 }
 
 TOOLS = {

@@ -13,6 +13,7 @@ from typing import Any, Protocol, get_args
 from groupwise import registry
 from groupwise.config.sections import SamplingConfig
 from groupwise.data import Message, Question, Role
+from groupwise.envs.agent import Agent
 from groupwise.envs.trl import OfTrl, is_of_trl
 from groupwise.errors import ConfigError, DataError, GroupwiseError
 from groupwise.functions import find, last_line
@@ -74,7 +75,8 @@ class Environments:
     """How episodes are made. several: an episode may have several turns. max_turns: of the policy; None: no limit.
 
     reply_tokens: most tokens of all replies of an episode; None: the environment does not say. seconds: limit of one
-    call of an environment. rewards: episodes have an outcome.
+    call of an environment. rewards: episodes have an outcome. agent: one that drives the policy by itself; it then
+    plays the episodes.
     """
 
     make: Callable[[], Environment] = SingleTurn
@@ -83,6 +85,7 @@ class Environments:
     reply_tokens: int | None = 0
     seconds: float = 60.0
     rewards: bool = False
+    agent: Agent | None = None
 
     def start(self, question: Question) -> tuple[tuple[Message, ...], tuple[Mapping[str, Any], ...]]:
         """The conversation that a question's first turn follows, and the tools. Raises DataError if reset() fails."""
@@ -123,7 +126,7 @@ def environments_of(rollout: SamplingConfig) -> Environments:
         return made
 
     try:
-        tried = make()
+        tried: Any = make()
         most = getattr(tried, "reply_tokens", None)
         close(tried)
     except GroupwiseError as error:
@@ -133,7 +136,8 @@ def environments_of(rollout: SamplingConfig) -> Environments:
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
         raise ConfigError(f"{where}: its reply_tokens = {most!r}: no number of tokens", hint="give an int, or leave it")
     scored = several and callable(getattr(tried, "outcome", None)) and getattr(tried, "scores", True)
-    return Environments(make, several, rollout.max_turns, most, rollout.environment_timeout_seconds, scored)
+    agent = tried if isinstance(tried, Agent) else None
+    return Environments(make, several, rollout.max_turns, most, rollout.environment_timeout_seconds, scored, agent)
 
 
 def tools_of(environment: Environment) -> tuple[Mapping[str, Any], ...]:
@@ -145,7 +149,11 @@ def outcome_of(environment: Environment) -> dict[str, Any]:
     """What an environment says of its episode; {} if it says nothing. Raises TypeError for what no JSON holds."""
     if not callable(getattr(environment, "outcome", None)):
         return {}
-    found = environment.outcome()
+    return plain_outcome(environment.outcome())
+
+
+def plain_outcome(found: Mapping[str, Any]) -> dict[str, Any]:
+    """An outcome as the plain values of JSON. Raises TypeError for what is none."""
     if not isinstance(found, Mapping):
         raise TypeError(f"outcome() gives a dict, not {type(found).__name__}")
     values = {str(name): value.item() if hasattr(value, "item") else value for name, value in found.items()}

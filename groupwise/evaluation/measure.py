@@ -36,10 +36,10 @@ from groupwise.evaluation.table import markdown
 from groupwise.model.policy import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
-from groupwise.rollout.episodes import Played
 from groupwise.rollout.evaluate import Evaluation, evaluate, figure_of
 from groupwise.rollout.groups import score
 from groupwise.rollout.lengths import check_lengths
+from groupwise.rollout.played import Played
 from groupwise.run.answers import check_functions, require_answers
 
 

@@ -167,6 +167,24 @@ def _members(rollouts: Rollouts) -> dict[int, list[int]]:
     return members
 
 
+def by_question(rollouts: Rollouts) -> list[list[int]]:
+    """Rows of each group that begin with the same question. An agent may ask more than one thing in an episode."""
+    found: list[list[int]] = []
+    lengths = rollouts.question_lengths.tolist()
+    for rows in _members(rollouts).values():
+        first = rollouts.tokens[rows[0], : lengths[rows[0]]]
+        if all(lengths[row] == len(first) for row in rows) and bool(
+            (rollouts.tokens[rows, : len(first)] == first).all()
+        ):
+            found.append(rows)
+            continue
+        apart: dict[tuple[int, ...], list[int]] = {}
+        for row in rows:
+            apart.setdefault(tuple(rollouts.tokens[row, : lengths[row]].tolist()), []).append(row)
+        found += apart.values()
+    return found
+
+
 def _padded(rollouts: Rollouts, tokens: int) -> list[list[int]]:
     pieces: list[list[int]] = []
     lengths = rollouts.lengths.tolist()
@@ -188,7 +206,7 @@ def _units(rollouts: Rollouts, tokens: int) -> list[tuple[int, list[int]]]:
     """(tokens in a stream, rows) of each group, or of its parts where it is longer than the limit."""
     lengths, questions = rollouts.lengths.tolist(), rollouts.question_lengths.tolist()
     units = []
-    for rows in _members(rollouts).values():
+    for rows in by_question(rollouts):
         question = questions[rows[0]]
         answers = {row: lengths[row] - question for row in rows}
         units += [(question + sum(answers[row] for row in part), part) for part in _parts(answers, tokens - question)]

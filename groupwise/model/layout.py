@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from groupwise.model.attention import Block
-from groupwise.model.batch import Rollouts
+from groupwise.model.batch import Rollouts, by_question
 from groupwise.model.products import rounded
 from groupwise.objective.logprobs import predictors
 
@@ -46,13 +46,10 @@ def question_once(rollouts: Rollouts, *, fill: bool = False) -> Layout:
     """
     device = rollouts.tokens.device
     questions, lengths = rollouts.question_lengths.tolist(), rollouts.lengths.tolist()
-    members: dict[int, list[int]] = {}
-    for output, group in enumerate(rollouts.group.tolist()):
-        members.setdefault(group, []).append(output)
     tokens, positions, blocks = [], [], []
     places = torch.zeros_like(rollouts.tokens)
     end = 0
-    for own in members.values():
+    for own in by_question(rollouts):
         question = questions[own[0]]
         start, end = end, end + question
         blocks.append(Block(start, end))

@@ -17,6 +17,8 @@ from groupwise.engines.base import Engine, InFlight, Task, in_flight
 from groupwise.envs.episode import Environment, Environments, close, messages_of, outcome_of, tools_of
 from groupwise.functions import last_line
 from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.rollout.agents import play_agents
+from groupwise.rollout.played import Played
 from groupwise.rollout.side_by_side import SideBySide
 
 BRIEFLY = 0.003
@@ -54,19 +56,6 @@ class _Episode:
         return sum(self.sampled)
 
 
-@dataclass(frozen=True)
-class Played:
-    """The outputs of a question; failures: of each what its environment raised, "" for none."""
-
-    outputs: tuple[Output, ...]
-    failures: tuple[str, ...]
-
-    @property
-    def sound(self) -> list[Output]:
-        """The outputs whose environment did not fail."""
-        return [output for output, failure in zip(self.outputs, self.failures, strict=True) if not failure]
-
-
 def play(
     tokenizer: ChatTokenizer,
     questions: Sequence[Question],
@@ -82,6 +71,17 @@ def play(
     An environment that fails ends its output (finish: error). sampling.max_new_tokens bounds what is sampled in all
     turns together, the model's context everything.
     """
+    if environments.agent is not None:
+        return play_agents(
+            tokenizer,
+            questions,
+            streams,
+            engine=engine,
+            sampling=sampling,
+            agent=environments.agent,
+            max_turns=environments.max_turns,
+            finished=finished,
+        )
     driver = _Driver(tokenizer, questions, sampling, environments)
     groups = [[_Episode(number, key) for key in keys] for number, keys in enumerate(streams)]
     found: list[Played | None] = [None] * len(questions)

@@ -18,7 +18,8 @@ from groupwise.rewards.composition import Running
 from groupwise.rewards.pending import Pending, moments_with
 from groupwise.rewards.steps import Decode
 from groupwise.rewards.verdicts import Verdict
-from groupwise.rollout.episodes import Played, play
+from groupwise.rollout.episodes import play
+from groupwise.rollout.played import Played
 
 ENVIRONMENT = "environment"
 """The part of a reward that says that an environment failed."""
@@ -256,19 +257,23 @@ def score(
     step: int,
     decode: Decode | None = None,
 ) -> list[tuple[Sample, ...]]:
-    """The samples of each question: its outputs with their rewards. decode: puts the rewards of steps on tokens."""
+    """The samples of each question: its outputs with their rewards, one an episode. decode: as in RewardSet.score."""
     flat = [(q, output) for q, outputs in zip(questions, played, strict=True) for output in outputs.sound]
     values = iter(rewards.score([q for q, _ in flat], [output for _, output in flat], step=step, decode=decode))
-    return [_samples(outputs, [next(values) for _ in outputs.sound]) for outputs in played]
+    alone = [replace(outputs, further=()) for outputs in played]
+    return [_samples(outputs, [next(values) for _ in outputs.sound]) for outputs in alone]
 
 
 def _samples(played: Played, rewards: Sequence[Reward]) -> tuple[Sample, ...]:
     """Outputs with their rewards; one whose environment failed has none."""
     values = iter(rewards)
-    return tuple(
+    samples = [
         Sample(output, Reward(None, {ENVIRONMENT: Part("failed", None, failure)}) if failure else next(values))
         for output, failure in zip(played.outputs, played.failures, strict=True)
-    )
+    ]
+    # rewards of steps are places in an episode's main output
+    further = [Sample(output, replace(samples[place].reward, steps=None)) for place, output in played.further]
+    return tuple(samples + further)
 
 
 class _Drawing:

@@ -11,7 +11,7 @@ LAYERS = {
         *("hub", "metrics", "markdown", "terminal", "statistics", "strict_json", "openmp"),
         *("functions", "parameters", "sandbox"),
     ),
-    1: ("objective", "rewards", "datasets", "envs", "record"),
+    1: ("objective", "rewards", "datasets", "envs", "agents", "record"),
     2: ("model", "engines", "selection"),
     3: ("rollout", "learn"),
     4: ("run",),
@@ -21,7 +21,8 @@ LAYERS = {
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads torch
 # "": groupwise itself
-TORCH_FREE = {"", *LAYERS[0], "rewards", "datasets", "envs", "record", "selection", "dashboard", "audit", "cli"}
+TORCH_FREE = {"", *LAYERS[0], "rewards", "datasets", "envs", "agents", "record", "selection"}
+TORCH_FREE |= {"dashboard", "audit", "cli"}
 TORCH_ALLOWED = {"groupwise.rewards.model"}
 IN_ONE_FILE = ("ray", "vllm", "peft", "torch.distributed")
 
