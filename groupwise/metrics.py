@@ -193,6 +193,17 @@ _ENTRIES = (
     Metric("entropy_coef", "", "weight of the step's entropy bonus, where objective.entropy_target steers it"),
     Metric("groups/sampled", "groups", "groups sampled in the step, those included that dynamic sampling dropped"),
     Metric(
+        "curriculum/asked", "share", "training questions that were asked before the step, so that their rate is known"
+    ),
+    Metric("curriculum/in_band", "share", "of these, those whose running solve rate is within curriculum.band", "up"),
+    Metric("curriculum/solve_rate", "share", "mean running solve rate of these", "up"),
+    Metric(
+        "curriculum/effective",
+        "share",
+        "effective share of the N training questions: (sum w)^2 / (N sum w^2), w the weight by the solve rate",
+    ),
+    Metric("curriculum/passed_over", "share", "questions that came up in the step and were passed over"),
+    Metric(
         "selection/passed",
         "outputs",
         "outputs of the step that pass the filters and the rule of rejection sampling",

@@ -73,7 +73,7 @@ def test_a_name_in_the_wrong_place_or_spelling_is_answered_with_the_right_one(ov
 
 
 def test_a_key_that_nobody_knows_is_answered_with_those_there_are():
-    assert refused("zzz=1").startswith("zzz: unknown key; choose from: critic, evaluate, ")
+    assert refused("zzz=1").startswith("zzz: unknown key; choose from: critic, curriculum, evaluate, ")
 
 
 def test_a_section_given_as_a_value_says_its_keys():

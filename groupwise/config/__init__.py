@@ -22,6 +22,7 @@ from groupwise.config.sections import (
 from groupwise.config.sft import SFTRecipe
 from groupwise.config.stage_sections import (
     CriticConfig,
+    CurriculumConfig,
     ExamplesConfig,
     MixConfig,
     ObjectiveConfig,
@@ -34,6 +35,7 @@ from groupwise.config.stage_sections import (
 __all__ = [
     "RECIPES",
     "CriticConfig",
+    "CurriculumConfig",
     "EvaluateConfig",
     "ExamplesConfig",
     "GroupsConfig",

@@ -14,7 +14,7 @@ from groupwise.config.sections import (
     RunConfig,
     UpdateConfig,
 )
-from groupwise.config.stage_sections import CriticConfig, ObjectiveConfig, TeacherConfig
+from groupwise.config.stage_sections import CriticConfig, CurriculumConfig, ObjectiveConfig, TeacherConfig
 
 
 class RLRecipe(Judged):
@@ -26,6 +26,8 @@ class RLRecipe(Judged):
     rewards: tuple[RewardConfig, ...] = Field(min_length=1)
     """At least one."""
     rollout: RolloutConfig = RolloutConfig()
+    curriculum: CurriculumConfig | None = None
+    """Ask questions less often by their solve rate or their source; None: all equally often."""
     objective: ObjectiveConfig = ObjectiveConfig()
     critic: CriticConfig | None = None
     """There by default where the advantage reads a critic's values (the presets ppo and a2c); None elsewhere."""
@@ -36,7 +38,7 @@ class RLRecipe(Judged):
     run: RunConfig = RunConfig()
 
     fixed: ClassVar = (
-        *(*Recipe.fixed, "model.chat_template_kwargs", "model.lora", "questions", "teacher"),
+        *(*Recipe.fixed, "model.chat_template_kwargs", "model.lora", "questions", "teacher", "curriculum"),
         *("objective.reference_every", "critic.trunk", "critic.path"),
     )
 

@@ -1,8 +1,8 @@
 """Sections that some stages alone read; the file of each stage, as `groupwise.config.rl`, declares those it has."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from groupwise.config.sections import Section
 from groupwise.parameters import parameter
@@ -39,6 +39,34 @@ class ExamplesConfig(Section):
     heldout_size: int | None = Field(default=None, ge=0, le=100_000_000)
     """Number of held-out examples, whose loss is measured and which are never learned from; None: 100, or a fifth of
     fewer than 500. With `heldout`, a limit on that file; None: 100."""
+
+
+class CurriculumConfig(Section):
+    """Which questions are asked less often than others (docs/questions.md)."""
+
+    band: tuple[float, float] | None = (0.2, 0.8)
+    """Solve rates between which a question is asked whenever it comes up; outside it is asked less, and least where no
+    output or every output is right. null: the solve rate does not count."""
+    floor: float = Field(default=0.1, gt=0, le=1)
+    """Probability that a question which is never or always solved is asked when it comes up."""
+    memory: float = Field(default=0.7, ge=0, lt=1)
+    """Share of a question's running solve rate that the next group of its outputs keeps."""
+    weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(default_factory=dict)
+    """How often a part of a mixture is asked relative to the others (1 for a part that is not named)."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.band is None:
+            unread = sorted({"floor", "memory"} & self.model_fields_set)
+            if unread:
+                raise ValueError(f"{unread[0]} with band = null: it is not read; drop it, or set a band")
+            if not self.weights:
+                raise ValueError("neither band nor weights: nothing would change; set one, or drop curriculum")
+            return self
+        low, high = self.band
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"band = {[low, high]}: give two solve rates, the lower first, between 0 and 1")
+        return self
 
 
 class ObjectiveConfig(Section):

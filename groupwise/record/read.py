@@ -91,6 +91,15 @@ class Record:
         for row in self._rows(query, (*given.values(), -1 if limit is None else limit)):
             yield self._output(row)
 
+    def solved(self, label: str, right: float, *, before: int) -> Iterator[tuple[str, int, int]]:
+        """Of each group of the steps before one, in order: its question's id, how many of its outputs the reward of
+        that label gave at least `right`, and how many it judged; no row for a group that it judged nothing of."""
+        query = """SELECT o.question_id, sum(p.value >= ?), count(p.value) FROM latest_outputs AS o
+            JOIN reward_parts AS p ON p.output = o.id AND p.name = ? WHERE o.step < ?
+            GROUP BY o.step, o.group_index HAVING count(p.value) > 0 ORDER BY o.step, o.group_index"""
+        for name, solved, judged in self._rows(query, (right, stored(label), before)):
+            yield restored(name), solved, judged
+
     def evaluations(self) -> list[Evaluation]:
         """The evaluations, in the order of their steps."""
         rows = list(self._rows("SELECT id, name, step, attempt FROM latest_evaluations ORDER BY step, id"))

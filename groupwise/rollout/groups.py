@@ -18,6 +18,7 @@ from groupwise.rewards.composition import Running
 from groupwise.rewards.pending import Pending, moments_with
 from groupwise.rewards.steps import Decode
 from groupwise.rewards.verdicts import Verdict
+from groupwise.rollout.curriculum import Curriculum
 from groupwise.rollout.episodes import play
 from groupwise.rollout.played import Played
 
@@ -31,7 +32,7 @@ class Rollout:
 
     kept: indices of the groups that the update is made of; None: all. drawn: questions taken from the order for it,
     where that is not the same at each step. running: moments of rewards scaled by them, after these groups. spent: what
-    the reward functions used, as metrics.
+    the reward functions used, as metrics. measured: metrics of how the questions were chosen.
     """
 
     groups: list[Group]
@@ -41,6 +42,7 @@ class Rollout:
     drawn: int = 0
     running: Running = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kept_groups(self) -> list[Group]:
@@ -71,11 +73,13 @@ def sample_step(
     step: int,
     drawn: int,
     running: Running | None = None,
+    curriculum: Curriculum | None = None,
 ) -> Rollout:
     """The step's questions, each sampled `group_size` times and rewarded; with refill rounds until enough have signal.
 
     questions: those to train on. drawn: questions taken from their order before this step, where steps draw unevenly.
     running: moments of rewards before this step; None: none yet.
+    curriculum: passes over some of them; None: every one is asked.
     """
     config, shuffle = recipe.rollout, recipe.questions.shuffle
     moments = dict(running or {})
@@ -97,17 +101,20 @@ def sample_step(
         return rollout
 
     wanted = config.questions_per_step
-    if not config.dynamic_sampling_rounds:
+    if not config.dynamic_sampling_rounds and curriculum is None:
         return sample(questions_of_step(questions, step, questions_per_step=wanted, seed=recipe.seed, shuffle=shuffle))
-    draw = _Drawing(questions, drawn, seed=recipe.seed, shuffle=shuffle)
-    rollout = sample_until_signal(
-        draw,
-        sample,
-        separated=lambda group: separated(group, recipe),
-        wanted=wanted,
-        rounds=config.dynamic_sampling_rounds,
-    )
-    return replace(rollout, drawn=draw.drawn)
+    draw = _Drawing(questions, drawn, seed=recipe.seed, shuffle=shuffle, curriculum=curriculum)
+    if config.dynamic_sampling_rounds:
+        rollout = sample_until_signal(
+            draw,
+            sample,
+            separated=lambda group: separated(group, recipe),
+            wanted=wanted,
+            rounds=config.dynamic_sampling_rounds,
+        )
+    else:
+        rollout = sample(draw(wanted))
+    return replace(rollout, drawn=draw.drawn, measured=draw.metrics())
 
 
 def sample_groups(
@@ -277,11 +284,16 @@ def _samples(played: Played, rewards: Sequence[Reward]) -> tuple[Sample, ...]:
 
 
 class _Drawing:
-    """Gives a step its next questions, none twice, and counts how many it took from the order."""
+    """Gives a step its next questions, none twice, and counts how many it took from the order.
 
-    def __init__(self, questions: Sequence[Question], before: int, *, seed: int, shuffle: bool) -> None:
+    What a curriculum passes over is taken too; once a whole epoch went by, nothing more is passed over."""
+
+    def __init__(
+        self, questions: Sequence[Question], before: int, *, seed: int, shuffle: bool, curriculum: Curriculum | None
+    ) -> None:
         self._questions, self._before, self._seed, self._shuffle = questions, before, seed, shuffle
-        self._seen, self.drawn = set[str](), 0
+        self._curriculum = curriculum
+        self._seen, self.drawn, self._passed = set[str](), 0, 0
 
     def __call__(self, wanted: int) -> list[Question]:
         found = list[Question]()
@@ -289,7 +301,22 @@ class _Drawing:
             missing, place = wanted - len(found), self._before + self.drawn
             for question in following(self._questions, place, missing, seed=self._seed, shuffle=self._shuffle):
                 self.drawn += 1
-                if question.id not in self._seen:
-                    self._seen.add(question.id)
-                    found.append(question)
+                if question.id in self._seen:
+                    continue
+                if self._passes_over(question):
+                    self._passed += 1
+                    continue
+                self._seen.add(question.id)
+                found.append(question)
         return found
+
+    def metrics(self) -> dict[str, float]:
+        """How the step's questions were chosen; {} without a curriculum."""
+        if self._curriculum is None:
+            return {}
+        return {**self._curriculum.metrics(), "curriculum/passed_over": self._passed / max(1, self.drawn)}
+
+    def _passes_over(self, question: Question) -> bool:
+        place = self._before + self.drawn - 1
+        within = self._curriculum is not None and self.drawn <= len(self._questions)
+        return within and self._curriculum is not None and not self._curriculum.asks(question, place)

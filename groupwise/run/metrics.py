@@ -44,6 +44,7 @@ def step_metrics(
         **_followed(recipe, objective),
         "learning_rate": learning_rate(recipe.update, step),
         "time/update": update_seconds,
+        **rollout.measured,
     }
     if rollout.kept is not None:
         metrics["groups/sampled"] = float(len(rollout.groups))

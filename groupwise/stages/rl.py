@@ -18,7 +18,8 @@ from groupwise.learn.optimizer import make_optimizer
 from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
 from groupwise.objective.surrogate import Objective, reads_rewards
-from groupwise.rollout.groups import sample_step
+from groupwise.rollout.curriculum import Curriculum, curriculum_of
+from groupwise.rollout.groups import Rollout, sample_step
 from groupwise.run.auxiliary import kept, load_auxiliary
 from groupwise.run.journal import Learned, resume_optimizer
 from groupwise.run.judged import Judged, check_rewards
@@ -38,10 +39,11 @@ def train(recipe: RLRecipe, folder: Path, *, resume: bool = False) -> Summary:
         learned = Learned(run.policy, run.tokenizer, optimizer, kept(recipe, models))
         resume_optimizer(run.journal, learned)
         judged = Judged(learns=reads_rewards(objective.advantage))
+        curriculum = curriculum_of(recipe, run.questions.train, folder, step=run.journal.state.step)
         return run_steps(
             run.journal,
             learned,
-            lambda stop: rl_step(run, stop, objective, models, optimizer, judged),
+            lambda stop: rl_step(run, stop, objective, models, optimizer, judged, curriculum),
             engine=run.engine,
             evaluate=run.evaluate,
             progress=of_rollouts(recipe),
@@ -49,7 +51,13 @@ def train(recipe: RLRecipe, folder: Path, *, resume: bool = False) -> Summary:
 
 
 def rl_step(
-    run: Run[RLRecipe], stop: Stop, objective: Objective, models: AuxiliaryModels, optimizer: Optimizer, judged: Judged
+    run: Run[RLRecipe],
+    stop: Stop,
+    objective: Objective,
+    models: AuxiliaryModels,
+    optimizer: Optimizer,
+    judged: Judged,
+    curriculum: Curriculum | None,
 ) -> dict[str, float]:
     """Sample a group per question, reward it, take the advantages, update the policy; the critic, where there is one.
 
@@ -59,16 +67,7 @@ def rl_step(
     sampling = recipe.rollout.sampling()
     objective = with_coefficients(objective, recipe.objective, state.coefficients)
     # Sampling and rewards: q ~ D, o_1 .. o_G ~ pi_old(. | q), r_i = R(q, o_i)
-    rollout = sample_step(
-        recipe,
-        run.questions.train,
-        tokenizer=run.tokenizer,
-        engine=run.engine,
-        rewards=run.rewards,
-        step=state.step,
-        drawn=state.drawn,
-        running=state.running(),
-    )
+    rollout = _sampled(run, curriculum)
     check_rewards(run.journal, judged, rollout.groups)
     with stop.guarded(f"step {state.step + 1}"):
         started = time.perf_counter()
@@ -104,4 +103,22 @@ def rl_step(
         if models.reference is not None and reference_is_due(recipe, step=state.step + 1):
             renew_reference(models.reference.model, policy.model, mix=recipe.objective.reference_mix)
         seconds = time.perf_counter() - started
-        return finish_step(run.journal, rollout, batch, tally, objective=objective, update_seconds=seconds)
+        metrics = finish_step(run.journal, rollout, batch, tally, objective=objective, update_seconds=seconds)
+    if curriculum is not None:
+        curriculum.learn(rollout.groups)
+    return metrics
+
+
+def _sampled(run: Run[RLRecipe], curriculum: Curriculum | None) -> Rollout:
+    """The next step's groups, rewarded. curriculum: passes over some questions; None: none."""
+    return sample_step(
+        run.journal.recipe,
+        run.questions.train,
+        tokenizer=run.tokenizer,
+        engine=run.engine,
+        rewards=run.rewards,
+        step=run.journal.state.step,
+        drawn=run.journal.state.drawn,
+        running=run.journal.state.running(),
+        curriculum=curriculum,
+    )

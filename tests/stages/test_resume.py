@@ -25,6 +25,10 @@ COMBINATIONS = {
     ),
     "steered_coefficients": (RECIPE, STEERED),
     "dynamic_sampling": (RECIPE, ("rollout.dynamic_sampling_rounds=2", "objective.kl_coef=0")),
+    "curriculum": (
+        RECIPE,
+        ("questions.size=6", "curriculum.floor=0.2", "curriculum.memory=0.5", "objective.kl_coef=0"),
+    ),
     "teacher": (PRESETS / "distill.yaml", ()),
     "adapters": (
         RECIPE,
