@@ -26,6 +26,7 @@ def rewards_of(
 ) -> tuple[tuple[RewardConfig, ...], QuestionsConfig | None, int]:
     """The reward functions that a word stands for, the recipe's questions if it is one, and its seed.
 
+    A recipe's rewards are composed as there, at step 0, but not normalised: a value would depend on what stands beside.
     params: `name=value`, for a function. timeout_seconds: limit of each call, at most the recipe's own. Raises
     ConfigError for a name that is not known, params of a recipe, or a recipe without rewards.
     """
@@ -45,7 +46,7 @@ def rewards_of(
     if not recipe.rewards:
         raise ConfigError(f"{word}: a recipe without rewards", hint="name a reward, or a recipe that has some")
     limited = tuple(
-        reward.model_copy(update={"timeout_seconds": min(timeout_seconds, reward.timeout_seconds)})
+        reward.model_copy(update={"timeout_seconds": min(timeout_seconds, reward.timeout_seconds), "normalise": "none"})
         for reward in recipe.rewards
     )
     return limited, recipe.questions, recipe.seed
