@@ -130,6 +130,7 @@ REWARDS = {
     "model": "groupwise.rewards.model:Model",
     "process_model": "groupwise.rewards.model:ProcessModel",
     "language": "groupwise.rewards.language:language",
+    "code": "groupwise.rewards.code:Code",
     "environment": "groupwise.rewards.episode:environment",
 }
 

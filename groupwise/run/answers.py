@@ -15,8 +15,14 @@ from groupwise.rewards.base import RewardSet, first_scored, scores
 
 ANSWERED = ("math", "exact", "number")
 """Built-in rewards that compare with the question's answer."""
+TESTED = ("code",)
+"""Built-in rewards that judge by the question's tests."""
 TRIED = 2000
 """Questions, evenly spaced, whose answers each of these rewards is asked to read."""
+_REMEDY = {
+    "answer": "give questions.answer_column or the reward's params their right values",
+    "tests": "give the row its tests, drop it, or name the column with the tests: params.tests (docs/code.md)",
+}
 
 
 def require_answers(configs: Sequence[RewardConfig], rewards: RewardSet, *parts: Sequence[Question]) -> None:
@@ -30,10 +36,10 @@ def require_answers(configs: Sequence[RewardConfig], rewards: RewardSet, *parts:
     rewards.require_columns(_all(questions))
     _require_a_reward(configs, _all(questions))
     for config in configs:
-        if config.function not in ANSWERED:
+        if config.function not in (*ANSWERED, *TESTED):
             continue
         own = (question for question in _all(questions) if scores(config, question))
-        for question in own:
+        for question in own if config.function in ANSWERED else ():
             wrong = _wrong(question.answer)
             if wrong is not None:
                 raise DataError(
@@ -43,7 +49,7 @@ def require_answers(configs: Sequence[RewardConfig], rewards: RewardSet, *parts:
         for question, why in rewards.failed_on(config.label, _some(questions, config)):
             raise DataError(
                 f"{_place(question)}: reward {config.label!r} cannot judge it: {why}",
-                hint="give questions.answer_column or the reward's params their right values",
+                hint=_REMEDY["tests" if config.function in TESTED else "answer"],
             )
 
 
@@ -71,7 +77,7 @@ def check_functions(
             why, where = part.detail.rpartition("\n")[2], f"{question.where}: " if question.where else ""
             raise DataError(
                 f"{where}reward {config.label!r} cannot judge question {question.id!r}: {why}",
-                hint="give questions.answer_column or the reward's params their right values",
+                hint=_REMEDY["tests" if config.function in TESTED else "answer"],
             )
     if objective is None:
         return

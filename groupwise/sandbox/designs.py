@@ -1,5 +1,6 @@
 """The designs of a sandbox, and which one holds here: each is probed when it is opened. There is no open mode."""
 
+import functools
 import os
 import platform
 import shutil
@@ -13,6 +14,7 @@ from groupwise.registry import nearest
 from groupwise.sandbox.base import Sandbox, SandboxError
 from groupwise.sandbox.local import LocalSandbox
 from groupwise.sandbox.probe import probe
+from groupwise.sandbox.remote import RemoteSandbox
 from groupwise.sandbox.syscalls import assembled, known
 from groupwise.sandbox.view import View, copied, interpreters, readable_by_others, view_of
 
@@ -61,11 +63,13 @@ DESIGNS: dict[str, Callable[[int, int], Sandbox]] = {"bubblewrap": bubblewrap, "
 """Designs on this machine by name, the strongest first."""
 
 
-def open_sandbox(design: str = "auto", *, slots: int = 2, memory_mb: int = 1024) -> Sandbox:
+def open_sandbox(design: str = "auto", *, url: str | None = None, slots: int = 2, memory_mb: int = 1024) -> Sandbox:
     """A sandbox that withstood every probe. design: a name of DESIGNS, or auto, the first that does.
 
-    slots: programs at once. memory_mb: the most that a run may ask for, MiB.
+    url: of a remote sandbox, instead. slots: programs at once. memory_mb: the most that a run may ask for, MiB.
     Raises ConfigError, with what to install, if a probe gets through or no design works."""
+    if url is not None:
+        return _remote(url)
     if design != "auto" and design not in DESIGNS:
         raise ConfigError(f"sandbox design {design!r}: no such name", hint=nearest(design, ["auto", *DESIGNS]))
     why = []
@@ -79,6 +83,20 @@ def open_sandbox(design: str = "auto", *, slots: int = 2, memory_mb: int = 1024)
         hint="install bubblewrap (apt install bubblewrap) and allow user namespaces, use Linux 6.12 or newer with "
         "Landlock, or name a remote sandbox by its url",
     )
+
+
+def _remote(url: str) -> Sandbox:
+    try:
+        sandbox = RemoteSandbox(url)
+        through = sandbox.probe()
+    except SandboxError as error:
+        raise ConfigError(f"no sandbox at {url}: {error.message}", hint="start it, or correct the url") from None
+    if through:
+        raise ConfigError(
+            f"the sandbox at {url} is none for this machine: a program there could {' and '.join(through)}",
+            hint="run the service in a container without this machine's network and files, or on another machine",
+        )
+    return sandbox
 
 
 def _probed(name: str, slots: int, memory_mb: int) -> Sandbox:
@@ -174,6 +192,7 @@ def _bubblewrap_words(view: View, root: bool) -> list[str]:
     return [*words, "--symlink", "/tmp", "/dev/shm", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
 
 
+@functools.cache
 def available() -> dict[str, str]:
     """Of each design on this machine "" if it opens and withstands the probes, else why not."""
     found = {}

@@ -97,6 +97,9 @@ class _Slot:
             cgroup.remove(self._groups)
             self._groups = []
 
+    def __del__(self) -> None:
+        self.close()  # whoever forgets a sandbox leaves no process
+
     def _start(self) -> None:
         self.close()
         config = self._config(self._number)

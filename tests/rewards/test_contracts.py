@@ -9,6 +9,7 @@ from groupwise import registry
 from groupwise.config import RewardConfig
 from groupwise.data import Question
 from groupwise.rewards.base import RewardSet
+from groupwise.sandbox.designs import available
 from tests.rewards.build import output, question
 
 
@@ -41,6 +42,9 @@ def example(name: str) -> Example:
         "think_answer": Example("<think>2 + 2</think>\n<answer>4</answer>"),
         "answer_tag": Example("So <answer>4</answer>"),
         "boxed": Example(r"So \boxed{4}"),
+        "code": Example(
+            "```python\ndef f():\n    return 4\n```", question(test_list=["assert f() == 4"]), params={"memory": 256}
+        ),
         "pattern": Example("It is 4.", params={"regex": r"It is \d\."}),
         "equations": Example("2 + 2 = 4"),
         "soft_overlong": Example("short", params={"max_tokens": 4, "cache": 1}, full=0.0),  # it only takes away
@@ -59,6 +63,8 @@ WORDS = (GARBAGE[2], GARBAGE[-2])
 def test_right_scores_full_and_garbage_zero_and_nothing_fails(name):
     if name == "reasoning_gym" and not importlib.util.find_spec("reasoning_gym"):
         pytest.skip("reasoning-gym is not installed")
+    if name == "code" and all(available().values()):
+        pytest.skip(str(available()))
     right, asked, params, full, wordless = example(name)
     texts = [right, *GARBAGE, right]
     with RewardSet([RewardConfig(function=name, params=params or {})]) as rewards:

@@ -1,0 +1,1 @@
+"""Programs that a model wrote, judged by tests: see groupwise.rewards.code."""
