@@ -110,6 +110,7 @@ ENVIRONMENTS = {
 
 TOOLS = {
     "calculator": "groupwise.envs.tools:calculator",
+    "mcp": "groupwise.envs.mcp_tools:McpTools",
 }
 
 ENGINES = {"local": "groupwise.engines.local:LocalEngine"}

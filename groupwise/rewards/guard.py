@@ -10,14 +10,13 @@ import os
 import select
 import signal
 import sys
-import time
 from types import FrameType
+
+from groupwise.marked import end_all
 
 MARK = "GROUPWISE_REWARD"
 """The variable; its value is that of one process of one reward function."""
 _SET_PDEATHSIG = 1
-_PATIENCE = 10.0
-"""Seconds to kill what goes on forking."""
 
 
 class _Ended(Exception):
@@ -42,29 +41,9 @@ def start(requests: int, replies: int) -> None:
         if os.getppid() == guarded:
             poll.poll()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _end_all(f"{MARK}={os.environ.get(MARK)}".encode())
+    end_all(f"{MARK}={os.environ.get(MARK)}".encode())
     os._exit(0)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise _Ended
-
-
-def _end_all(mark: bytes) -> None:
-    """Kills every other process with the mark, until none is left."""
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline and (found := _marked(mark)):
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.002)
-
-
-def _marked(mark: bytes) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:  # a zombie's is empty
-                if mark in file.read().split(b"\0"):
-                    found.append(int(name))
-    return found
