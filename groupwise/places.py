@@ -24,7 +24,7 @@ MODELINE = "# yaml-language-server:"
 """How a line begins that tells an editor the schema of a recipe."""
 NAMING = (
     *("source", "heldout", "against", "path", "chat_template", "function", "engine", "environment"),
-    *("advantage", "loss", "aggregate", "kl_estimator", "correction", "run", "command", "tools", "tool"),
+    *("advantage", "loss", "aggregate", "kl_estimator", "correction", "run", "command", "tools", "tool", "rubric"),
 )
 """Keys of a recipe whose value may be a file."""
 

@@ -132,6 +132,10 @@ REWARDS = {
     "process_model": "groupwise.rewards.model:ProcessModel",
     "language": "groupwise.rewards.language:language",
     "code": "groupwise.rewards.code:Code",
+    "judge": "groupwise.rewards.judging.judge:Judge",
+    "pairwise_judge": "groupwise.rewards.judging.judge:PairwiseJudge",
+    "local_judge": "groupwise.rewards.judging.local:LocalJudge",
+    "local_pairwise_judge": "groupwise.rewards.judging.local:LocalPairwiseJudge",
     "environment": "groupwise.rewards.episode:environment",
 }
 

@@ -53,10 +53,10 @@ class Child:
         *,
         timeout_seconds: float,
         terms: Terms | None = None,
-        heard: Callable[[str, str, float], None] = lambda kind, said, seconds: None,
+        heard: Callable[[str, str], None] = lambda kind, said: None,
     ) -> None:
         """terms: those of the process; None: its time limit alone. heard: is given what the function says of itself
-        (groupwise/rewards/host.py): the kind, the words, for how many seconds."""
+        (groupwise/rewards/host.py): the kind and the words."""
         self._job = (spec, params, terms or Terms(timeout_seconds=timeout_seconds))
         self._timeout_seconds, self._heard = timeout_seconds, heard
         self._folder = os.getcwd()
@@ -164,18 +164,16 @@ class Child:
     def _verdicts(self) -> list[Verdict]:
         """The next verdicts; what the function says of itself meanwhile is passed on, and may give it more time."""
         limit = self._timeout_seconds + GRACE_SECONDS * self.concurrent
-        seconds = limit
+        deadline = time.monotonic() + limit
         while True:
-            reply = self._read(time.monotonic() + seconds)
+            reply = self._read(deadline)
             if reply[0] == "verdicts":
                 for name, amount in reply[2].items():
                     self.counts[name] = self.counts.get(name, 0.0) + amount
                 return list(reply[1])
             if reply[0] == "patience":
-                seconds = limit + reply[1]
-                self._heard("pause", reply[2], reply[1])
-            else:
-                self._heard("remark", reply[1], 0.0)
+                deadline = max(deadline, time.monotonic() + limit + reply[1])
+            self._heard(reply[0], reply[-1])
 
     def halt(self) -> None:
         """For another thread: `verdicts` gives up within moments and raises RewardError, until `close` was called.

@@ -40,10 +40,16 @@ def terms() -> Terms:
 def patience(seconds: float, said: str = "") -> None:
     """The function is alive and may take so many seconds more than its limit until it next speaks.
 
-    said: what it waits for; the run shows it on one line. Without it nothing is shown, and a pause is over.
+    said: what it waits for; the run shows it on one line.
     """
     with _lock:
         _send[0](("patience", seconds, said))
+
+
+def resumed(said: str) -> None:
+    """What was waited for is back; the run shows the words."""
+    with _lock:
+        _send[0](("resumed", said))
 
 
 def remark(line: str) -> None:

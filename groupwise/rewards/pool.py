@@ -160,12 +160,12 @@ class _Pauses:
     def __init__(self, label: str) -> None:
         self._label, self._paused, self._lock = label, set[int](), threading.Lock()
 
-    def hear(self, number: int, kind: str, said: str, seconds: float) -> None:
+    def hear(self, number: int, kind: str, said: str) -> None:
         with self._lock:
             alone = not self._paused - {number}
-            if kind == "pause" and said:
+            if kind == "patience" and said:
                 self._paused.add(number)
-            elif kind == "pause":
+            elif kind == "resumed":
                 self._paused.discard(number)
             if said and (alone or kind == "remark"):
                 print(f"reward {self._label}: {printable(said)}", file=sys.stderr, flush=True)

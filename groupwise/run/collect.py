@@ -84,7 +84,7 @@ def open_collection(
         done, policy = (0, None) if held is None else _done(recipe, folder, questions)
         sampler = None
         if done < steps:
-            sampler, digest = _sampler(recipe, questions, opened)
+            sampler, digest = _sampler(recipe, folder, questions, opened)
             if policy not in (None, digest):
                 raise ConfigError(
                     f"model.path = {recipe.model.path!r}: the run in {folder} began with other weights",
@@ -172,11 +172,11 @@ def _done(recipe: RejectionRecipe, folder: Path, questions: Questions) -> tuple[
     return len(recorded) - again, info.get(POLICY)
 
 
-def _sampler(recipe: RejectionRecipe, questions: Questions, opened: ExitStack) -> tuple[Sampler, str]:
+def _sampler(recipe: RejectionRecipe, folder: Path, questions: Questions, opened: ExitStack) -> tuple[Sampler, str]:
     """The model with its rewards, and the digest of its weights; everything that can be checked is checked first."""
     capabilities_of(recipe.rollout)
     environments = environments_of(recipe.rollout)
-    rewards = opened.enter_context(RewardSet(recipe.rewards))
+    rewards = opened.enter_context(RewardSet(recipe.rewards, folder=folder))
     check_functions(recipe.rewards, rewards, questions.train)
     require_answers(recipe.rewards, rewards, questions.train)
     tokenizer = load_tokenizer(recipe.model, seed=recipe.seed, stop=recipe.rollout.stop)

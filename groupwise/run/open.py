@@ -99,7 +99,7 @@ def _opened(
     if held is not None:
         _check_resumed(recipe, folder, State.of(kept))
     questions = _questions(recipe)
-    with RewardSet(recipe.rewards) as rewards:
+    with RewardSet(recipe.rewards, folder=folder) as rewards:
         if questions.train:
             check_functions(recipe.rewards, rewards, questions.train, objective)
             require_answers(recipe.rewards, rewards, questions.train, questions.heldout)

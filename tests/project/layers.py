@@ -23,7 +23,7 @@ TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads to
 # "": groupwise itself
 TORCH_FREE = {"", *LAYERS[0], "rewards", "datasets", "envs", "agents", "record", "selection"}
 TORCH_FREE |= {"dashboard", "audit", "cli"}
-TORCH_ALLOWED = {"groupwise.rewards.model"}
+TORCH_ALLOWED = {"groupwise.rewards.model", "groupwise.rewards.judging.local"}
 IN_ONE_FILE = ("ray", "vllm", "peft", "torch.distributed")
 
 

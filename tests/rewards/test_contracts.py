@@ -58,8 +58,13 @@ GARBAGE = ["", " ", "no idea", "\x00\x01", "\U0001f600" * 9, "</answer></think>"
 WORDS = (GARBAGE[2], GARBAGE[-2])
 
 
-# What a model or an environment says of garbage is its own affair: tests/rewards/test_model.py, tests/rollout.
-@pytest.mark.parametrize("name", sorted(registry.REWARDS.keys() - {"model", "process_model", "environment"}))
+# What a model, a judge or an environment says of garbage is its own affair: tests/rewards/test_model.py,
+# tests/rewards/judging, tests/rollout.
+ELSEWHERE = {"model", "process_model", "environment"}
+JUDGES = {"judge", "pairwise_judge", "local_judge", "local_pairwise_judge"}
+
+
+@pytest.mark.parametrize("name", sorted(registry.REWARDS.keys() - ELSEWHERE - JUDGES))
 def test_right_scores_full_and_garbage_zero_and_nothing_fails(name):
     if name == "reasoning_gym" and not importlib.util.find_spec("reasoning_gym"):
         pytest.skip("reasoning-gym is not installed")

@@ -64,7 +64,7 @@ async def of_group(texts, questions):
 async def patient(text, question):
     host.patience(20, "endpoint does not answer")
     await asyncio.sleep(0.3)
-    host.patience(0)
+    host.resumed("it is back")
     return 1.0
 patient.limits_itself = True
 """
@@ -159,4 +159,4 @@ def test_a_late_call_of_an_async_function_fails_alone_and_an_exception_that_it_r
 def test_a_function_that_asks_for_patience_is_not_ended_and_says_what_it_waits_for(async_functions, capfd):
     with RewardSet([async_functions("patient", timeout_seconds=0.05)]) as rewards:
         assert rewards.score(*asked("a"))[0].value == 1.0
-    assert "reward patient: endpoint does not answer\n" in capfd.readouterr().err
+    assert capfd.readouterr().err == "reward patient: endpoint does not answer\nreward patient: it is back\n"

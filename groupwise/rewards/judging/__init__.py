@@ -1,0 +1,1 @@
+"""Rewards by a judge: a language model that reads a rubric and the output."""
