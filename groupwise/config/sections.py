@@ -56,8 +56,8 @@ class ModelConfig(Section):
     matmul_backend: Literal["auto", "torch", "packed", "onednn", "mixed"] = "auto"
     """Library for fp32 matrix products on a CPU. torch: PyTorch's choice; onednn: oneDNN; mixed: oneDNN, but PyTorch's
     choice for gradients of weights; packed: PyTorch's choice, and oneDNN with weights laid out for few rows while
-    sampling. auto: onednn on AMD processors with AVX-512 from Zen 5 on, mixed on Zen 4, packed on other x86 processors,
-    torch elsewhere."""
+    sampling. auto: the fastest of the last three, measured once (two seconds) for a processor and a model's shapes and
+    kept, also by the run; for small models by the processor's maker; torch on a processor that is not x86."""
     fast_paths: bool = True
     """Compute each question once for all its outputs and cache keys and values, if the model allows it; False:
     neither."""

@@ -42,7 +42,7 @@ def compiled(source: Path) -> ctypes.CDLL | None:
 def _library(compiler: str, source: Path) -> Path:
     """The shared library, by everything that it depends on: one place per source, compiler and processor."""
     texts = [file.read_bytes() for file in (source, *sorted(HEADERS.glob("*.h")))]
-    settings = repr((FLAGS, compiler, os.stat(compiler).st_mtime, _processor())).encode()
+    settings = repr((FLAGS, compiler, os.stat(compiler).st_mtime, processor())).encode()
     path = cache_folder() / "kernels" / f"{hashlib.sha256(b''.join([*texts, settings])).hexdigest()[:16]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def _library(compiler: str, source: Path) -> Path:
     return path
 
 
-def _processor() -> str:
+def processor() -> str:
     """What `-march=native` reads of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -16,6 +16,7 @@ from groupwise.model import probe, products
 from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device, pick_precision
+from groupwise.model.fastest import products_for
 from groupwise.model.last_layer import handing_over, kept_copy, logits_of
 from groupwise.model.layer_choice import Forms, forms_of, whole_layers
 from groupwise.model.layout import Layout, question_once, separate
@@ -338,9 +339,8 @@ def on_device(
     if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # PyTorch's fused attention would leave the cap out
     policy = Policy(model, tokenizer, device, precision)
-    policy.matmul_backend = (
-        products.fastest_products(device) if matmul_backend == "auto" else cast(Products, matmul_backend)
-    )
+    chosen = products_for(model, device) if matmul_backend == "auto" else matmul_backend
+    policy.matmul_backend = cast(Products, chosen)
     use_products(model, policy.matmul_backend)
     return policy
 

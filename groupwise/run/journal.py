@@ -19,6 +19,7 @@ from groupwise.model.saved import best_checkpoint
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.record.write import Recorder
 from groupwise.rewards.composition import Moments
+from groupwise.run.computed import choices
 from groupwise.run.place import tell_held_back
 
 R_co = TypeVar("R_co", bound=Recipe, covariant=True)
@@ -97,7 +98,7 @@ def save(journal: Journal, learned: Learned) -> Path:
     state = {
         **journal.state.kept(),
         "seed": recipe.seed,
-        "microbatch_limit": policy.microbatch_limit,
+        **choices(policy),
         "groupwise": __version__,
     }
     with doing("writing a checkpoint"):

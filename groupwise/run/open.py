@@ -35,6 +35,7 @@ from groupwise.rollout.evaluate import Evaluation, evaluate
 from groupwise.rollout.lengths import check_lengths
 from groupwise.run.answers import check_functions, require_answers
 from groupwise.run.best import check_keep_best
+from groupwise.run.computed import as_before, with_products
 from groupwise.run.journal import Journal, State
 from groupwise.run.memory import require_memory
 from groupwise.run.place import LOST_BEFORE, check_changes, recording, require_steps, taken_place
@@ -103,7 +104,8 @@ def _opened(
         if questions.train:
             check_functions(recipe.rewards, rewards, questions.train, objective)
             require_answers(recipe.rewards, rewards, questions.train, questions.heldout)
-        model = recipe.model.model_copy(update={"path": str(latest)}) if latest else recipe.model
+        settled = with_products(recipe, kept.get("matmul_backend"))
+        model = settled.model.model_copy(update={"path": str(latest)}) if latest else settled.model
         tokenizer = load_tokenizer(
             model, seed=recipe.seed, audit=audit, stop=recipe.rollout.stop if recipe.rollout else ()
         )
@@ -114,9 +116,9 @@ def _opened(
         estimate = require_memory(
             recipe, tokenizer, folder, beside=beside, train=questions.train, heldout=len(questions.heldout)
         )
-        policy = _policy(recipe, tokenizer, latest, lambda: load(model, tokenizer, material))
-        # as before, if it is resumed: another number rounds otherwise
-        policy.microbatch_limit = kept.get("microbatch_limit", estimate.tokens)
+        policy = _policy(settled, tokenizer, latest, lambda: load(model, tokenizer, material))
+        as_before(policy, kept, estimate.tokens)
+        settled = with_products(recipe, policy.matmul_backend)
         state = State.of(kept)
         if latest is None:
             state.base = digest_at_first(policy.model)
@@ -129,7 +131,7 @@ def _opened(
                 recorder.set_info("opening", tokenizer.template.opening)
             remark(estimate.message)
             yield Run(
-                journal=Journal(recipe, folder, recorder, state, latest),
+                journal=Journal(settled, folder, recorder, state, latest),
                 questions=questions,
                 tokenizer=tokenizer,
                 policy=policy,

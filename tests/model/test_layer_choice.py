@@ -63,8 +63,10 @@ def agree(found, expected):
         assert (found[name] - value).norm() <= 1e-5 * value.norm(), name
 
 
-@pytest.mark.parametrize("matmul_backend", ["torch", "packed", "onednn", "mixed"])
-@pytest.mark.parametrize("family", ALIKE)
+CASES = [*((family, "mixed") for family in ALIKE), *(("qwen3", products) for products in ("torch", "packed", "onednn"))]
+
+
+@pytest.mark.parametrize(("family", "matmul_backend"), CASES)
 def test_gradients_are_those_of_the_modules(family, matmul_backend, tmp_path, tiny_folder):
     policy = build.policy_of(ALIKE[family], tmp_path, tiny_folder)
     use_products(policy.model, matmul_backend)
