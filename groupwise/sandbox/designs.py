@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.errors import ConfigError
-from groupwise.registry import nearest
 from groupwise.sandbox.base import Sandbox, SandboxError
 from groupwise.sandbox.local import LocalSandbox
 from groupwise.sandbox.probe import probe
@@ -71,7 +70,9 @@ def open_sandbox(design: str = "auto", *, url: str | None = None, slots: int = 2
     if url is not None:
         return _remote(url)
     if design != "auto" and design not in DESIGNS:
-        raise ConfigError(f"sandbox design {design!r}: no such name", hint=nearest(design, ["auto", *DESIGNS]))
+        raise ConfigError(
+            f"sandbox design {design!r}: no such name", hint=f"choose from: {', '.join(['auto', *DESIGNS])}"
+        )
     why = []
     for name in DESIGNS if design == "auto" else (design,):
         try:
@@ -173,8 +174,10 @@ def _own_tasks() -> Iterator[int]:
 def _bubblewrap_words(view: View, root: bool) -> list[str]:
     words = ["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     words += ["--unshare-cgroup-try", "--hostname", "sandbox"]
-    # Root needs no user namespace, and may become a user whose threads are counted; these two rights go with that.
-    words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
+    # Root needs no user namespace, and becomes a user whose threads are counted. What the first steps in there need
+    # (groupwise.sandbox.inside.confine), they give up.
+    words += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]
+    words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
     folders = [place for place in view.path if os.path.isdir(place)]
     outer = [place for place in folders if not any(place.startswith(f"{other}/") for other in folders)]
     shown = [view.executable, *view.files, *outer]

@@ -16,6 +16,9 @@ SOURCE, STATUS = 3, 4
 """Ends of pipes: the program comes in by the one; by the other one byte goes out once all rights are given up."""
 _NO_NEW_PRIVS, _SET_SECCOMP, _SET_DUMPABLE, _SET_PDEATHSIG, _FILTER_MODE = 38, 22, 4, 1, 2
 _LANDLOCK_RESTRICT = 446
+_REMOUNT, _NO_SUID, _NO_DEVICES, _NO_EXEC = 32, 2, 4, 8
+_CAPSET = {"x86_64": 126, "aarch64": 91}
+_CAPABILITIES_3 = (0x20080522).to_bytes(4, "little") + bytes(4)
 
 
 def confine(rules: "dict[str, Any]") -> None:
@@ -33,12 +36,17 @@ def confine(rules: "dict[str, Any]") -> None:
 
     os.umask(0o077)
     os.chdir(rules["folder"])
+    if rules["tmpfs"]:  # bubblewrap bounds its bytes, and not its files, of which each takes a kilobyte of the kernel's
+        call(libc.mount, None, b"/tmp", None, _REMOUNT | _NO_SUID | _NO_DEVICES | _NO_EXEC, rules["tmpfs"].encode())
     if rules["uid"] is not None:
         os.setgroups([])
         os.setresgid(rules["uid"], rules["uid"], rules["uid"])
         os.setresuid(rules["uid"], rules["uid"], rules["uid"])
     libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     libc.syscall.argtypes = [ctypes.c_long] * 4
+    if rules["tmpfs"] and rules["uid"] is None:  # of the right to mount; becoming another user has done the same
+        header, nothing = ctypes.create_string_buffer(_CAPABILITIES_3), ctypes.create_string_buffer(24)
+        call(libc.syscall, _CAPSET[os.uname().machine], ctypes.addressof(header), ctypes.addressof(nothing), 0)
     if rules["parent"]:
         call(libc.prctl, _SET_PDEATHSIG, 9, 0, 0, 0)
         if os.getppid() != rules["parent"]:

@@ -27,7 +27,7 @@ REPLY = struct.Struct(">BidI")
 ENDED = ("exit", "signal", "time", "output", "broken")
 """broken: the sandbox failed before it was given the program; the errors say why."""
 START_SECONDS, END_SECONDS = 20.0, 10.0
-_DISK_BYTES, _FILES, _THREADS = 16 << 20, 64, 128
+_DISK_BYTES, _DISK_FILES, _FILES = 16 << 20, 1024, 64
 _CREATE_RULESET, _ADD_RULE, _PATH_BENEATH = 444, 445, 1
 _READ_FILE, _WRITE_FILE, _READ_FOLDER = 1 << 2, 1 << 1, 1 << 3
 _ALL_FILES, _ALL_NET, _ALL_SCOPES = (1 << 16) - 1, 3, 3
@@ -64,6 +64,7 @@ def rules_of(config: dict[str, Any], seconds: float, memory_mb: int) -> dict[str
     return {
         "uid": config["uid"],
         "folder": "/" if landlock else "/tmp",
+        "tmpfs": "" if landlock else f"size={_DISK_BYTES},nr_inodes={_DISK_FILES}",
         "limits": [("RLIMIT_CPU", (cpu, cpu + 1)), *((name, (value, value)) for name, value in limits.items())],
         "filter": config["filter"],
         "pid_places": config["pid_places"],

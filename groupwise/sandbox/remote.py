@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 0.5
 _SLACK_SECONDS = 10.0
 _AGAIN = (429, 502, 503, 504)
 """Answers of a service that is busy: the request is made again."""
-_LARGEST = 8 * MIB
+_LARGEST = 64 * MIB
 """Bytes of an answer; what is longer is none."""
 _KEY = "GROUPWISE_SANDBOX_KEY"
 """Environment variable with the token that is sent as `Authorization: Bearer ..`."""

@@ -3,6 +3,7 @@
 Of the user's own packages nothing is seen, nor the folder of the run.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -77,6 +78,7 @@ class View:
         ]
 
 
+@functools.cache
 def view_of(executable: str) -> View:
     """What a program sees of an interpreter. Raises SandboxError if it cannot be asked."""
     words = [executable, "-I", "-S", "-B", "-c", _LOOK]

@@ -256,6 +256,13 @@ ATTACKS = {
         "def fill(folder):\n    for n in range(64):\n        with open(f'{folder}/{n}', 'wb') as f: f.write(b'0' * (1 << 20))\n"
         "for folder in ('/tmp', '/dev/shm', '/var/tmp', '/dev', '/', '.'):\n    refused(folder, lambda: fill(folder))"
     ),
+    "many empty files": Attack(
+        "def many():\n    for n in range(5000):\n        os.close(os.open(f'/tmp/{n}', os.O_CREAT | os.O_WRONLY))\nrefused('files', many)"
+    ),
+    "a program on the disk": Attack(
+        "import mmap\ndef mapped():\n    with open('/tmp/code', 'wb+') as f:\n        f.write(b'x' * 4096); f.flush()\n"
+        "        return mmap.mmap(f.fileno(), 4096, prot=5)\nrefused('exec', mapped)"
+    ),
     "one large file": Attack(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "def sparse():\n    with open('/tmp/f', 'wb') as f:\n        f.truncate(1 << 40)\nrefused('sparse', sparse)"

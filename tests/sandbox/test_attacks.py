@@ -22,7 +22,6 @@ QUICK = (
     "fork by raw calls",
     "daemon",
     "disk",
-    "streams closed",
 )
 
 

@@ -17,11 +17,13 @@ from groupwise.rewards.programs.harness import calls_source, tests_source
 from groupwise.rewards.programs.output import printed_right
 from groupwise.rewards.programs.rows import Asserted, Printed, Returned, Test
 from groupwise.rewards.programs.values import literal, loaded, same, value_of
-from groupwise.sandbox.base import Limits, Outcome, Sandbox
+from groupwise.sandbox.base import MIB, Limits, Outcome, Sandbox
 
 ROUNDS = 20
 """How often the tests' code is run for one program: more than twice only where an argument is another call's value."""
 _REMEMBERED = 4096
+_MOST_OUTPUT = 16
+"""MiB of what the calls of one run return, each a MiB at most on average."""
 _MODULES = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math", "operator")
 _NAMES = {
     "typing": "Any Callable Deque Dict FrozenSet Iterable Iterator List NamedTuple Optional Sequence Set Tuple Union",
@@ -207,7 +209,7 @@ class _Clock:
         if self._left <= 0:
             return None
         seconds = min(self._left, self._rules.timeout * max(1, calls) + (calls > 1))
-        return Limits(seconds=seconds, memory_mb=self._rules.memory_mb)
+        return Limits(seconds, self._rules.memory_mb, MIB * min(_MOST_OUTPUT, max(1, calls)))
 
     def ran(self, outcome: Outcome) -> Outcome:
         self._left -= outcome.seconds

@@ -61,7 +61,8 @@ def read_tests(question: Question, column: str | None = None) -> tuple[Test, ...
     meta = question.meta
     if column is not None:
         if column not in meta:
-            raise ValueError(f"it has no column {column!r}; columns: {', '.join(meta) or 'none'}")
+            there = ", ".join(name for name in meta if not name.startswith("_"))
+            raise ValueError(f"it has no column {column!r}; columns: {there or 'none'}")
         return _some(_cell(meta[column], meta, column), column)
     if meta.get("test") and meta.get("entry_point"):
         return (_human_eval(meta),)
