@@ -111,6 +111,7 @@ ENVIRONMENTS = {
 TOOLS = {
     "calculator": "groupwise.envs.tools:calculator",
     "mcp": "groupwise.envs.mcp_tools:McpTools",
+    "search": "groupwise.envs.search:Search",
 }
 
 ENGINES = {"local": "groupwise.engines.local:LocalEngine"}
