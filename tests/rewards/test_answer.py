@@ -52,7 +52,7 @@ def test_the_calculation_that_a_question_asks_for_is_no_answer_to_it():
 
 
 def test_a_number_that_is_denied_is_found_in_little_time():
-    assert number("not 4, " * 30_000, question("4")) == 0
+    assert number("not 4, " * 3_000, question("4")) == 0
     assert number("It isn't 4", question("4")) == 0
     assert number("first 4, not 5", question("4")) == 1
     assert number("not 3 but 4", question("4"), where="first") == 1
