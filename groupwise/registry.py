@@ -106,6 +106,7 @@ ENVIRONMENTS = {
     "guess_number": "groupwise.envs.games:GuessNumber",
     "maze": "groupwise.envs.games:Maze",
     "agent": "groupwise.envs.agent:Agent",
+    "verifiers": "groupwise.envs.verifiers:Verifiers",
 }
 
 TOOLS = {
@@ -133,12 +134,6 @@ REWARDS = {
     "process_model": "groupwise.rewards.model:ProcessModel",
     "language": "groupwise.rewards.language:language",
     "code": "groupwise.rewards.code:Code",
-    "multiple_choice": "groupwise.rewards.choice:multiple_choice",
-    "captured": "groupwise.rewards.nearness:captured",
-    "edit_similarity": "groupwise.rewards.nearness:EditSimilarity",
-    "json_schema": "groupwise.rewards.schema:JsonSchema",
-    "cosine_length": "groupwise.rewards.length:cosine_length",
-    "repetition": "groupwise.rewards.repetition:repetition",
     "judge": "groupwise.rewards.judging.judge:Judge",
     "pairwise_judge": "groupwise.rewards.judging.judge:PairwiseJudge",
     "local_judge": "groupwise.rewards.judging.local:LocalJudge",
@@ -151,6 +146,7 @@ ENVS = {
     "reasoning_gym": "groupwise.datasets.reasoning_gym:questions",
     "words": "groupwise.datasets.words:questions",
     "requests": "groupwise.datasets.requests:questions",
+    "verifiers": "groupwise.datasets.verifiers:questions",
     "mixture": "groupwise.datasets.mixture:questions",
     "guess_number": "groupwise.datasets.games:guess_number",
     "maze": "groupwise.datasets.games:maze",
@@ -175,6 +171,7 @@ MODELS = {
     "smollm2-135m-instruct": "groupwise.model.builtin:smollm2_135m_instruct",
     "small": "groupwise.model.builtin:small",
     "tiny": "groupwise.model.builtin:tiny",
+    "tiny_tools": "groupwise.model.builtin:tiny_tools",
 }
 
 TABLES: dict[str, Mapping[str, str]] = {

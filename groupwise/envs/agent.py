@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from groupwise.data import Message, Question
 from groupwise.errors import ConfigError
@@ -23,6 +23,19 @@ KEY = "groupwise"
 MODEL = "policy"
 _GIVEN = ("base_url", "api_key", "model", "messages", "prompt", "question", "answer")
 _LONGEST = 2**20  # bytes of what a command writes that are read
+
+
+class Plays(Protocol):
+    """What drives the policy by itself. seconds: limit of an episode. at_once: episodes side by side."""
+
+    seconds: float
+    at_once: int
+
+    def play(self, question: Question, base_url: str) -> Mapping[str, Any]:
+        """Plays an episode against the endpoint, in the thread of its call; gives its outcome."""
+
+    def stop(self) -> None:
+        """Ends what is still going on."""
 
 
 class Agent:

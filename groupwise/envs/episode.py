@@ -13,7 +13,7 @@ from typing import Any, Protocol, get_args
 from groupwise import registry
 from groupwise.config.sections import SamplingConfig
 from groupwise.data import Message, Question, Role
-from groupwise.envs.agent import Agent
+from groupwise.envs.agent import Plays
 from groupwise.envs.trl import OfTrl, is_of_trl
 from groupwise.errors import ConfigError, DataError, GroupwiseError
 from groupwise.functions import find, last_line
@@ -85,7 +85,7 @@ class Environments:
     reply_tokens: int | None = 0
     seconds: float = 60.0
     rewards: bool = False
-    agent: Agent | None = None
+    agent: Plays | None = None
 
     def start(self, question: Question) -> tuple[tuple[Message, ...], tuple[Mapping[str, Any], ...]]:
         """The conversation that a question's first turn follows, and the tools. Raises DataError if reset() fails."""
@@ -136,7 +136,7 @@ def environments_of(rollout: SamplingConfig) -> Environments:
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
         raise ConfigError(f"{where}: its reply_tokens = {most!r}: no number of tokens", hint="give an int, or leave it")
     scored = several and callable(getattr(tried, "outcome", None)) and getattr(tried, "scores", True)
-    agent = tried if isinstance(tried, Agent) else None
+    agent: Plays | None = tried if callable(getattr(tried, "play", None)) else None
     return Environments(make, several, rollout.max_turns, most, rollout.environment_timeout_seconds, scored, agent)
 
 

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,18 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
 
+_TOOL_CHARACTERS = TINY_CHARACTERS + "[]()'_"
+_TOOL_TEMPLATE = (
+    "{% if tools %}{{ '<system>' }}{% for t in tools %}{{ t['function']['name'] }}{% if not loop.last %}{{ ' ' }}"
+    "{% endif %}{% endfor %}{{ '<end>' }}{% endif %}"
+    "{% for m in messages %}{{ '<' + m['role'] + '>' + (m['content'] or '') }}"
+    "{% if m['tool_calls'] %}{{ '[' }}{% for c in m['tool_calls'] %}{{ c['function']['name'] + '(' }}"
+    "{% for k, v in c['function']['arguments'].items() %}{{ k + '=' }}{% if v is string %}{{ \"'\" + v + \"'\" }}"
+    "{% else %}{{ v }}{% endif %}{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ ')' }}"
+    "{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ ']' }}{% endif %}{{ '<end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
 
 def cache_folder() -> Path:
     """Where made checkpoints are kept: $GROUPWISE_CACHE, else $XDG_CACHE_HOME/groupwise, else ~/.cache/groupwise."""
@@ -33,6 +45,15 @@ def cache_folder() -> Path:
 def tiny(seed: int = 0) -> Path:
     """Folder of a two-layer Llama with one token per character and random weights drawn from the seed."""
     return cached(f"tiny-{seed}", lambda folder: _write_tiny(folder, seed))
+
+
+def tiny_tools(seed: int = 0) -> Path:
+    """Folder of the same model with brackets in its vocabulary and a template with tools: [f(x='1')] is a call."""
+
+    def write(folder: Path) -> None:
+        _write_tiny(folder, seed, characters=_TOOL_CHARACTERS, template=_TOOL_TEMPLATE, roles=["<tool>"])
+
+    return cached(f"tiny_tools-{seed}", write)
 
 
 def smollm2_135m_instruct(seed: int = 0) -> Path:
@@ -89,12 +110,19 @@ def _written(folder: Path, write: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _write_tiny(folder: Path, seed: int) -> None:
+def _write_tiny(
+    folder: Path,
+    seed: int,
+    *,
+    characters: str = TINY_CHARACTERS,
+    template: str = _TEMPLATE,
+    roles: Sequence[str] = (),
+) -> None:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-    special = ["<unk>", "<pad>", _END, "<system>", "<user>", "<assistant>"]
-    vocabulary = {token: index for index, token in enumerate([*special, *TINY_CHARACTERS])}
+    special = ["<unk>", "<pad>", _END, "<system>", "<user>", "<assistant>", *roles]
+    vocabulary = {token: index for index, token in enumerate([*special, *characters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -106,7 +134,7 @@ def _write_tiny(folder: Path, seed: int) -> None:
         additional_special_tokens=special[3:],
         clean_up_tokenization_spaces=False,
     )
-    wrapped.chat_template = _TEMPLATE
+    wrapped.chat_template = template
     config = LlamaConfig(
         vocab_size=len(vocabulary),
         hidden_size=64,

@@ -47,7 +47,7 @@ def math(text: str, question: Question) -> float:
     that the question asks for is no answer to it where the right one is a number.
     Raises ValueError if there is no right answer, or nothing in it to compare with."""
     gold = _math_gold(_answer(question))
-    part = part_of(text, question)
+    part = _part(text, question)
     given = final(part).strip()
     if len(given) > LONGEST:
         if given != part.strip():
@@ -67,16 +67,14 @@ def exact(
     """1 if the final answer is the question's, letter for letter, else 0.
 
     strip: white space around either does not count. ignore_case: nor does the case of letters. where: the final answer
-    is nothing else, or it ends with the question's words and does not deny them, whatever marks stand around them.
+    is nothing else, or it ends with the question's words, whatever marks stand behind and between them.
     Raises ValueError if `where` is another word, or the right answer is empty."""
     if where not in ("whole", "end"):
         raise ValueError(f"where = {where!r}: choose from whole, end")
-    given, gold = final(part_of(text, question)), final(_answer(question))
+    given, gold = final(_part(text, question)), final(_answer(question))
     if where == "end":
-        wanted, said = (re.findall(r"\w+(?:['’]t\b)?", text) for text in (gold, given))
-        before = said[: -len(wanted)][-1:] if wanted else []
-        denied = any(word.casefold() == "not" or word.casefold().endswith(("n't", "n’t")) for word in before)
-        gold, given = " ".join(wanted), " ".join(said[-len(wanted) :] if wanted and not denied else [])
+        wanted = re.findall(r"\w+", gold)
+        gold, given = " ".join(wanted), " ".join(re.findall(r"\w+", given)[-len(wanted) :] if wanted else [])
     if strip:
         given, gold = given.strip(), gold.strip()
     if ignore_case:
@@ -104,7 +102,7 @@ def number(
     right = _a_number(extract(_answer(question)), "last")
     if right is None:
         raise ValueError(f"the right answer {_start(str(question.answer))} of question {question.id!r} holds no number")
-    part = part_of(text, question)
+    part = _part(text, question)
     answered = _a_number(final(part), where) if where != "tag" or tagged(part) is not None else None
     if answered is None:
         return 0.0
@@ -120,11 +118,11 @@ def reasoning_gym(text: str, question: Question) -> float:
     if original is None:
         raise ValueError(f"question {question.id!r} has no 'reasoning_gym' entry: it was not made by that environment")
     scorer = _scorer(original["name"], json.dumps(original.get("params") or {}, sort_keys=True))
-    given = tagged_or_boxed(part_of(text, question)).strip()
+    given = tagged_or_boxed(_part(text, question)).strip()
     return float(scorer.score_answer(answer=given, entry=original["entry"]))
 
 
-def part_of(text: str, question: Question) -> str:
+def _part(text: str, question: Question) -> str:
     """The output without its reasoning, which the prompt may have begun."""
     opening = opening_of(question)
     return answer_part(opening + text if _BEGUN.search(opening) else text)

@@ -197,8 +197,7 @@ def _openrlhf(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict
 
 
 def _ours(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
-    question, text, tokens = samples[0]
-    return {"text": text, "question": question, "completion_ids": tokens.tolist()}
+    return {"text": samples[0][1], "question": samples[0][0]}
 
 
 def _ours_at_once(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
@@ -239,7 +238,7 @@ FORMS = (
     ),
     Form(("queries", "prompts", "labels"), _openrlhf, ("queries", "prompts", "labels"), listed=True),
     Form(("texts",), _ours_at_once, ("texts", "questions"), columns=False, at_once=True),
-    Form(("text",), _ours, ("text", "question", "completion_ids"), columns=False),
+    Form(("text",), _ours, ("text", "question"), columns=False),
     Form(("messages",), _ours_of_turns, ("messages", "question"), columns=False),
 )
 """The first whose marks a function has counts; our own must have theirs first."""

@@ -20,7 +20,7 @@ from groupwise.agents.endpoint import Endpoint, Request
 from groupwise.agents.wire import Answer, Asked, BadRequest, Call, Turn, canonical
 from groupwise.data import Finish, Message, Output, Question, Sampling
 from groupwise.engines.base import Engine, InFlight, Task, in_flight
-from groupwise.envs.agent import Agent
+from groupwise.envs.agent import Plays
 from groupwise.envs.calls import Spoken
 from groupwise.envs.episode import plain_outcome
 from groupwise.errors import GroupwiseError
@@ -79,7 +79,7 @@ def play_agents(
     *,
     engine: Engine,
     sampling: Sampling,
-    agent: Agent,
+    agent: Plays,
     max_turns: int | None,
     finished: Callable[[int, Played], None],
 ) -> list[Played]:
@@ -116,7 +116,7 @@ def play_agents(
     return [played if played is not None else desk.played(questions[n], groups[n]) for n, played in enumerate(found)]
 
 
-def _run(agent: Agent, endpoint: Endpoint[_Episode], episode: _Episode, question: Question) -> dict[str, Any]:
+def _run(agent: Plays, endpoint: Endpoint[_Episode], episode: _Episode, question: Question) -> dict[str, Any]:
     """An episode in a thread of its own: the agent's outcome."""
     episode.url = endpoint.begin(episode)
     return plain_outcome(agent.play(question, episode.url))

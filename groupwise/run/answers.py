@@ -13,7 +13,7 @@ from groupwise.errors import ConfigError, DataError
 from groupwise.objective.surrogate import Objective, reads
 from groupwise.rewards.base import RewardSet, first_scored, scores
 
-ANSWERED = ("math", "exact", "number", "multiple_choice", "captured", "edit_similarity", "cosine_length")
+ANSWERED = ("math", "exact", "number")
 """Built-in rewards that compare with the question's answer."""
 TESTED = ("code",)
 """Built-in rewards that judge by the question's tests."""
