@@ -58,7 +58,6 @@ class BlockPlan:
         self.blocks = blocks
         self.windows: set[int | None] = set()  # that layers have asked for
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
-        self._hidden: dict[tuple[int, int, int | None], Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         self.windows.add(form.window)
@@ -74,7 +73,7 @@ class BlockPlan:
 
     def block(self, query: Tensor, keys: Tensor, values: Tensor, form: Form, before: int) -> Tensor:
         """[1, H, S, D] queries that see all of the first `before` keys [1, K, before + S, D] and the rest causally."""
-        window = _reached(form.window, keys.shape[2])
+        window = form.window if form.window is not None and form.window < keys.shape[2] else None
         plain = before == 0 and window is None
         mask = None if plain and form.cap is None else self._mask(query.shape[2], before, window, query.device)
         grouped = form.cap is None and query.device.type not in UNGROUPED
@@ -89,19 +88,6 @@ class BlockPlan:
         assert mask is not None
         return scores.masked_fill(~mask, -math.inf).softmax(-1) @ values
 
-    def hidden(self, tokens: int, before: int, window: int | None) -> Tensor | None:
-        """fp32 [1, 1, tokens, before + tokens], 0 where the row's token sees the column's and -inf elsewhere, on the
-        CPU; None if each sees all up to itself. The same in every layer."""
-        window = _reached(window, before + tokens)
-        if before == 0 and window is None:
-            return None
-        known = self._hidden.get((tokens, before, window))
-        if known is None:
-            seen = self._mask(tokens, before, window, torch.device("cpu"))
-            known = torch.zeros(seen.shape).masked_fill_(~seen, -math.inf)[None, None]
-            self._hidden[tokens, before, window] = known
-        return known
-
     def _mask(self, tokens: int, before: int, window: int | None, device: torch.device) -> Tensor:
         """[tokens, before + tokens], True where the row's token may see the column's; the same in every layer."""
         known = self._masks.get((tokens, before, window))
@@ -111,11 +97,6 @@ class BlockPlan:
                 known = known.triu(before - window + 1)
             self._masks[tokens, before, window] = known
         return known
-
-
-def _reached(window: int | None, columns: int) -> int | None:
-    """A window, if so many columns are more than it shows."""
-    return window if window is not None and window < columns else None
 
 
 def capped(scores: Tensor, cap: float | None) -> Tensor:

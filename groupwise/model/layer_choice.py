@@ -19,7 +19,7 @@ from groupwise.model.layer_kernels import layer_kernels
 from groupwise.model.llama_like import read_layer
 from groupwise.model.memory import Recompute, checkpointed_layers
 from groupwise.model.products import OneDnnLinear, Products
-from groupwise.model.stream_attention import available
+from groupwise.model.stream_attention import functions
 from groupwise.model.tokenizer import first_line
 from groupwise.model.whole_layer import Adapter, Pass, Projection
 
@@ -59,7 +59,7 @@ def whole_layers(
 def forms_of(model: Any, products: Products) -> dict[int, Form]:
     """How those layers of a decoder attend that can be computed as a whole, tried on random states."""
     layers = checkpointed_layers(model)
-    if not layers or not available or layer_kernels() is None or _reading(layers[0]) is None:
+    if not layers or functions() is None or layer_kernels() is None or _reading(layers[0]) is None:
         return {}
     plan, found = _Noting(_STREAM), dict[int, Form]()
     for place, layer in enumerate(layers):

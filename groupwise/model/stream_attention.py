@@ -1,38 +1,53 @@
-"""Attention within the blocks of one stream, forward and backward, by PyTorch's fused attention for CPUs.
+"""Attention within the blocks of one stream, forward and backward, by C functions (attention_kernels.c).
 
 `BlockPlan.attend` computes the same through autograd. Here queries, keys and values are rows as their products give
-them, and gradients are added where they belong, without a tensor for each slice.
+them, what a mask hides is not computed, and a question's gradients are summed where its outputs read it.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import ctypes
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from groupwise.model.attention import BlockPlan, Form
+from groupwise.model.compiled import compiled
 
-_FORWARD, _BACKWARD = (
-    getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention_for_cpu{ending}", None)
-    for ending in ("", "_backward")
-)
-available = _FORWARD is not None and _BACKWARD is not None
+SOURCE = Path(__file__).with_name("attention_kernels.c")
 
 
-def attend(plan: BlockPlan, query: Tensor, key: Tensor, value: Tensor, *, size: int, form: Form) -> tuple[Tensor, ...]:
-    """[S, H D] queries, [S, K D] keys and values (K divides H), size: D. Returns [S, H D], and of each block the
-    log-sums of its weights, which `attend_backward` asks for."""
-    assert _FORWARD is not None
-    out, sums = torch.empty_like(query), []
-    for block, seen in _blocks(plan):
-        settings = _settings(plan, block, seen, form)
-        found, log_sum = _FORWARD(
-            _heads(query[block], size), _heads(_seen(key, block, seen), size), _heads(_seen(value, block, seen), size),
-            0.0, **settings,
-        )  # fmt: skip
-        _heads(out[block], size).copy_(found)
-        sums.append(log_sum)
-    return out, *sums
+class _Stream(ctypes.Structure):
+    """What the functions read; see attention_kernels.c."""
+
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in ("query", "key", "value", "out", "sums", "slope")]
+        + [(name, ctypes.c_void_p) for name in ("by_query", "by_key", "by_value", "blocks")]
+        + [(name, ctypes.c_int64) for name in ("S", "B", "H", "K", "D", "window")]
+        + [("scaling", ctypes.c_float)]
+    )
+
+
+@cache
+def functions() -> ctypes.CDLL | None:
+    """The compiled functions; None where they cannot be compiled."""
+    library = compiled(SOURCE)
+    if library is not None:
+        for function in (library.attend_forward, library.attend_backward):
+            function.argtypes, function.restype = [ctypes.POINTER(_Stream), ctypes.c_int], ctypes.c_int
+    return library
+
+
+def attend(
+    plan: BlockPlan, query: Tensor, key: Tensor, value: Tensor, *, size: int, form: Form
+) -> tuple[Tensor, Tensor]:
+    """[S, H D] queries, [S, K D] keys and values (K divides H), size: D, a multiple of 16; all fp32 and contiguous.
+
+    Returns [S, H D], and [S, H]: the logarithm of each row's sum of weights, which `attend_backward` asks for.
+    """
+    out, sums = torch.empty_like(query), query.new_empty(len(query), query.shape[1] // size)
+    _call("attend_forward", plan, size, form, query=query, key=key, value=value, out=out, sums=sums)
+    return out, sums
 
 
 def attend_backward(
@@ -42,43 +57,34 @@ def attend_backward(
     key: Tensor,
     value: Tensor,
     out: Tensor,
-    sums: Sequence[Tensor],
+    sums: Tensor,
     *,
     size: int,
     form: Form,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values from that of `out`."""
-    assert _BACKWARD is not None
-    by_query, by_key, by_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-    for (block, seen), log_sum in zip(_blocks(plan), sums, strict=True):
-        settings = _settings(plan, block, seen, form)
-        found = _BACKWARD(
-            _heads(slope[block], size), _heads(query[block], size), _heads(_seen(key, block, seen), size),
-            _heads(_seen(value, block, seen), size), _heads(out[block], size), log_sum, 0.0,
-            settings.pop("is_causal"), **settings,
-        )  # fmt: skip
-        _heads(by_query[block], size).copy_(found[0])
-        before = seen.stop - seen.start
-        for gradient, ours in ((by_key, found[1]), (by_value, found[2])):
-            _heads(gradient[seen], size).add_(ours[:, :, :before])
-            _heads(gradient[block], size).add_(ours[:, :, before:])
-    return by_query, by_key, by_value
+    found = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+    given = {"query": query, "key": key, "value": value, "out": out, "sums": sums, "slope": slope}
+    gradients = dict(zip(("by_query", "by_key", "by_value"), found, strict=True))
+    _call("attend_backward", plan, size, form, **given, **gradients)
+    return found
 
 
-def _blocks(plan: BlockPlan) -> Iterator[tuple[slice, slice]]:
-    """Of each block its own rows, and those that it sees before them."""
-    return ((slice(block.start, block.end), slice(block.seen_start, block.seen_end)) for block in plan.blocks)
-
-
-def _seen(rows: Tensor, block: slice, seen: slice) -> Tensor:
-    return torch.cat([rows[seen], rows[block]]) if seen.stop > seen.start else rows[block]
-
-
-def _heads(rows: Tensor, size: int) -> Tensor:
-    """[S, H D] -> [1, H, S, D], the same memory."""
-    return rows.view(1, len(rows), rows.shape[1] // size, size).transpose(1, 2)
-
-
-def _settings(plan: BlockPlan, block: slice, seen: slice, form: Form) -> dict[str, Any]:
-    mask = plan.hidden(block.stop - block.start, seen.stop - seen.start, form.window)
-    return {"is_causal": mask is None, "attn_mask": mask, "scale": form.scaling}
+def _call(name: str, plan: BlockPlan, size: int, form: Form, **tensors: Tensor) -> None:
+    library, query, key = functions(), tensors["query"], tensors["key"]
+    assert library is not None
+    assert all(tensor.is_contiguous() for tensor in tensors.values())
+    blocks = torch.tensor([[b.start, b.end, b.seen_start, b.seen_end] for b in plan.blocks])
+    stream = _Stream(
+        **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+        blocks=blocks.data_ptr(),
+        S=len(query),
+        B=len(blocks),
+        H=query.shape[1] // size,
+        K=key.shape[1] // size,
+        D=size,
+        window=form.window or 0,
+        scaling=form.scaling,
+    )
+    if getattr(library, name)(ctypes.byref(stream), torch.get_num_threads()):
+        raise MemoryError("no memory for attention")

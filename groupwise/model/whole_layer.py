@@ -77,13 +77,14 @@ class Pass:
 
 
 class _Kept(NamedTuple):
-    """[S, ..] each. query, key: before their norms and angles."""
+    """[S, ..] each. query, key: before their norms and angles; mixed, sums: what attention gave."""
 
     x: Tensor
     query: Tensor
     key: Tensor
     value: Tensor
     mixed: Tensor
+    sums: Tensor
     between: Tensor
     gate: Tensor
     up: Tensor
@@ -92,8 +93,8 @@ class _Kept(NamedTuple):
 class _WholeLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, made: Pass, *parameters: Tensor) -> Tensor:
-        out, kept, sums = _forward(made, x[0])
-        ctx.save_for_backward(*kept, *sums)
+        out, kept = _forward(made, x[0])
+        ctx.save_for_backward(*kept)
         ctx.made, ctx.spent = made, False
         return out[None]
 
@@ -102,26 +103,25 @@ class _WholeLayer(torch.autograd.Function):
         if ctx.spent:
             raise RuntimeError("a layer computed as a whole can be gone back through only once")
         ctx.spent = True
-        saved, count = ctx.saved_tensors, len(_Kept._fields)
         found = _Gradients(ctx.made)
-        by_x = _backward(ctx.made, found, slopes[0][0].contiguous(), _Kept(*saved[:count]), saved[count:])
+        by_x = _backward(ctx.made, found, slopes[0][0].contiguous(), _Kept(*ctx.saved_tensors))
         return by_x[None], None, *(found.returned.get(id(weight)) for weight in ctx.made.parameters)
 
 
-def _forward(made: Pass, x: Tensor) -> tuple[Tensor, _Kept, tuple[Tensor, ...]]:
-    """The layer's output [S, N], what its backward pass needs, and attention's log-sums."""
+def _forward(made: Pass, x: Tensor) -> tuple[Tensor, _Kept]:
+    """The layer's output [S, N], and what its backward pass needs."""
     layer, kernels, x = made.layer, made.kernels, x.contiguous()
     normed = kernels.rms_norm(x, layer.before_attention)
     query, key, value = (_project(made, projection, normed) for projection in layer.qkv)
-    mixed, *sums = attend(made.plan, *_turned(made, query, key), value, size=layer.size, form=made.form)
+    mixed, sums = attend(made.plan, *_turned(made, query, key), value, size=layer.size, form=made.form)
     between = _project(made, layer.out, mixed, plus=x)
     normed = kernels.rms_norm(between, layer.before_mlp)
     gate, up = (_project(made, projection, normed) for projection in layer.gate_up)
     out = _project(made, layer.down, kernels.gated(gate, up), plus=between)
-    return out, _Kept(x, query, key, value, mixed, between, gate, up), tuple(sums)
+    return out, _Kept(x, query, key, value, mixed, sums, between, gate, up)
 
 
-def _backward(made: Pass, found: "_Gradients", slope: Tensor, kept: _Kept, sums: tuple[Tensor, ...]) -> Tensor:
+def _backward(made: Pass, found: "_Gradients", slope: Tensor, kept: _Kept) -> Tensor:
     """d loss / d x from d loss / d output, [S, N]; the weights' go to `found`. What was kept is used up."""
     layer, kernels, size = made.layer, made.kernels, made.layer.size
     hidden = _back(made, layer.down, slope)
@@ -138,7 +138,7 @@ def _backward(made: Pass, found: "_Gradients", slope: Tensor, kept: _Kept, sums:
     mixed = _back(made, layer.out, slope)
     turned = _turned(made, kept.query, kept.key)
     gradients = attend_backward(
-        made.plan, mixed, *turned, kept.value, kept.mixed, sums, size=size, form=made.form
+        made.plan, mixed, *turned, kept.value, kept.mixed, kept.sums, size=size, form=made.form
     )  # fmt: skip
     found.of_turned(layer.query_norm, kept.query, gradients[0])
     found.of_turned(layer.key_norm, kept.key, gradients[1])

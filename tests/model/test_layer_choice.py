@@ -22,6 +22,7 @@ ALIKE = {
     "llama": transformers.LlamaConfig(**SIZES),
     "llama with biases": transformers.LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
     "a head of keys each": transformers.LlamaConfig(**SIZES | {"num_key_value_heads": 4, "head_dim": 32}),
+    "a head of 80": transformers.LlamaConfig(**SIZES | {"head_dim": 80}),
     "mistral with a window": transformers.MistralConfig(**SIZES, sliding_window=4),
     "qwen2": transformers.Qwen2Config(**SIZES),
     "qwen3": transformers.Qwen3Config(**SIZES),
