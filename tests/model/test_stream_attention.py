@@ -35,7 +35,7 @@ def test_output_and_gradients_are_the_plans(size, heads, groups, window, threads
     torch.set_num_threads(threads)
     try:
         for found, expected in zip(*both(size, heads, groups, window), strict=True):
-            assert (found - expected).norm() <= 2e-6 * expected.norm()
+            assert (found - expected).norm() <= 1e-5 * expected.norm()
     finally:
         torch.set_num_threads(before)
 
