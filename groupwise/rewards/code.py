@@ -24,9 +24,10 @@ class Code:
     A sandbox that fails makes the reward fail. docs/code.md has the forms of tests and what is promised.
 
     design: auto, bubblewrap or landlock; a sandbox that does not hold is refused. url: of a remote one, instead.
-    tests: column with the tests; None: wherever a usual data set has them. timeout: seconds of a run or of a call;
-    total: of all runs of an answer, less than the reward's timeout_seconds. memory: MiB. fenced: the program is the
-    last block of Python; else the whole answer. strict: in asserts, a bool is no number. tolerance: for decimals.
+    tests: column with the tests; None: wherever a usual data set has them. timeout: seconds of the processor for a run
+    or a call. total: by the clock for all runs of an answer; less than the reward's timeout_seconds. memory: MiB.
+    fenced: the program is the last block of Python; else the whole answer. strict: in asserts, a bool is no number.
+    tolerance: for decimals.
     Raises ConfigError for a value that is none of these, or if no sandbox works here."""
 
     def __init__(

@@ -12,6 +12,7 @@ Ended = Literal["exit", "signal", "time", "output"]
 """What ended a program: itself; a signal, a limit's or its own; the time limit; the limit of its output."""
 
 MIB = 1 << 20
+_WALL = 3.0
 
 
 class SandboxError(RunError):
@@ -20,12 +21,21 @@ class SandboxError(RunError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run may use. seconds: by the clock, and of processor time; memory_mb: MiB of address space."""
+    """What one run may use. seconds: of processor time; memory_mb: MiB of address space.
+
+    wall_seconds: by the clock; None: three times the processor's, so that a busy machine makes no right program late.
+    """
 
     seconds: float = 6.0
     memory_mb: int = 1024
     output_bytes: int = MIB
     """Of standard output; a program that writes more is ended. Of standard error, as much is kept."""
+    wall_seconds: float | None = None
+
+    @property
+    def wall(self) -> float:
+        """Seconds by the clock."""
+        return _WALL * self.seconds if self.wall_seconds is None else self.wall_seconds
 
 
 @dataclass(frozen=True)

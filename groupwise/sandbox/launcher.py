@@ -7,6 +7,7 @@ standard output, one after the other; once either is closed it kills what runs a
 
 import ctypes
 import marshal
+import math
 import os
 import select
 import signal
@@ -20,8 +21,8 @@ from typing import Any
 from groupwise.sandbox import inside
 
 HEADER = struct.Struct(">I")
-REQUEST = struct.Struct(">dIII")
-"""seconds; memory in MiB; bytes of output; bytes of source. Source and standard input follow."""
+REQUEST = struct.Struct(">ddIII")
+"""Seconds of the processor, and by the clock; MiB of memory; bytes of output, of source. Source and input follow."""
 REPLY = struct.Struct(">BidI")
 """Which of ENDED; exit code or signal; seconds; bytes of standard output. Output and errors follow."""
 ENDED = ("exit", "signal", "time", "output", "broken")
@@ -48,7 +49,7 @@ class _Ends:
 
 def rules_of(config: dict[str, Any], seconds: float, memory_mb: int) -> dict[str, Any]:
     """What `inside.confine` does, as plain values. config: see groupwise.sandbox.local."""
-    cpu, landlock = int(seconds) + 1, config["design"] == "landlock"
+    cpu, landlock = math.ceil(seconds), config["design"] == "landlock"
     limits = {
         "RLIMIT_AS": memory_mb << 20,
         "RLIMIT_CORE": 0,
@@ -101,9 +102,9 @@ def main() -> None:
     start = _forked if config["design"] == "landlock" else _wrapped
     while True:
         request = _received()
-        seconds, memory_mb, output, size = REQUEST.unpack_from(request)
+        seconds, wall, memory_mb, output, size = REQUEST.unpack_from(request)
         source, stdin = request[REQUEST.size : REQUEST.size + size], request[REQUEST.size + size :]
-        _send(_run(start, config, rules_of(config, seconds, memory_mb), source, stdin, seconds, output))
+        _send(_run(start, config, rules_of(config, seconds, memory_mb), source, stdin, wall, output))
 
 
 def _preload() -> None:
@@ -250,7 +251,8 @@ class _Watch:
         if not confined:
             ended = "broken"
         else:
-            ended = self._killed or ("signal" if signalled else "exit")
+            late = signalled == signal.SIGXCPU
+            ended = self._killed or ("time" if late else "signal" if signalled else "exit")
         return REPLY.pack(ENDED.index(ended), signalled or code, seconds, len(stdout)) + stdout + stderr
 
     def _step(self, deadline: float) -> None:

@@ -69,10 +69,10 @@ class _Slot:
         if self._process is None or self._process.poll() is not None:
             self._start()
         memory_mb = min(limits.memory_mb, self._memory_mb)
-        request = REQUEST.pack(limits.seconds, memory_mb, limits.output_bytes, len(source)) + source + stdin
-        waits = limits.seconds + START_SECONDS + 2 * END_SECONDS
+        head = REQUEST.pack(limits.seconds, limits.wall, memory_mb, limits.output_bytes, len(source))
+        waits = limits.wall + START_SECONDS + 2 * END_SECONDS
         try:
-            self._send(request, time.monotonic() + waits)
+            self._send(head + source + stdin, time.monotonic() + waits)
             reply = self._receive(time.monotonic() + waits)
         except BaseException:
             self.close()  # half a message may be under way

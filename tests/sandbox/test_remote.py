@@ -1,5 +1,6 @@
 """A remote sandbox on a real server on loopback, with the faults that services have."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -40,8 +41,9 @@ class Service:
                 else:
                     handler.send_response(status)
                     handler.send_header("Content-Length", str(len(data)))
-                handler.end_headers()
-                handler.wfile.write(data)
+                with contextlib.suppress(BrokenPipeError):  # whoever asked has given up
+                    handler.end_headers()
+                    handler.wfile.write(data)
 
             def log_message(handler, *words):
                 pass

@@ -47,12 +47,17 @@ def _classes_of(namespace, before):
 '''
 
 _CALLS = """
+# of the processor's time; by the clock, for what sleeps
+_TIMERS = (_signal.ITIMER_PROF, _signal.SIGPROF, 1), (_signal.ITIMER_REAL, _signal.SIGALRM, 3)
+
+
 def _called(function, seconds, place, words):
     def late(number, frame):
         _say('{"call": %d, "raised": "TimeoutError", "text": "no answer within %g s"}' % (place, seconds))
         _os._exit(0)
-    _signal.signal(_signal.SIGALRM, late)
-    _signal.setitimer(_signal.ITIMER_REAL, seconds)
+    for timer, number, limit in _TIMERS:
+        _signal.signal(number, late)
+        _signal.setitimer(timer, limit * seconds)
     try:
         positional, named = words()
         line = '"value": ' + encoded(function(*positional, **named), _classes)
@@ -60,7 +65,8 @@ def _called(function, seconds, place, words):
         kind = next((k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins"), "Exception")
         line = '"raised": %s, "text": %s' % (encoded(kind), encoded(str(error)[:300]))
     finally:
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        for timer, _, _ in _TIMERS:
+            _signal.setitimer(timer, 0)
     _say('{"call": %d, %s}' % (place, line))
 
 
@@ -181,7 +187,7 @@ _main()
 
 def calls_source(before: Sequence[str], program: str, calls: Iterable[tuple[str, str]], *, seconds: float) -> str:
     """A calls run. before: code that is run before the program, in its module. calls: name of a function, and its
-    arguments as the source of (positional, named). seconds: of each call."""
+    arguments as the source of (positional, named). seconds: of the processor, for each call."""
     words = ", ".join(f"({name!r}, lambda: {given})" for name, given in calls)
     return "\n".join(
         [_encoding(), _START, _CALLS, f"_main({list(before)!r}, {program!r}, [{words}], {seconds!r})"],

@@ -10,7 +10,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from groupwise.rewards.programs.harness import calls_source, tests_source
@@ -46,7 +46,8 @@ _IMPORTED["bisect"] = "import bisect"
 
 @dataclass(frozen=True)
 class Rules:
-    """timeout: seconds of one run, or of one call. total: seconds for all runs of a program. memory_mb: MiB of a run.
+    """timeout: seconds of the processor for one run, or for one call. total: seconds by the clock for all runs of a
+    program. memory_mb: MiB of a run.
 
     share: all tests are run, for a share of them. strict: in asserts, a bool is no number. tolerance: for decimals."""
 
@@ -208,8 +209,9 @@ class _Clock:
         """Of the next run, which makes so many calls; None if no time is left."""
         if self._left <= 0:
             return None
-        seconds = min(self._left, self._rules.timeout * max(1, calls) + (calls > 1))
-        return Limits(seconds, self._rules.memory_mb, MIB * min(_MOST_OUTPUT, max(1, calls)))
+        seconds = self._rules.timeout * max(1, calls) + (calls > 1)
+        limits = Limits(seconds, self._rules.memory_mb, MIB * min(_MOST_OUTPUT, max(1, calls)))
+        return replace(limits, wall_seconds=min(self._left, limits.wall))
 
     def ran(self, outcome: Outcome) -> Outcome:
         self._left -= outcome.seconds
