@@ -13,7 +13,6 @@ import pytest
 from groupwise.errors import ConfigError
 from groupwise.sandbox import designs
 from groupwise.sandbox.base import Limits, Outcome, SandboxError
-from groupwise.sandbox.probe import probe
 from groupwise.sandbox.syscalls import ARGUMENTS, assembled, numbers
 from tests.sandbox.arena import in_a_child
 
@@ -43,10 +42,10 @@ def sandbox(request):
 
 
 def test_an_open_sandbox_is_found_out_and_refused(monkeypatch):
-    assert {"read a file outside", "remove a file outside", "fork", "socket AF_INET"} <= set(probe(Open()))
     monkeypatch.setattr(designs, "DESIGNS", {"open": lambda slots, memory_mb: Open()})
-    with pytest.raises(ConfigError, match=r"a probe got through: read a file outside.*apt install bubblewrap"):
+    with pytest.raises(ConfigError, match=r"a probe got through: read a file outside.*apt install bubblewrap") as error:
         designs.open_sandbox()
+    assert all(f"{what}," in str(error.value) for what in ("remove a file outside", "socket AF_INET", "fork"))
 
 
 def test_where_no_design_works_the_message_says_why_and_what_to_install(monkeypatch):
