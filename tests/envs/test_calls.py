@@ -92,6 +92,17 @@ def test_a_broken_call_says_what_is_wrong_with_it(text, error):
     assert error in read_calls(text).calls[0].error
 
 
+@pytest.mark.long
+def test_100_000_random_texts_are_read_without_an_error():
+    pieces = [*WRITTEN.values(), *MORE.values()]
+    cut = [piece[at:] for piece in pieces for at in range(0, len(piece), 3)]
+    draw = random.Random(1)
+    for _ in range(100_000):
+        text = "".join(draw.choices(cut, k=draw.randint(1, 6)))[: draw.randint(1, 400)]
+        for call in read_calls(text).calls:
+            assert call.error or call.name
+
+
 def test_hostile_texts_are_read_at_once():
     pieces = [
         *WRITTEN.values(),

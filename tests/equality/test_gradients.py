@@ -15,7 +15,7 @@ from torch import Tensor
 
 from groupwise.data import Sampling
 from groupwise.model import linear_logprobs
-from groupwise.model.batch import Rollouts
+from groupwise.model.batch import Rollouts, by_question
 from groupwise.model.policy import Policy
 from tests.close import close
 from tests.equality import cases, families, naive
@@ -191,6 +191,17 @@ def test_gradients_of_the_parts_of_a_batch_add_up(family, once, loss):
         found.logprobs[places], found.entropies[places] = one.logprobs, one.entropies
         for name, gradient in one.gradients.items():
             found.gradients[name] = found.gradients.get(name, 0.0) + gradient
+    assert same(found, expected(case, torch.float64), 1e-9)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_group_may_hold_outputs_to_several_questions(family):
+    """As an agent's does, which asks more than one thing in an episode."""
+    case, policy = Case(family), laid_out(family, True)
+    rollouts = case.rollouts()
+    mixed = replace(rollouts, group=torch.zeros_like(rollouts.group))
+    assert len(by_question(mixed)) == len(case.questions)
+    found = update(policy, mixed, mixed.output_mask, case.settings(mixed.output_mask))
     assert same(found, expected(case, torch.float64), 1e-9)
 
 

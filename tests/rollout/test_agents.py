@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+import groupwise
 from groupwise.config import SamplingConfig
 from groupwise.data import Message, Question, Sampling
 from groupwise.engines.base import stream
@@ -76,6 +77,11 @@ def forks(base_url, messages):
     asks = [[*messages, first, turn(word)] for word in ("a?", "b?", "a?")] + [[turn("1+1")]]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda ask: said(base_url, ask, max_tokens=3), asks))
+
+
+def forks_and_scores(base_url, messages):
+    forks(base_url, messages)
+    return len(said(base_url, messages)["choices"][0]["message"]["content"]) % 3
 
 
 def asks_wrongly(base_url, messages):
@@ -258,6 +264,28 @@ def test_a_run_that_stops_lets_nobody_wait(policy):
             environments=environment("converses"),
         )
     assert not [thread for thread in threading.enumerate() if thread.name == "agents-endpoint"]
+
+
+@pytest.mark.long
+def test_a_resumed_run_goes_on_as_one_that_was_not_stopped(tmp_path):
+    recipe = {
+        "model": {"path": "tiny"},
+        "questions": {"source": "arithmetic", "params": {"kinds": ["successor"], "levels": [1]}, "heldout_size": 0},
+        "rewards": [{"function": "environment"}],
+        "rollout": {"environment": "agent", "environment_params": {"run": f"{OWN}:forks_and_scores"}}
+        | {"questions_per_step": 2, "group_size": 2, "max_new_tokens": 6},
+        "update": {"steps": 2, "learning_rate": 1e-2},
+        "evaluate": {"correct": "environment"},
+    }
+    groupwise.train(recipe, run=tmp_path / "whole", show="nothing")
+    groupwise.train(recipe, "update.steps=1", run=tmp_path / "parts", show="nothing")
+    groupwise.train(recipe, run=tmp_path / "parts", resume=True, show="nothing")
+    whole, parts = (
+        [(row["step"], row["text"], row["reward"]) for row in groupwise.open_run(tmp_path / name).outputs()]
+        for name in ("whole", "parts")
+    )
+    assert whole == parts
+    assert {step for step, _, _ in whole} == {1, 2}
 
 
 COMMAND = """
