@@ -6,7 +6,7 @@ from typing import Any
 
 from groupwise.audit.cases import cases_of, sample
 from groupwise.audit.named import rewards_of
-from groupwise.audit.siege import Found, Siege, besiege
+from groupwise.audit.siege import Found, Siege, besiege, score, why
 from groupwise.config import QuestionsConfig, RewardConfig
 from groupwise.data import Question
 from groupwise.datasets.base import load_questions
@@ -16,6 +16,8 @@ from groupwise.rewards.base import RewardSet
 
 SHOWN = 60
 """Characters of an attack's text in the table."""
+NO_ANSWER = "I do not know."
+"""What a question without a right answer is answered with to see whether the reward can judge it."""
 SHOWN_ATTACKS = 25
 """Attacks in the table that earn something or fail, unless all are asked for."""
 USUAL_QUESTIONS, USUAL_LIMIT, USUAL_SECONDS = 14, 0.1, 5.0
@@ -48,9 +50,9 @@ def attack(
     """
     configs, own, seed = rewards_of(word, params, timeout_seconds=timeout_seconds)
     with RewardSet(configs) as rewards:
-        asked, source = _questions(data, own, seed, questions, configs, rewards)
+        asked, source, left_out = _questions(data, own, seed, questions, configs, rewards)
         siege = besiege(rewards, cases_of(asked))
-    content = _content(word, siege, asked=len(asked), source=source, limit=limit)
+    content = _content(word, siege, asked=len(asked), source=source, left_out=left_out, limit=limit)
     return Attacked(content, _text(content, siege, every=every), bool(content["fell"]))
 
 
@@ -61,35 +63,36 @@ def _questions(
     count: int,
     configs: Sequence[RewardConfig],
     rewards: RewardSet,
-) -> tuple[list[Question], str]:
-    """The first so many questions, evenly spaced over their source, and what that is called."""
+) -> tuple[list[Question], str, int]:
+    """At most so many questions that the reward can judge, evenly spaced; their source; how many were left out."""
     if data is not None:
         own = QuestionsConfig(source=data, heldout_size=0)
+    elif own is None and any(config.function == "reasoning_gym" for config in configs):
+        own = QuestionsConfig(source="reasoning_gym", params={"name": "chain_sum"}, size=count, heldout_size=0)
     if own is not None:
-        train = load_questions(own, seed).train
-        step = max(1, len(train) // count)
-        return [train[index] for index in range(0, len(train), step)][:count], own.source
-    if any(config.function == "reasoning_gym" for config in configs):
-        tasks = QuestionsConfig(source="reasoning_gym", params={"name": "chain_sum"}, size=count, heldout_size=0)
-        return list(load_questions(tasks, seed).train), "reasoning_gym, chain_sum"
-    found = sample(numbers=any(config.function == "number" for config in configs))
-    for config in configs:
-        failing = {question.id for question, _ in rewards.failed_on(config.label, found)}
-        found = [question for question in found if question.id not in failing]
-    if not found:
+        train, source = load_questions(own, seed).train, own.source
+        found = [train[index] for index in range(0, len(train), max(1, len(train) // count))][:count]
+    else:
+        found, source = sample(numbers=any(config.function == "number" for config in configs)), "the built-in sample"
+    rewards.require_columns(found)
+    cases = cases_of(found)
+    scored = score(rewards, cases, [case.gold or NO_ANSWER for case in cases])
+    judged = [question for question, reward in zip(found, scored, strict=True) if not reward.failed]
+    if not judged:
         raise DataError(
-            f"reward {configs[0].label!r} fails on every question of the built-in sample",
-            hint="give questions that it can judge with --data",
+            f"the reward fails on the right answer of every question of {source}: {why(scored[0])}",
+            hint="give questions that it can judge with --data, or mend it",
         )
-    return found[:count], "the built-in sample"
+    return judged[:count], source, len(found) - len(judged)
 
 
-def _content(word: str, siege: Siege, *, asked: int, source: str, limit: float) -> dict[str, Any]:
+def _content(word: str, siege: Siege, *, asked: int, source: str, left_out: int, limit: float) -> dict[str, Any]:
     x, failing = siege.exploitability, siege.failing
     return {
         "reward": word,
         "questions": asked,
         "source": source,
+        "left_out": left_out,
         "form": siege.form,
         "exploitability": x,
         "worst": siege.worst.name if siege.worst else None,
@@ -116,7 +119,8 @@ def _text(content: dict[str, Any], siege: Siege, *, every: bool) -> str:
     silent = len(attacks) - len(earning)
     left_out = [] if every else earning[SHOWN_ATTACKS:]
     earning = earning[: len(earning) - len(left_out)]
-    lines = [f"{content['reward']}: {content['questions']} questions of {content['source']}"]
+    without = f" ({content['left_out']} left out, on whose right answer it fails)" if content["left_out"] else ""
+    lines = [f"{content['reward']}: {content['questions']} questions of {content['source']}{without}"]
     lines.append(_table([*siege.controls, *earning]))
     if left_out:
         lines.append(f"{len(left_out)} more earn something or fail: --all, or --json")
@@ -173,5 +177,6 @@ def _verdict(content: dict[str, Any], siege: Siege) -> list[str]:
             f"fails on {failing.failed} of {len(failing.rewards)} answers of {failing.name!r} "
             f"(a failed output is left out of the update, so it escapes a low reward): {failing.detail}"
         )
-    lines.append("the reward FALLS" if content["fell"] else "the reward holds")
+    verdict = "no verdict" if x is None else "the reward holds"
+    lines.append("the reward FALLS" if content["fell"] else verdict)
     return lines

@@ -18,6 +18,7 @@ from typing import Any
 from groupwise.audit.cases import cases_of
 from groupwise.audit.kept import require_texts
 from groupwise.data import Question
+from groupwise.errors import DataError
 from groupwise.markdown import table_text
 from groupwise.record.read import RecordedOutput, open_record
 from groupwise.rewards.answers.final import boxes
@@ -166,6 +167,8 @@ def odd_outputs(run: Path) -> dict[str, Any]:
             rewards += values
             if values:
                 found += list(_of_group(members, fmean(values), by_id, golds))
+    if not count:
+        raise DataError(f"{run}: it has no sampled outputs", hint="runs that learn from rewards have them")
     middle = (min(rewards) + max(rewards)) / 2 if rewards else 0.0
     high = [row for row in found if row["reward"] >= middle]
     high.sort(key=lambda row: (-len(row["reasons"]), -row["reward"], row["step"]))

@@ -16,8 +16,9 @@ from groupwise.activity import advance, doing
 from groupwise.atomic import write_whole
 from groupwise.audit.kept import require_texts
 from groupwise.audit.named import rewards_of
+from groupwise.audit.siege import why
 from groupwise.data import Output, Question, Reward
-from groupwise.errors import ConfigError, DataError
+from groupwise.errors import ConfigError, DataError, RunError
 from groupwise.record.read import Record, open_record
 from groupwise.registry import nearest
 from groupwise.rewards.base import RewardSet
@@ -61,7 +62,7 @@ def regrade(
     steps: `A-B`, from 1. split: train, or heldout for the answers of its evaluations, whose recorded reward is
     `evaluate.correct`. part: compares with this reward function's value, not the sum. limit: groups are left out evenly
     until about so many outputs remain. out: a new file with a line for each output. Raises InputError for what cannot
-    be read: no run, a record without texts, steps that it lacks.
+    be read: no run, a record without texts, steps that it lacks; RunError if the reward fails on every output.
     """
     if split not in ("train", "heldout"):
         raise ConfigError(f"--split {split}: no such split", hint="train or heldout")
@@ -84,6 +85,8 @@ def regrade(
     with RewardSet(configs) as rewards:
         rewards.require_columns(graded.question for graded in found)
         again = _scored(rewards, found)
+    if all(reward.failed for reward in again):
+        raise RunError(f"reward {word!r} fails on all {len(again)} outputs: {why(again[0])}", hint="mend it")
     if out is not None:
         write_whole(out, "".join(f"{json_line(_line(*pair))}\n" for pair in zip(found, again, strict=True)))
     against = part or ("evaluate.correct" if split == "heldout" else "the recorded reward")
@@ -180,14 +183,13 @@ def _figures(found: Sequence[Graded], again: Sequence[Reward]) -> dict[str, Any]
     binary = bool(both) and is_binary(first) and is_binary(second)
     inside = within_groups(first, second, [(graded.step, graded.group) for graded, _, _ in both])
     failed = [reward for reward in again if reward.failed]
-    detail = next((p.detail for r in failed[:1] for p in r.parts.values() if p.state == "failed"), "")
     return {
         "outputs": len(found),
         "compared": len(both),
         "recorded_none": sum(graded.recorded is None for graded in found),
         "failed": len(failed),
         "abstained": sum(reward.value is None and not reward.failed for reward in again),
-        "first_failure": detail.rpartition("\n")[2],
+        "first_failure": why(failed[0]) if failed else "",
         "mean_recorded": float(np.mean(first)) if both else None,
         "mean_regraded": float(np.mean(second)) if both else None,
         "agreement": float(np.mean([a == b for a, b in zip(first, second, strict=True)])) if binary else None,

@@ -198,7 +198,7 @@ def _scored(
     scored = score(rewards, [cases[index] for index in asked], answered)
     seconds = (time.perf_counter() - started) / max(1, len(asked))
     values = [reward.value for reward in scored]
-    failed = [_detail(reward) for reward in scored if reward.failed]
+    failed = [why(reward) for reward in scored if reward.failed]
     own = ([side[index] for index in asked] if side else [None] * len(asked) for side in (right, wrong))
     return Found(
         name,
@@ -227,7 +227,8 @@ def output_of(text: str) -> Output:
     return Output(tokens[:0], tokens, np.ones(count, bool), np.zeros(count, np.float32), text, "stop")
 
 
-def _detail(reward: Reward) -> str:
+def why(reward: Reward) -> str:
+    """The last line of what a failed reward's first failed function raised."""
     return next(part.detail for part in reward.parts.values() if part.state == "failed").rpartition("\n")[2]
 
 

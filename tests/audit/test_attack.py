@@ -49,6 +49,12 @@ def test_what_fails_is_counted_and_never_a_reward():
     assert siege.exploitability == 0
 
 
+def test_a_reward_that_fails_on_an_empty_text_is_found_out():
+    found = json.loads(groupwise("attack", f"{OWN}:fails_on_nothing", "--questions", 2, "--json").out)
+    assert found["failing"]["share"] == 1
+    assert next(row for row in found["attacks"] if row["name"] == "empty")["detail"].startswith("IndexError")
+
+
 def test_a_reward_that_tells_no_right_answer_from_a_wrong_one_falls_to_the_wrong_one():
     siege = siege_of(f"{OWN}:constant")
     assert siege.worst.name == "honest wrong answer"
@@ -84,6 +90,8 @@ def test_the_rewards_of_a_recipe_are_attacked_together_on_its_questions(tmp_path
         (("attack", "number", "--run", "x"), "give a reward, or --run DIR"),
         (("attack", "--run", "nowhere"), "holds no run"),
         (("attack", "exact", "--data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("attack", "tests.audit.user_rewards:raises"), "fails on the right answer of every question"),
+        (("attack", "tests.audit.user_rewards:asks_for_a_column"), "wants column 'level', which no question has"),
         (("attack", str(ROOT / "recipes" / "r1.yaml")), "it is a pipeline"),
         (("attack", str(ROOT / "recipes" / "dpo.yaml")), "without rewards"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from groupwise.audit.odd import odd_outputs, odd_text
 from groupwise.audit.regrade import regrade
 from groupwise.data import Group, Message, Part, Question, Reward, Sample
-from groupwise.errors import ConfigError, DataError
+from groupwise.errors import ConfigError, DataError, RunError
 from groupwise.record import Recorder
 from tests.command import groupwise
 from tests.record.recorded_steps import output
@@ -93,6 +93,11 @@ def test_two_binary_rewards_have_an_agreement_and_a_kappa(run):
 def test_what_cannot_be_regraded_is_told_in_one_line(run, given, error, told):
     with pytest.raises(error, match=told):
         regrade(run, "exact", **given)
+
+
+def test_a_reward_that_fails_on_every_output_is_no_result(run):
+    with pytest.raises(RunError, match="fails on all 4 outputs: ValueError: it cannot judge anything"):
+        regrade(run, f"{OWN}:raises")
 
 
 def test_without_texts_nothing_can_be_scored_or_looked_at(tmp_path):
