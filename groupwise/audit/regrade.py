@@ -82,7 +82,7 @@ def regrade(
             f"{run}: no outputs{f' of steps {steps}' if steps else ''} in split {split}",
             hint="`groupwise runs` shows how many steps it has",
         )
-    with RewardSet(configs) as rewards:
+    with RewardSet(configs, folder=run) as rewards:  # what a judge said before is not paid for again
         rewards.require_columns(graded.question for graded in found)
         again = _scored(rewards, found)
     if all(reward.failed for reward in again):

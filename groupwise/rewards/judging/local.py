@@ -95,7 +95,7 @@ class LocalPairwiseJudge:
         self._rubric, self._pairing = load_rubric(rubric, OF_TWO), pairing(scores, pairs_per_output)
         self._read = _named(read)
         self._model = _Model(path, device, chat_template, trust_remote_code, max_tokens)
-        self._labels = self._model.first_tokens({"A": 1.0, "B": 0.0})
+        self._labels = self._model.first_tokens({"A": 1.0, "B": 0.0}) if self._read == "probability" else {}
         self._asked = Asked(
             self._model.reply, {"path": path, "max_tokens": max_tokens}, rereads=rereads, cache=Cache(None)
         )
@@ -149,17 +149,20 @@ class _Model:
 
         Raises RewardError if two labels begin alike."""
         tokenizer = self._tokenizer.tokenizer
-        found = {
-            label: sorted({tokenizer.encode(form, add_special_tokens=False)[0] for form in (label, f" {label}")})
+        begins = {
+            label: {tokenizer.encode(form, add_special_tokens=False)[0] for form in (label, f" {label}")}
             for label in labels
         }
+        # a tokenizer may write the space alone, which begins no label more than another
+        found = {label: sorted(t for t in ids if tokenizer.decode([t]).strip()) for label, ids in begins.items()}
         seen: dict[int, str] = {}
         for label, ids in found.items():
             for token in ids:
                 if seen.setdefault(token, label) != label:
                     raise RewardError(
-                        f"params.labels: {seen[token]!r} and {label!r} begin with the same token of this model",
-                        hint="choose words that begin differently, such as A and B",
+                        f"params.read = 'probability': {seen[token]!r} and {label!r} begin with the same token of this "
+                        "model",
+                        hint="choose params.labels that begin differently, or read: text",
                     )
         return found
 
