@@ -12,6 +12,7 @@ from groupwise.data import Output, Question
 from groupwise.errors import ConfigError, DataError
 from groupwise.objective.surrogate import Objective, reads
 from groupwise.rewards.base import RewardSet, first_scored, scores
+from groupwise.rewards.judging.rubric import reads_answer
 
 ANSWERED = ("math", "exact", "number")
 """Built-in rewards that compare with the question's answer."""
@@ -36,16 +37,19 @@ def require_answers(configs: Sequence[RewardConfig], rewards: RewardSet, *parts:
     rewards.require_columns(_all(questions))
     _require_a_reward(configs, _all(questions))
     for config in configs:
-        if config.function not in (*ANSWERED, *TESTED):
+        shown = reads_answer(config.function, config.params)
+        if config.function not in (*ANSWERED, *TESTED) and not shown:
             continue
         own = (question for question in _all(questions) if scores(config, question))
-        for question in own if config.function in ANSWERED else ():
+        for question in own if config.function in ANSWERED or shown else ():
             wrong = _wrong(question.answer)
             if wrong is not None:
                 raise DataError(
                     f"{_place(question)}: {wrong}, and reward {config.label!r} compares with it",
                     hint="fill it in, drop the row, or name the column with the answers: questions.answer_column",
                 )
+        if shown:  # a judge is not asked about so many questions
+            continue
         for question, why in rewards.failed_on(config.label, _some(questions, config)):
             raise DataError(
                 f"{_place(question)}: reward {config.label!r} cannot judge it: {why}",

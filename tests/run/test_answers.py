@@ -49,3 +49,13 @@ def test_only_the_parts_that_the_reward_scores_need_an_answer():
     configs = [RewardConfig(function="number", parts=("a",)), RewardConfig(function="boxed", parts=("b",))]
     with RewardSet(configs) as rewards:
         require_answers(configs, rewards, [*_asked("1"), *_asked(None, part="b")])
+
+
+def test_a_judge_whose_rubric_shows_the_answer_needs_one_of_every_question(tmp_path):
+    (tmp_path / "rubric.yml").write_text("prompt: '{answer} {output}'")
+    judge = RewardConfig(function="local_judge", params={"rubric": str(tmp_path / "rubric.yml"), "path": "tiny"})
+    with RewardSet([RewardConfig(function="boxed")]) as rewards:
+        with pytest.raises(DataError, match=r"q\.jsonl:2: .*no answer, and reward 'local_judge' compares with it"):
+            require_answers([judge], rewards, [*_asked("1"), *_asked(None)])
+        (tmp_path / "rubric.yml").write_text("prompt: '{output}'")
+        require_answers([judge], rewards, [*_asked("1"), *_asked(None)])

@@ -158,7 +158,7 @@ async def graded(asked: Asked, rubric: Rubric, texts: Sequence[str], questions: 
     """The score of each output, with the share of each criterion where there are several."""
 
     async def one(text: str, question: Question) -> dict[str, Any]:
-        messages = chat(rubric, {**_given(rubric, question), "output": text}, reply=of_grades(rubric))
+        messages = chat(rubric, {**given(rubric, question), "output": text}, reply=of_grades(rubric))
         found = await asked.read(messages, lambda reply: grades(rubric, reply), reply=of_grades(rubric))
         more = {name: share(rubric, grade) for name, grade in found.items()} if len(found) > 1 else {}
         return {"score": score(rubric, found), **more}
@@ -191,8 +191,8 @@ async def compared(
     async def in_order(first: int, second: int) -> float:
         if texts[first] == texts[second]:
             return 0.5
-        given = {**_given(rubric, question), "first": texts[first], "second": texts[second]}
-        return await judged(chat(rubric, given, reply=reply or of_choice()))
+        pair = {**given(rubric, question), "first": texts[first], "second": texts[second]}
+        return await judged(chat(rubric, pair, reply=reply or of_choice()))
 
     pairs = pairs_of(count, per_output)
     forth = await _all([in_order(i, j) for i, j in pairs] + [in_order(j, i) for i, j in pairs])
@@ -266,7 +266,7 @@ def _number(name: str, value: Any, *, least: float) -> None:
         raise RewardError(f"params.{name} = {value!r}: give a number, {least:g} or more")
 
 
-def _given(rubric: Rubric, question: Question) -> dict[str, str]:
+def given(rubric: Rubric, question: Question) -> dict[str, str]:
     """Question and answer as the rubric's texts. Raises ValueError if it wants an answer and there is none."""
     answer = answer_text(question.answer, where=f"question {question.id!r}") if rubric.wants_answer else ""
     return {"question": question.text, "answer": answer}

@@ -14,7 +14,7 @@ from groupwise.model.tokenizer import load_tokenizer
 from groupwise.registry import nearest
 from groupwise.rewards.judging.cache import Cache, Reply
 from groupwise.rewards.judging.endpoint import JudgeError
-from groupwise.rewards.judging.judge import Asked, Scored, compared, graded, pairing, whole
+from groupwise.rewards.judging.judge import Asked, Scored, compared, given, graded, pairing, whole
 from groupwise.rewards.judging.prompts import Chat, chat
 from groupwise.rewards.judging.rubric import OF_ONE, OF_TWO, load_rubric
 
@@ -44,10 +44,9 @@ class LocalJudge:
     ) -> None:
         self._rubric = load_rubric(rubric, OF_ONE)
         self._read = _named(read)
-        given = _labels({"yes": 1.0, "no": 0.0} if labels is None else labels)
+        self._values = _labels({"yes": 1.0, "no": 0.0} if labels is None else labels)
         self._model = _Model(path, device, chat_template, trust_remote_code, max_tokens)
-        self._labels = self._model.first_tokens(given) if self._read == "probability" else {}
-        self._values = given
+        self._labels = self._model.first_tokens(self._values) if self._read == "probability" else {}
         self._asked = Asked(
             self._model.reply, {"path": path, "max_tokens": max_tokens}, rereads=rereads, cache=Cache(None)
         )
@@ -58,15 +57,15 @@ class LocalJudge:
         wanted = f"Reply with one word: {' or '.join(self._values)}."
         found: list[Scored] = []
         for text, question in zip(texts, questions, strict=True):
-            given = {"question": question.text, "answer": str(question.answer or ""), "output": text}
-            found.append(self._scored(chat(self._rubric, given, reply=wanted)))
+            try:
+                texts_of = {**given(self._rubric, question), "output": text}
+                found.append(self._scored(chat(self._rubric, texts_of, reply=wanted)))
+            except (ValueError, JudgeError) as error:
+                found.append(error)
         return found
 
     def _scored(self, messages: Chat) -> Scored:
-        try:
-            chances = self._model.chances(messages, self._labels)
-        except JudgeError as error:
-            return error
+        chances = self._model.chances(messages, self._labels)
         spoken = sum(chances.values())
         return {"score": sum(self._values[label] * p for label, p in chances.items()) / spoken, "labels": spoken}
 

@@ -71,6 +71,15 @@ class Rubric(Section):
         return self
 
 
+JUDGES = {"judge": OF_ONE, "pairwise_judge": OF_TWO, "local_judge": OF_ONE, "local_pairwise_judge": OF_TWO}
+"""The judges among the built-in rewards, with the texts that their prompt may hold."""
+
+
+def reads_answer(function: str, params: Mapping[str, Any]) -> bool:
+    """Whether a reward of these params is a judge whose rubric shows it the right answer. Raises as `load_rubric`."""
+    return function in JUDGES and load_rubric(params.get("rubric", ""), JUDGES[function]).wants_answer
+
+
 def load_rubric(path: str, places: tuple[str, ...]) -> Rubric:
     """The rubric in a YAML file. places: the texts that its prompt may hold, the last of which it must.
 

@@ -45,7 +45,7 @@ def test_a_score_is_the_mean_of_the_labels_by_their_probability(rubrics, model):
     labels = {"1": 0.0, "2": 0.25, "3": 1.0}
     [found] = judged("local_judge", "4", rubric=rubrics[0], path=str(model), read="probability", labels=labels)
     tokenizer, judge = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
-    texts = {"question": "2 + 2?", "answer": "4", "output": "4"}
+    texts = {"question": "2 + 2?", "answer": "", "output": "4"}
     asked = chat(load_rubric(rubrics[0], OF_ONE), texts, reply="Reply with one word: 1 or 2 or 3.")
     tokens = tokenizer.apply_chat_template(list(map(dict, asked)), add_generation_prompt=True, return_dict=False)
     with torch.no_grad():
