@@ -69,4 +69,9 @@ SCORES = {"win_rate": win_rates, "bradley_terry": bradley_terry}
 def inconsistent(first: Sequence[float | None], second: Sequence[float | None]) -> float:
     """Share of the pairs judged in both orders whose verdicts differ: a judge that goes by the place."""
     both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    return sum(a != b for a, b in both) / len(both) if both else 0.0
+    return sum(_sign(a) != _sign(b) for a, b in both) / len(both) if both else 0.0
+
+
+def _sign(share: float) -> int:
+    """1 for a win, -1 for a loss, 0 for a draw."""
+    return (share > 0.5) - (share < 0.5)

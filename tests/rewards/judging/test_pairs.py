@@ -54,3 +54,4 @@ def test_equal_outputs_score_a_half_and_one_without_a_pair_nothing():
 def test_a_judge_that_goes_by_the_place_is_inconsistent():
     assert inconsistent([1.0, 0.0, None], [1.0, 1.0, 0.0]) == 0.5
     assert inconsistent([None], [None]) == 0.0
+    assert inconsistent([0.9, 0.9, 0.5], [0.6, 0.4, 0.6]) == pytest.approx(2 / 3)  # shares: by the side they fall on
