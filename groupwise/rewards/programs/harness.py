@@ -6,6 +6,7 @@ has the code of the tests and what the functions returned, and nothing of the pr
 
 import ast
 import builtins
+import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -306,8 +307,15 @@ class _Looking(ast.NodeTransformer):
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
             if isinstance(block, list):
-                setattr(node, field, [_tried(statement) for statement in block])
+                setattr(node, field, [_tried(one) for statement in block for one in (*_calls_in(statement), statement)])
         return node
+
+
+def _calls_in(statement: ast.stmt) -> list[ast.stmt]:
+    """The calls of an assert, each by itself: none hides another."""
+    if not isinstance(statement, ast.Assert):
+        return []
+    return [ast.Expr(copy.deepcopy(node)) for node in ast.walk(statement.test) if isinstance(node, ast.Call)]
 
 
 _ALONE = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Pass, ast.Break, ast.Continue, ast.Global)

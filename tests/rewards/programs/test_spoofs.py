@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,6 +94,26 @@ def test_asserts_that_depend_on_earlier_values_are_judged(code):
     wrong = right.replace("n * 2", "n + 1")
     judged = code(answer(wrong), question(row))
     assert (judged["score"], judged["tests"]) == (0.0, 0.5)  # of 4 asserts, 0 -> 1 and 2 -> 3 are wrong
+
+
+def test_what_one_program_returns_is_not_asked_of_the_next(code):
+    asked = question({"test_list": ["assert decode(encode('ab')) == 'ab'", "assert decode([97]) != decode([98])"]})
+    hostile = "def encode(s): return 10 ** 9\ndef decode(n): return 'ab'"
+    honest = (
+        "def encode(s): return [ord(c) for c in s]\n"
+        "def decode(v):\n    while isinstance(v, int): pass\n    return ''.join(map(chr, v))"
+    )
+    runs = []
+    sandbox, run = code._judge._sandbox, code._judge._sandbox.run
+    code._judge._sandbox = SimpleNamespace(run=lambda *words: (runs.append(1), run(*words))[1])
+    try:
+        assert code(answer(hostile), asked)["score"] == 0.0
+        assert code(answer(honest), asked)["score"] == 1.0
+        runs.clear()
+        assert code(answer(honest.replace("decode(v)", "decode(v, w=0)")), asked)["score"] == 1.0
+    finally:
+        code._judge._sandbox = sandbox
+    assert len(runs) == 4  # calls and tests; then again for what `encode` returned
 
 
 def test_a_share_of_the_tests_is_paid_if_asked():
