@@ -105,6 +105,7 @@ ENVIRONMENTS = {
     "tools": "groupwise.envs.tools:Tools",
     "guess_number": "groupwise.envs.games:GuessNumber",
     "maze": "groupwise.envs.games:Maze",
+    "textarena": "groupwise.envs.textarena:TextArena",
     "agent": "groupwise.envs.agent:Agent",
     "verifiers": "groupwise.envs.verifiers:Verifiers",
 }
@@ -150,6 +151,7 @@ ENVS = {
     "mixture": "groupwise.datasets.mixture:questions",
     "guess_number": "groupwise.datasets.games:guess_number",
     "maze": "groupwise.datasets.games:maze",
+    "textarena": "groupwise.datasets.textarena:questions",
 }
 
 EXAMPLES: dict[str, str] = {
