@@ -106,6 +106,7 @@ ENVIRONMENTS = {
     "guess_number": "groupwise.envs.games:GuessNumber",
     "maze": "groupwise.envs.games:Maze",
     "textarena": "groupwise.envs.textarena:TextArena",
+    "openenv": "groupwise.envs.openenv:OpenEnv",
     "agent": "groupwise.envs.agent:Agent",
     "verifiers": "groupwise.envs.verifiers:Verifiers",
 }
