@@ -97,7 +97,7 @@ class _Reader:
             raise NotAFormula("too deeply nested")
 
     def _product(self) -> Tree:
-        tree = self._power()
+        tree, divisions = self._power(), 0
         while True:
             before = self.at, self.depth, self.bars
             if found := self._taken(_TIMES):
@@ -105,6 +105,9 @@ class _Reader:
                 minus = self._taken(re.compile(r"\s*-"))
                 factor = self._power()
                 factor = Operation("-", (factor,)) if minus else factor
+                divisions += sign in ("/", r"\div")
+                if divisions > DEEPEST:  # each is a level of the tree
+                    raise NotAFormula("too many divisions behind one another")
                 tree = Operation("/", (tree, factor)) if sign in ("/", r"\div") else _times(tree, factor)
                 continue
             following = self._peek()

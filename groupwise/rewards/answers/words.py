@@ -56,7 +56,7 @@ def choice(text: str) -> tuple[str, str] | None:
 
 def choices(text: str) -> frozenset[str] | None:
     """The letters of several choices: ACD, `A, C`, `A and C`; None for any other text."""
-    if not re.fullmatch(r"\s*\(?[A-J]\)?(?:\s*(?:,|;|and|和|&)?\s*\(?[A-J]\)?)+\s*\.?", text):
+    if not re.fullmatch(r"\s*\(?[A-J]\)?(?:\s*(?:(?:,|;|and|和|&)\s*)?\(?[A-J]\)?)+\s*\.?", text):
         return None
     letters = re.findall("[A-J]", re.sub("and", "", text))
     return frozenset(letters) if len(letters) == len(set(letters)) else None
