@@ -27,9 +27,10 @@ from groupwise.model.policy import Policy, load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.run.resolve import resolve
 
-WITHOUT = ("onednn", "shared_cache", "stream", "recompute", "kept_layers")
+WITHOUT = ("onednn", "shared_cache", "stream", "whole_layers", "recompute", "kept_layers")
 """Parts that can be left out: oneDNN's products; a cache that keeps each question once; the stream without padding in
-the update; computing again what is cheap; keeping anything but the layers' inputs for the backward pass."""
+the update; layers computed as a whole in it; these and computing again what is cheap; keeping anything but the layers'
+inputs for the backward pass."""
 
 
 def load(model: str, device: str, *, without: Sequence[str] = (), **settings: Any) -> Policy:
@@ -42,6 +43,8 @@ def load(model: str, device: str, *, without: Sequence[str] = (), **settings: An
     endless = replace(tokenizer, template=replace(tokenizer.template, end_tokens=frozenset()))
     policy = load_policy(config, endless)
     policy.question_once = policy.question_once and "stream" not in without
+    if {"whole_layers", "recompute"} & set(without):
+        policy.whole_layers = {}
     left_out: dict[str, Recompute] = {"recompute": "nothing", "kept_layers": "layers"}
     policy.recompute = next((left_out[part] for part in without if part in left_out), default_recompute(policy.device))
     return policy

@@ -20,6 +20,7 @@ PARTS = {
     "products by PyTorch's own library": ("onednn", {}),
     "transformers' cache in sampling": ("shared_cache", {}),
     "a padded row for each output in the update": ("stream", {}),
+    "layers by their modules": ("whole_layers", {}),
     "nothing computed again": ("recompute", {}),
     "layers computed twice": ("kept_layers", {}),
     "threads that sleep at once": ("", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}),

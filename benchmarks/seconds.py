@@ -27,7 +27,7 @@ from groupwise.run.resolve import resolve
 
 KINDS = {
     "matrix products": ("mkldnn::", "aten::mm", "aten::addmm", "_LinearProduct"),
-    "attention": ("aten::_scaled_dot_product", "aten::bmm", "aten::_softmax", "aten::baddbmm"),
+    "attention": ("groupwise::attend", "aten::_scaled_dot_product", "aten::bmm", "aten::_softmax", "aten::baddbmm"),
     "softmax over the vocabulary": (
         "aten::exp",
         "aten::amax",
