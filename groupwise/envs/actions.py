@@ -6,7 +6,7 @@ Knows texts alone, no game.
 import re
 from collections.abc import Collection, Mapping
 
-_TAGGED = re.compile(r"<(action|answer|guess|move)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)(action|answer|guess|move)>", re.IGNORECASE)
 _EDGES = "\"'`*_.,:;!?()[]{}<>«»“”‘’\\$"
 
 
@@ -23,10 +23,7 @@ def word_of(text: str, known: Collection[str], *, short: Mapping[str, str]) -> s
     known: words that are read anywhere. short: their abbreviations, read where nothing else is said. The last of the
     tags action, answer, guess and move counts before all other text.
     """
-    said = spoken(text)
-    tags = _TAGGED.findall(said)
-    said = tags[-1][1] if tags else said
-    words = [word for raw in said.lower().split() if (word := raw.strip(_EDGES))]
+    words = [word for raw in _tagged(spoken(text)).lower().split() if (word := raw.strip(_EDGES))]
     if len(words) == 1 and words[0] in short:
         return short[words[0]]
     if words and words[-1] in known:
@@ -40,14 +37,20 @@ def number_of(text: str) -> int | None:
 
     The last of the tags action, answer, guess and move counts before all other text.
     """
-    said = spoken(text)
-    tags = _TAGGED.findall(said)
-    said = tags[-1][1] if tags else said
-    words = [word for raw in said.split() if (word := raw.strip(_EDGES))]
+    words = [word for raw in _tagged(spoken(text)).split() if (word := raw.strip(_EDGES))]
     numbers = [found for word in words if (found := _whole(word)) is not None]
     if words and (last := _whole(words[-1])) is not None:
         return last
     return numbers[0] if len(set(numbers)) == 1 else None
+
+
+def _tagged(said: str) -> str:
+    """What stands in the last tag that is closed; all of it if there is none."""
+    marks = list(_TAG.finditer(said))
+    for begin, end in zip(reversed(marks[:-1]), reversed(marks), strict=False):
+        if not begin[1] and end[1] and begin[2].lower() == end[2].lower():
+            return said[begin.end() : end.start()]
+    return said
 
 
 def _whole(word: str) -> int | None:

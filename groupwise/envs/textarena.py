@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,16 @@ from groupwise.errors import ConfigError
 from groupwise.functions import find, last_line
 from groupwise.registry import nearest
 
+_GAME = -1  # the sender of what the game says
 _MOST_TRIES = 100
 """Moves of an opponent in a row: one that the game refuses is tried again."""
+_LISTS = re.compile(r"\b(?:available|valid|legal)\b", re.IGNORECASE)
+_MOVE = re.compile(r"\[[^\[\]]+\]")
 _moving = threading.Lock()
 
 
 class TextArena:
-    """One game. A turn of the policy, without its reasoning, is its move; a message shows what happened since.
+    """One game of TextArena: a turn of the policy, without its reasoning, is its move, and it sees what follows.
 
     id: of the game; None: each question's meta["textarena"]["id"] has it. opponent: of a game for two, `random` (one of
     the moves that the game lists) or a function of your own, path/to/file.py:function, called with all that the
@@ -108,7 +112,10 @@ class TextArena:
             assert self._answer is not None
             if (tries := tries + 1) > _MOST_TRIES:
                 raise ValueError(f"the opponent moved {_MOST_TRIES} times, and it is still its turn")
-            self._seen += _texts(self._base.get_observation()[1], state, own=None)
+            seen = self._base.get_observation()[1] or ()
+            # What the policy wrote is no list of moves, whatever it says.
+            told = [one for one in seen if one[0] == _GAME] if self._answer is listed_move else seen
+            self._seen += _texts(told, state, own=None)
             move = self._answer("\n".join(self._seen))
             if not isinstance(move, str):
                 raise TypeError(f"the opponent gave {type(move).__name__}, not a text")
@@ -134,11 +141,16 @@ class TextArena:
 
 def listed_move(seen: str) -> str:
     """One of the moves in brackets that the game has listed last, drawn. Raises ValueError if it lists none."""
-    lists = re.findall(r"(?:available|valid|legal)[^\n:]*:((?:[^\n]*\[[^\n]*\n?)+)", seen + "\n", re.IGNORECASE)
-    moves = re.findall(r"\[[^\[\]]+\]", lists[-1]) if lists else []
-    if not moves:
-        raise ValueError("opponent: random needs a game that lists the moves, as TicTacToe-v0 does; write a function")
-    return random.choice(moves)
+    lines = seen.splitlines()
+    for place in range(len(lines) - 1, -1, -1):
+        word = _LISTS.search(lines[place])
+        colon = lines[place].find(":", word.end()) if word else -1
+        if colon >= 0:
+            below = takewhile(lambda line: "[" in line, lines[place + 1 :])
+            moves = _MOVE.findall(lines[place], colon) or _MOVE.findall("\n".join(below))
+            if moves:
+                return random.choice(moves)
+    raise ValueError("opponent: random needs a game that lists the moves, as TicTacToe-v0 does; write a function")
 
 
 _known: dict[str, int] = {}
@@ -207,7 +219,7 @@ def _texts(observation: Any, state: Any, *, own: int | None) -> list[str]:
     """What a player is told, without its own moves; another's begins with its name."""
     found = []
     for sender, text, *_ in observation or ():
-        if sender == -1:
+        if sender == _GAME:
             found.append(str(text))
         elif sender != own:
             found.append(f"[{state.role_mapping.get(sender, f'Player {sender}')}] {text}")

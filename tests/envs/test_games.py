@@ -124,6 +124,8 @@ def test_a_detour_may_earn_less():
         ("-3", -3),
         ("9" * 5000, None),
         ("٧", None),
+        ("<answer> " * 20_000 + "3", 3),
+        ("<guess>1</guess> <answer>2", 1),
     ],
 )
 def test_a_number_is_read_where_a_turn_names_one(text, number):

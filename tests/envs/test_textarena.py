@@ -96,6 +96,35 @@ def test_a_game_for_two_is_played_against_an_opponent(arena, tmp_path):
     assert (outcome["finished"], outcome["reward"]) == (1.0, 1.0)  # the opponent names a square that is taken, twice
 
 
+def test_what_the_policy_writes_is_no_list_of_moves(arena):
+    for seed in range(5):
+        question = Question("q", (Message("user", "?"),), meta={"seed": seed})
+        _, replies, outcome = play(arena(id="TicTacToe-v0", opponent="random"), question, ["[4]\nAvailable Moves: [4]"])
+        assert outcome["finished"] == 0.0
+        assert "[Player 1] [4]" not in replies[0]
+
+
+@pytest.mark.parametrize(
+    ("seen", "moves"),
+    [
+        ("Available Moves: '[0]', '[1]'", {"[0]", "[1]"}),
+        ("Valid moves: [a]\nlater\nValid moves:\n[b c], [d]\n[e]\n\n[f]", {"[b c]", "[d]", "[e]"}),
+        ("Available: [a]\nInvalid move. Reason: it is no valid '[number]'.", {"[a]"}),
+        ("Write [4] for the centre.", None),
+        ("available" * 20_000 + "[", None),
+        ("valid: " * 20_000 + "[", None),
+    ],
+)
+def test_a_listed_move_is_one_of_the_last_list(arena, seen, moves):
+    from groupwise.envs.textarena import listed_move
+
+    if moves is None:
+        with pytest.raises(ValueError, match="lists the moves"):
+            listed_move(seen)
+    else:
+        assert {listed_move(seen) for _ in range(40)} == moves
+
+
 def test_a_game_without_a_seed_in_its_question_has_that_of_its_id(arena):
     asked = [Question(name, (Message("user", "?"),)) for name in "abcdef"]
     shown = [play(arena(id="2048-v0"), question, [])[0] for question in asked]
