@@ -241,7 +241,7 @@ def endpoint_settings(
         max_tokens=None if max_tokens is None else whole("max_tokens", max_tokens, least=1),
         extra=dict(extra or {}),
         retries=whole("retries", retries, least=0),
-        prices=(float(price_in), float(price_out)),
+        prices=(float(price_in or 0.0), float(price_out or 0.0)),
         give_up_seconds=give_up_seconds,
     )
     require_answering(settings)
