@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test test-long sandbox models versions kills wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
+.PHONY: help install demo tiny test test-long sandbox models versions kills hostile wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ sandbox: $(STAMP)  ## every attack on the sandbox and on its judge, under each d
 
 kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted one: ten minutes (ARGS="--kills 1000")
 	@$(BIN)/python -m tests.kills $(ARGS)
+
+hostile: $(STAMP)  ## a hundred thousand random and hostile texts through every verifier: twenty minutes (ARGS="--count 1000")
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m tests.rewards.hostile $(ARGS)
 
 wheel: $(STAMP)  ## build the wheel, install it into an empty environment, and train there what `groupwise init` writes
 	@$(BIN)/python -m benchmarks.wheel
