@@ -67,14 +67,16 @@ def exact(
     """1 if the final answer is the question's, letter for letter, else 0.
 
     strip: white space around either does not count. ignore_case: nor does the case of letters. where: the final answer
-    is nothing else, or it ends with the question's words, whatever marks stand behind and between them.
+    is nothing else, or it ends with the question's words and does not deny them, whatever marks stand around them.
     Raises ValueError if `where` is another word, or the right answer is empty."""
     if where not in ("whole", "end"):
         raise ValueError(f"where = {where!r}: choose from whole, end")
     given, gold = final(_part(text, question)), final(_answer(question))
     if where == "end":
-        wanted = re.findall(r"\w+", gold)
-        gold, given = " ".join(wanted), " ".join(re.findall(r"\w+", given)[-len(wanted) :] if wanted else [])
+        wanted, said = (re.findall(r"\w+(?:['’]t\b)?", text) for text in (gold, given))
+        before = said[: -len(wanted)][-1:] if wanted else []
+        denied = any(word.casefold() == "not" or word.casefold().endswith(("n't", "n’t")) for word in before)
+        gold, given = " ".join(wanted), " ".join(said[-len(wanted) :] if wanted and not denied else [])
     if strip:
         given, gold = given.strip(), gold.strip()
     if ignore_case:

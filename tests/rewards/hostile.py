@@ -26,7 +26,10 @@ from groupwise.registry import REWARDS
 from groupwise.rewards.base import RewardSet
 from groupwise.rewards.guard import MARK
 
-ELSEWHERE = {"model", "process_model", "environment", "judge", "pairwise_judge", "code"}
+ELSEWHERE = {
+    *("model", "process_model", "environment", "code"),
+    *("judge", "pairwise_judge", "local_judge", "local_pairwise_judge"),
+}
 """Rewards that are no verifier of a text: they ask a model, an environment or a sandbox."""
 PARAMS = {
     "pattern": {"regex": r"\A[^{}]{0,400}\Z"},

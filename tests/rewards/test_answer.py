@@ -131,6 +131,10 @@ def test_exact_at_the_end_wants_the_last_words_alone(text, right):
 def test_exact_at_the_end_takes_every_word_of_the_answer():
     assert exact("Repeated: red - cat.", question("red cat"), where="end") == 1
     assert exact("cat", question("red cat"), where="end") == 0
+    assert exact("It is not a dog, it is not cat", question("cat"), where="end") == 0
+    assert exact("It isn't cat.", question("cat"), where="end") == 0
+    assert exact("It is not red, but cat", question("cat"), where="end") == 1
+    assert exact("No, I can't", question("can't"), where="end") == 1
     assert exact("It is a CAT", question("cat"), where="end", ignore_case=True) == 1
     with pytest.raises(ValueError, match="where = 'last': choose from whole, end"):
         exact("cat", question("cat"), where="last")
