@@ -47,7 +47,7 @@ def math(text: str, question: Question) -> float:
     that the question asks for is no answer to it where the right one is a number.
     Raises ValueError if there is no right answer, or nothing in it to compare with."""
     gold = _math_gold(_answer(question))
-    part = _part(text, question)
+    part = part_of(text, question)
     given = final(part).strip()
     if len(given) > LONGEST:
         if given != part.strip():
@@ -71,7 +71,7 @@ def exact(
     Raises ValueError if `where` is another word, or the right answer is empty."""
     if where not in ("whole", "end"):
         raise ValueError(f"where = {where!r}: choose from whole, end")
-    given, gold = final(_part(text, question)), final(_answer(question))
+    given, gold = final(part_of(text, question)), final(_answer(question))
     if where == "end":
         wanted, said = (re.findall(r"\w+(?:['’]t\b)?", text) for text in (gold, given))
         before = said[: -len(wanted)][-1:] if wanted else []
@@ -104,7 +104,7 @@ def number(
     right = _a_number(extract(_answer(question)), "last")
     if right is None:
         raise ValueError(f"the right answer {_start(str(question.answer))} of question {question.id!r} holds no number")
-    part = _part(text, question)
+    part = part_of(text, question)
     answered = _a_number(final(part), where) if where != "tag" or tagged(part) is not None else None
     if answered is None:
         return 0.0
@@ -120,11 +120,11 @@ def reasoning_gym(text: str, question: Question) -> float:
     if original is None:
         raise ValueError(f"question {question.id!r} has no 'reasoning_gym' entry: it was not made by that environment")
     scorer = _scorer(original["name"], json.dumps(original.get("params") or {}, sort_keys=True))
-    given = tagged_or_boxed(_part(text, question)).strip()
+    given = tagged_or_boxed(part_of(text, question)).strip()
     return float(scorer.score_answer(answer=given, entry=original["entry"]))
 
 
-def _part(text: str, question: Question) -> str:
+def part_of(text: str, question: Question) -> str:
     """The output without its reasoning, which the prompt may have begun."""
     opening = opening_of(question)
     return answer_part(opening + text if _BEGUN.search(opening) else text)

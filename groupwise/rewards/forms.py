@@ -197,7 +197,8 @@ def _openrlhf(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict
 
 
 def _ours(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
-    return {"text": samples[0][1], "question": samples[0][0]}
+    question, text, tokens = samples[0]
+    return {"text": text, "question": question, "completion_ids": tokens.tolist()}
 
 
 def _ours_at_once(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
@@ -238,7 +239,7 @@ FORMS = (
     ),
     Form(("queries", "prompts", "labels"), _openrlhf, ("queries", "prompts", "labels"), listed=True),
     Form(("texts",), _ours_at_once, ("texts", "questions"), columns=False, at_once=True),
-    Form(("text",), _ours, ("text", "question"), columns=False),
+    Form(("text",), _ours, ("text", "question", "completion_ids"), columns=False),
     Form(("messages",), _ours_of_turns, ("messages", "question"), columns=False),
 )
 """The first whose marks a function has counts; our own must have theirs first."""
@@ -247,7 +248,7 @@ TOLD = (
     "(data_source, solution_str, ground_truth, extra_info) -> float or dict with 'score' as in verl, "
     "(reward_inputs) -> list of dict with 'overall', or (predict, ground_truth) -> such a dict, as in EasyR1, "
     "(queries, prompts, labels) as in OpenRLHF, "
-    "(text, question) -> float, None or dict with 'score', or (texts, questions) -> list of these, "
+    "(text, question, completion_ids) -> float, None or dict with 'score', or (texts, questions) -> list of these, "
     "or (messages, question), the turns of an episode; "
     "or a class whose instances are called so"
 )

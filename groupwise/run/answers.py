@@ -14,7 +14,7 @@ from groupwise.objective.surrogate import Objective, reads
 from groupwise.rewards.base import RewardSet, first_scored, scores
 from groupwise.rewards.judging.rubric import reads_answer
 
-ANSWERED = ("math", "exact", "number")
+ANSWERED = ("math", "exact", "number", "multiple_choice", "captured", "edit_similarity", "cosine_length")
 """Built-in rewards that compare with the question's answer."""
 TESTED = ("code",)
 """Built-in rewards that judge by the question's tests."""

@@ -46,6 +46,16 @@ def example(name: str) -> Example:
             "```python\ndef f():\n    return 4\n```", question(test_list=["assert f() == 4"]), params={"memory": 256}
         ),
         "pattern": Example("It is 4.", params={"regex": r"It is \d\."}),
+        "multiple_choice": Example("So the answer is (B).", question("B")),
+        "captured": Example("final=4", params={"regex": r"final=(\d+)"}),
+        "edit_similarity": Example("<answer>4</answer>"),
+        "json_schema": Example('{"n": 4}', params={"schema": {"required": ["n"], "type": "object"}}),
+        "cosine_length": Example(
+            r"\boxed{4}",
+            params={"max_tokens": 10**9, "right_long": 2.0, "right_short": 2.0, "wrong_short": 0.0},
+            full=2.0,
+        ),
+        "repetition": Example("short", full=0.0),  # it only takes away
         "equations": Example("2 + 2 = 4"),
         "soft_overlong": Example("short", params={"max_tokens": 4, "cache": 1}, full=0.0),  # it only takes away
         "language": Example(
