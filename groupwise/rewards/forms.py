@@ -248,7 +248,7 @@ TOLD = (
     "(data_source, solution_str, ground_truth, extra_info) -> float or dict with 'score' as in verl, "
     "(reward_inputs) -> list of dict with 'overall', or (predict, ground_truth) -> such a dict, as in EasyR1, "
     "(queries, prompts, labels) as in OpenRLHF, "
-    "(text, question, completion_ids) -> float, None or dict with 'score', or (texts, questions) -> list of these, "
+    "(text, question) -> float, None or dict with 'score', or (texts, questions) -> list of these, "
     "or (messages, question), the turns of an episode; "
     "or a class whose instances are called so"
 )
