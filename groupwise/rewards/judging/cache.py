@@ -74,6 +74,9 @@ class Cache:
         if self._file is None and self._path is not None and not self._broken and self._path.parent.is_dir():
             try:
                 self._file = sqlite3.connect(self._path, timeout=30.0)
+                # A reply costs less than the disk's full word for it: a machine that loses power loses some.
+                self._file.execute("PRAGMA journal_mode=WAL")
+                self._file.execute("PRAGMA synchronous=NORMAL")
                 self._file.execute(
                     "CREATE TABLE IF NOT EXISTS replies (key BLOB NOT NULL PRIMARY KEY, text TEXT NOT NULL, "
                     "tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, written REAL NOT NULL) WITHOUT ROWID"

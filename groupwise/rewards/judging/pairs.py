@@ -57,7 +57,7 @@ def bradley_terry(count: int, won: Won) -> list[float | None]:
         ]
         change = max((abs(math.log(b / a)) for a, b in zip(strengths, after, strict=True)), default=0.0)
         strengths = after
-        if change < 1e-12:
+        if change < 1e-10:
             break
     return [strength / (strength + 1.0) if games[i] else None for i, strength in enumerate(strengths)]
 
