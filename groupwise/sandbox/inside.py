@@ -4,6 +4,7 @@ The standard library alone, and little of it, since every run pays for it. The l
 into bubblewrap. Nothing of groupwise is imported here.
 """
 
+import _ctypes  # ctypes itself would take a run four milliseconds
 import os
 import resource
 import sys
@@ -25,36 +26,25 @@ def confine(rules: "dict[str, Any]") -> None:
     """Gives up all that the program must not have. rules: see groupwise.sandbox.launcher.rules_of.
 
     Raises OSError if anything is refused; then the program must not run."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def call(function: "Any", *words: "Any") -> None:
-        if function(*words) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), function.__name__)
-
     os.umask(0o077)
     os.chdir(rules["folder"])
     if rules["tmpfs"]:  # bubblewrap bounds its bytes, and not its files, of which each takes a kilobyte of the kernel's
-        call(libc.mount, None, b"/tmp", None, _REMOUNT | _NO_SUID | _NO_DEVICES | _NO_EXEC, rules["tmpfs"].encode())
+        flags = _REMOUNT | _NO_SUID | _NO_DEVICES | _NO_EXEC
+        _call("mount", None, b"/tmp", None, flags, rules["tmpfs"].encode())
     if rules["uid"] is not None:
         os.setgroups([])
         os.setresgid(rules["uid"], rules["uid"], rules["uid"])
         os.setresuid(rules["uid"], rules["uid"], rules["uid"])
-    libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    libc.syscall.argtypes = [ctypes.c_long] * 4
-    if rules["tmpfs"] and rules["uid"] is None:  # of the right to mount; becoming another user has done the same
-        header, nothing = ctypes.create_string_buffer(_CAPABILITIES_3), ctypes.create_string_buffer(24)
-        call(libc.syscall, _CAPSET[os.uname().machine], ctypes.addressof(header), ctypes.addressof(nothing), 0)
+    elif rules["tmpfs"]:  # the right to mount; becoming another user gives it up too
+        _call("syscall", _CAPSET[os.uname().machine], _CAPABILITIES_3, bytes(24))
     if rules["parent"]:
-        call(libc.prctl, _SET_PDEATHSIG, 9, 0, 0, 0)
+        _call("prctl", _SET_PDEATHSIG, 9, 0, 0, 0)
         if os.getppid() != rules["parent"]:
             raise OSError("the launcher has ended")
-    call(libc.prctl, _SET_DUMPABLE, 0, 0, 0, 0)  # no core: RLIMIT_CORE does not bind a core_pattern with a pipe
-    call(libc.prctl, _NO_NEW_PRIVS, 1, 0, 0, 0)
+    _call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)  # no core: RLIMIT_CORE does not bind a core_pattern with a pipe
+    _call("prctl", _NO_NEW_PRIVS, 1, 0, 0, 0)
     if rules["ruleset"] is not None:
-        call(libc.syscall, _LANDLOCK_RESTRICT, rules["ruleset"], 0, 0)
+        _call("syscall", _LANDLOCK_RESTRICT, rules["ruleset"], 0)
         os.close(rules["ruleset"])
     os.closerange(STATUS + 1, 1 << 20)
     for name, value in rules["limits"]:
@@ -62,13 +52,26 @@ def confine(rules: "dict[str, Any]") -> None:
     code = bytearray(rules["filter"])
     for place in rules["pid_places"]:
         code[place : place + 4] = os.getpid().to_bytes(4, "little")
-    held = (ctypes.c_char * len(code)).from_buffer(code)
 
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
+    class Steps(_ctypes.Array):
+        _type_ = _Byte
+        _length_ = len(code)
 
-    program = Program(len(code) // 8, ctypes.addressof(held))
-    call(libc.prctl, _SET_SECCOMP, _FILTER_MODE, ctypes.addressof(program), 0, 0)
+    held = Steps.from_buffer(code)
+    # struct sock_fprog: how many steps, and where they are
+    program = (len(code) // 8).to_bytes(8, "little") + _ctypes.addressof(held).to_bytes(8, "little")
+    _call("prctl", _SET_SECCOMP, _FILTER_MODE, program, 0, 0)
+
+
+class _Byte(_ctypes._SimpleCData):
+    _type_ = "c"
+
+
+def _call(name: str, *words: "int | bytes | None") -> None:
+    """Calls a function of the C library. Raises OSError unless it returns 0."""
+    library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+    if _ctypes.call_cdeclfunction(_ctypes.dlsym(library, name), words) != 0:
+        raise OSError(f"{name}{words[:2]} was refused")
 
 
 def become(source: bytes, path: "list[str]", preloaded: bool) -> None:

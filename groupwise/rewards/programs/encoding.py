@@ -23,7 +23,7 @@ def encoded(value, classes=()):  # type: ignore[no-untyped-def]
 
 def _written(value, depth, left, classes):  # type: ignore[no-untyped-def]
     left[0] -= 1
-    if depth > DEEPEST or left[0] < 0:
+    if depth > DEEPEST - 4 or left[0] < 0:  # some forms are two levels deep
         return '{"?": "too deep or too large"}'
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]

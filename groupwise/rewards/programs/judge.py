@@ -5,7 +5,6 @@ it learns what that returned in another sandbox, as plain values. So nothing tha
 is made, whatever form the tests have.
 """
 
-import ast
 import json
 import re
 from collections import OrderedDict
@@ -13,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from groupwise.rewards.programs.encoding import MOST
 from groupwise.rewards.programs.harness import calls_source, tests_source
 from groupwise.rewards.programs.output import printed_right
 from groupwise.rewards.programs.rows import Asserted, Printed, Returned, Test
-from groupwise.rewards.programs.values import literal, loaded, same, value_of
+from groupwise.rewards.programs.values import literal, loaded, same, shown, value_of
 from groupwise.sandbox.base import MIB, Limits, Outcome, Sandbox
 
 ROUNDS = 20
@@ -124,7 +124,7 @@ class Judge:
             elif any(same(one, value, tolerance=self._rules.tolerance) for one in accepted):
                 passed += 1
             else:
-                reason = reason or f"{test.function}{_start(test.arguments)} returned {_start(repr(value))}"
+                reason = reason or f"{test.function}{_start(test.arguments)} returned {_start(shown(value))}"
         return Judgement(passed, len(tests), reason if passed < len(tests) else "")
 
     def _asserted(self, program: str, test: Asserted, clock: "_Clock") -> Judgement:
@@ -141,7 +141,8 @@ class Judge:
                     return Judgement(0, 1, answers.fault)
                 for place, key in enumerate(waiting):
                     raised, value = answers.given.get(place, ("Exception", answers.fault or "no answer"))
-                    known[key] = (raised, literal(value))
+                    unread = value is _MISSING
+                    known[key] = ("Exception", repr("no value")) if unread else (raised, literal(value))
             limits = clock.limits(1)
             if limits is None:
                 return Judgement(0, 1, clock.spent)
@@ -242,7 +243,7 @@ def _answers(outcome: Outcome, count: int) -> _Answers:
 
     for line in filter(None, lines):
         try:
-            found = loaded(line)
+            found: Any = loaded(line) if _may_be_ours(line) else None
         except (ValueError, RecursionError):
             if line is lines[-1]:
                 break  # cut where the program was ended
@@ -268,6 +269,11 @@ def _answers(outcome: Outcome, count: int) -> _Answers:
     return _Answers(given, why)
 
 
+def _may_be_ours(line: str) -> bool:
+    """Whether a line holds no more values than a harness writes; what does might fill this process's memory."""
+    return sum(map(line.count, ",[{")) <= 8 * MOST
+
+
 def _told(outcome: Outcome) -> dict[str, Any] | None:
     """The last line of a tests run; None if it did not come so far."""
     lines = outcome.stdout.decode("utf-8", "replace").split("\n")
@@ -284,26 +290,18 @@ def _call_of(key: str) -> tuple[str, str]:
 
 
 def _continued(program: str, test: Asserted) -> str:
-    """A program that goes on where HumanEval's prompt ends, with that prompt; any other as it is."""
-    if (
-        test.entry is None
-        or not test.before
-        or re.search(rf"^\s*(async\s+)?def\s+{test.entry}\b", program, re.MULTILINE)
-    ):
-        return program
-    whole = test.before[0] + program
-    try:
-        ast.parse(whole)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return program
-    return whole
+    """A program that goes on where HumanEval's prompt ends, in the function's body, with that prompt; any other as it
+    is. Told by its first line alone: what a model wrote is parsed in the sandbox and nowhere else."""
+    first = next((line for line in program.split("\n") if line.strip()), "")
+    goes_on = test.entry is not None and bool(test.before) and first[:1] in (" ", "\t")
+    return test.before[0] + program if goes_on else program
 
 
 def imports_for(program: str) -> str:
     """Imports of the usual names that the program mentions, on one line before it, as LiveCodeBench gives all programs.
 
     What the program itself defines or imports comes later and wins."""
-    if re.search(r"^\s*from\s+__future__", program, re.MULTILINE):
+    if re.search(r"^from[ \t]+__future__", program, re.MULTILINE):
         return ""
     named = {name: None for name in re.findall(r"[A-Za-z_]\w*", program) if name in _IMPORTED}
     return "; ".join(_IMPORTED[name] for name in named) + "\n" if named else ""

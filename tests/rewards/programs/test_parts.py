@@ -6,9 +6,10 @@ import pytest
 
 from groupwise.rewards.programs.encoding import encoded
 from groupwise.rewards.programs.extracted import program_in
-from groupwise.rewards.programs.judge import _answers, imports_for
+from groupwise.rewards.programs.judge import _MISSING, _answers, _continued, imports_for
 from groupwise.rewards.programs.output import printed_right
-from groupwise.rewards.programs.values import Iterated, Other, literal, loaded, same, value_of
+from groupwise.rewards.programs.rows import Asserted
+from groupwise.rewards.programs.values import Iterated, Other, literal, loaded, same, shown, value_of
 from groupwise.sandbox.base import Outcome
 
 F = "```"
@@ -133,6 +134,57 @@ def test_answers_of_a_run_count_only_if_each_stands_once():
     assert answers(begun, '{"call": 0, "value": 5, "more": 1}', ended).given == {}
     assert answers(begun, '{"call": true, "value": 5}', '{"call": 0, "value": 5}', ended).given == {}
     assert answers(begun, "[" * 100_000, ended).given == {}
+
+
+HOSTILE = [
+    *("[" * 900 + "]" * 900, '{"t": [' * 300 + "]}" * 300, "[" * 50_000, "[0" + ",0" * 3_000_000 + "]"),
+    *('{"x": ["Fraction", "1e1000000000"]}', '{"x": ["Decimal", "sNaN"]}', '{"x": ["Decimal", "1e999999999999"]}'),
+    *('{"x": ["Fraction", "1/0"]}', '{"x": ["os.system", "id"]}', '{"x": []}', '{"x": "Decimal"}', '{"o": ["A", 5]}'),
+    *('{"o": ["A", {"d": [[1, 2]]}]}', '{"d": [1]}', '{"d": [[[], 1]]}', '{"s": [[1]]}', '{"z": [{"d": []}]}'),
+    *(
+        '{"i": "zz"}',
+        '{"i": 5}',
+        '{"f": "one"}',
+        '{"c": ["1"]}',
+        '{"c": 5}',
+        '{"b": "zz"}',
+        '{"r": []}',
+        '{"r": [1, 2, 0]}',
+    ),
+    *(
+        '{"r": [1, 2, 0]}',
+        '{"r": ["a"]}',
+        '{"?": 5}',
+        '{"n": 5}',
+        '{"q": 1}',
+        '{"t": [1], "l": [2]}',
+        "{}",
+        "NaN",
+        "1e400",
+        "9" * 5000,
+    ),
+    *('{"s": [{"x": ["Decimal", "sNaN"]}]}', '"\\ud800"', '{"i": "' + "f" * 100_000 + '"}', "0.5", "true", ""),
+]
+
+
+@pytest.mark.parametrize("form", HOSTILE, ids=lambda form: form[:30])
+def test_whatever_a_program_writes_as_its_value_is_judged_and_raises_nothing(form):
+    found = answers('{"begun": true}', f'{{"call": 0, "value": {form}}}', '{"ended": true}').given.get(0)
+    if found is not None and found[1] is not _MISSING:
+        assert eval(compile(f"lambda: {literal(found[1])}", "", "eval"))
+        assert len(shown(found[1])) > 0
+        assert not same([5], found[1], tolerance=1e-6)
+        assert not same({"5": 5}, {found[1]: 5} if isinstance(found[1], int) else found[1], tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    "unit", ["\n", " ", "\t", "`", "```\n", "```python\n", "~~~\n```\n", "    def f", "from ", "<think>"]
+)
+def test_a_long_answer_of_any_kind_takes_no_long_time(unit):
+    text = "```python\n" + unit * 30_000
+    program = program_in(text) or ""
+    assert imports_for(program) == ""
+    assert _continued(program, Asserted(("assert f() == 1",), ("f",), ("def f():\n",), "f")) is not None
 
 
 def test_usual_names_are_imported_only_if_they_are_mentioned():
