@@ -10,7 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -34,6 +34,10 @@ ELSEWHERE = {
 PARAMS = {
     "pattern": {"regex": r"\A[^{}]{0,400}\Z"},
     "soft_overlong": {"max_tokens": 256, "cache": 64},
+    "captured": {"regex": r"answer: *(\w+)"},
+    "json_schema": {"schema": {"type": "object", "required": ["score"]}},
+    "cosine_length": {"max_tokens": 256},
+    "repetition": {"ngram": 2},
 }
 SLOW_SECONDS = 10.0
 """Limit of a call, far above what any text takes."""
@@ -187,6 +191,8 @@ def _through(rewards: RewardSet, name: str, count: int, seed: int, report: Repor
         asked = [own if own is not None else case.question for case, _ in some]
         if name == "number":
             asked = [case.question if case.gold and any(map(str.isdigit, case.gold)) else NUMBER for case, _ in some]
+        if name == "multiple_choice":
+            asked = [CHOICE for _ in some]
         started = time.perf_counter()
         found = rewards.score(asked, [_output(text) for _, text in some])
         seconds = (time.perf_counter() - started) / len(some)
@@ -213,6 +219,7 @@ def _through_calls(count: int, seed: int, report: Report) -> None:
 
 
 NUMBER = sample(numbers=True)[0]
+CHOICE = replace(NUMBER, id="choice", answer="B")
 
 
 def _questions(name: str) -> Question | None:

@@ -16,7 +16,7 @@ def test_no_verifier_raises_on_random_and_hostile_texts(name):
         scorer = adapt(find(name), hostile.PARAMS.get(name, {}), name).scorer
     except RewardError as error:
         pytest.skip(f"it needs params: {error}")
-    own = hostile.NUMBER if name == "number" else None
+    own = {"number": hostile.NUMBER, "multiple_choice": hostile.CHOICE}.get(name)
     for case, text in islice((found for found in hostile.texts(7) if len(found[1]) < 2000), 40):
         [[verdict]] = list(scorer([(own or case.question, text, hostile._output(text).tokens)], 0))
         assert verdict.part.state != "failed", (case.question.id, text, verdict.part.detail)
