@@ -128,6 +128,10 @@ def test_exact_at_the_end_wants_the_last_words_alone(text, right):
     assert exact(text, question("cat"), where="end") == right
 
 
+def test_a_formula_nested_too_deep_to_compare_is_wrong():
+    assert math("3/" + "413/" * 499 + "41", question("6")) == 0
+
+
 def test_exact_at_the_end_takes_every_word_of_the_answer():
     assert exact("Repeated: red - cat.", question("red cat"), where="end") == 1
     assert exact("cat", question("red cat"), where="end") == 0
