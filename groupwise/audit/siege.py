@@ -150,7 +150,9 @@ def _attacked(
     """The attack as it stands, or in the form of honest answers if it earns more there; [] if no question has one."""
     attack = ATTACKS[name]
     if attack.kind == "stress":  # those with the longest answers, which such a text does not hold by chance
-        chosen = sorted(range(len(cases)), key=lambda index: -len(cases[index].gold or ""))[:STRESSED]
+        apart = [h is not None and w is not None and h > w + _SAME for h, w in zip(right, wrong, strict=True)]
+        order = sorted(range(len(cases)), key=lambda index: (not apart[index], -len(cases[index].gold or "")))
+        chosen = order[:STRESSED]
         cases = [cases[index] for index in chosen]
         right, wrong = ([side[index] for index in chosen] for side in (right, wrong))
     bare = [attack.text(case) for case in cases]
