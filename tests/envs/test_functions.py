@@ -127,11 +127,11 @@ def test_the_calculator_works_out(expression, value):
 
 @pytest.mark.parametrize(
     "expression",
-    {
+    [
         *("9**9**9", "10**4000", "exp(1000)", "1e400", "1" * 201),
         *("__import__('os')", "a", "(1).real", "[1]", "'a' * 10", "1 if 1 else 2", "round(number=1)", "factorial(5)"),
         *("", "(" * 150, "(-1)**0.5", "True + 1", "1 < 2"),
-    },
+    ],
 )
 def test_the_calculator_refuses(expression):
     with pytest.raises((ValueError, TypeError, ArithmeticError)):
