@@ -7,7 +7,10 @@ from groupwise.rewards.opening import outcome_of
 
 
 def environment(text: str, question: Question, *, key: str = "reward") -> dict[str, Any] | None:
-    """outcome()[key] of the environment; its other numbers and texts are recorded beside. None there: it abstains."""
+    """outcome()[key] of the environment; its other numbers are recorded beside. None there: it abstains.
+
+    What a verdict means something else by, `score` and `steps`, is recorded as outcome_score and outcome_steps.
+    """
     outcome = outcome_of(question)
     if key not in outcome:
         there = ", ".join(outcome) or "nothing"
@@ -15,5 +18,9 @@ def environment(text: str, question: Question, *, key: str = "reward") -> dict[s
     value = outcome[key]
     if value is None:
         return None
-    others = {name: other for name, other in outcome.items() if name != key and isinstance(other, bool | int | float)}
-    return {"score": float(value), **{name: float(other) for name, other in others.items()}}
+    others = {
+        f"outcome_{name}" if name in ("score", "steps") else name: float(other)
+        for name, other in outcome.items()
+        if name != key and isinstance(other, bool | int | float)
+    }
+    return {"score": float(value), **others}

@@ -53,7 +53,7 @@ def test_a_recipe_in_the_documents_is_one(block, tmp_path, monkeypatch):
     own = yaml.safe_load(block.text)
     needed = {name for name, field in recipe_of_stage(own.get("stage")).model_fields.items() if field.is_required()}
     recipe = recipe_from({**{name: tree[name] for name in needed & tree.keys()}, **own}, where=str(block))
-    if recipe.questions is not None:
+    if recipe.questions is not None and recipe.questions.source != "verifiers":  # which pins packages of ours
         assert load_questions(recipe.questions, recipe.seed).train
     for reward in recipe.rewards:
         if reward.function == "code" and all(available().values()):

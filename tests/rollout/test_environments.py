@@ -55,7 +55,7 @@ class Scored:
 
     def outcome(self):
         self._do("outcome")
-        return {"reward": self._reward, "turns": self._turns, "words": ["a"]}
+        return {"reward": self._reward, "turns": self._turns, "words": ["a"], "steps": 7}
 
     def close(self):
         closed[self._question.id] += 1
@@ -144,6 +144,7 @@ def test_the_environments_own_reward_is_paid_and_its_figures_are_kept(policy):
         turns = sample.output.outcome["turns"]
         assert sample.reward.value == 1.5 + turns + 1
         assert sample.reward.value_of("environment/turns") == turns
+        assert sample.reward.value_of("environment/outcome_steps") == 7
 
 
 def test_an_outcome_of_no_plain_values_costs_the_output(policy):
