@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 
+from tests.project.layers import TORCH_ALLOWED
 from tests.project.sources import ROOT, package_sources
 
 HEAVY = ("torch", "transformers", "pydantic")
@@ -15,6 +16,8 @@ LIGHT_PARTS = (
     "strict_json",
     "rewards",
     "datasets",
+    "envs",
+    "agents",
     "sandbox",
     "record",
     "selection",
@@ -25,7 +28,7 @@ LIGHT_PARTS = (
 LIGHT_MODULES = sorted(
     module
     for module in package_sources()
-    if module.partition(".")[2].split(".")[0] in LIGHT_PARTS and module != "groupwise.rewards.model"
+    if module.partition(".")[2].split(".")[0] in LIGHT_PARTS and module not in TORCH_ALLOWED
 )
 HELP_SECONDS = 0.3
 
