@@ -113,6 +113,7 @@ ENVIRONMENTS = {
 
 TOOLS = {
     "calculator": "groupwise.envs.tools:calculator",
+    "python": "groupwise.envs.python_tool:PythonTool",
     "mcp": "groupwise.envs.mcp_tools:McpTools",
     "search": "groupwise.envs.search:Search",
 }
