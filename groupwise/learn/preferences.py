@@ -16,10 +16,11 @@ from groupwise.datasets.sources import load_apart
 from groupwise.datasets.stored import kept
 from groupwise.errors import ConfigError, DataError
 from groupwise.learn.examples import PLAIN, check_enough
+from groupwise.learn.ranks import ALONE, Ranks
 from groupwise.model.batch import Rollouts, whole_groups
 from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import ChatTokenizer
-from groupwise.objective.preference import PreferenceLoss, of_pairs
+from groupwise.objective.preference import PreferenceLoss, of_pairs, reference_point
 from groupwise.objective.surrogate import called, reads
 
 AT_ONCE = 256
@@ -137,6 +138,17 @@ def rollouts_of(compared: Sequence[Compared], device: torch.device) -> Rollouts:
 def liked_of(compared: Sequence[Compared], device: torch.device) -> Tensor:
     """[rows of `rollouts_of`] True for the chosen output of a pair, and for one that was liked."""
     return torch.tensor([liked for one in compared for liked in one.liked], device=device)
+
+
+def reference_point_of_step(log_ratios: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """KTO's z0 (`groupwise.objective.preference.reference_point`) over the outputs of all ranks.
+
+    log_ratios: [N] nats, of this rank's outputs behind questions that are not theirs.
+    """
+    if ranks.count == 1:
+        return reference_point(log_ratios)
+    sums = ranks.sum(torch.stack([log_ratios.detach().sum().double(), torch.tensor(float(len(log_ratios))).double()]))
+    return reference_point((sums[0] / sums[1])[None]).to(log_ratios.dtype)
 
 
 def one_before(compared: Sequence[Compared]) -> list[Compared]:

@@ -20,6 +20,7 @@ from groupwise.learn.preferences import (
     liked_of,
     load_preferences,
     one_before,
+    reference_point_of_step,
     rollouts_of,
     summed_logprobs,
 )
@@ -27,7 +28,7 @@ from groupwise.learn.ranks import ALONE, Ranks, total
 from groupwise.learn.tally import Tally
 from groupwise.model.batch import Rollouts, whole_groups
 from groupwise.model.policy import Policy
-from groupwise.objective.preference import agreement, reference_point
+from groupwise.objective.preference import agreement
 from groupwise.run.journal import Learned, resume_optimizer
 from groupwise.run.loop import Summary, finish_example_step, run_steps
 from groupwise.run.open import Run, open_run
@@ -94,7 +95,7 @@ def preference_step(
         with stop.abandonable():
             if method.reads_reference_point:
                 others = summed_logprobs(policy, one_before(chosen), tokens=microbatch_tokens(policy, recipe.update))
-                z0 = reference_point(others - references.mismatched[state.step])
+                z0 = reference_point_of_step(others - references.mismatched[state.step])
             sums, loss, tally.halvings = gradient(
                 policy,
                 optimizer,
@@ -194,7 +195,7 @@ def measured(run: Run[PreferenceRecipe], method: Method, references: References)
     log_ratios = summed_logprobs(policy, heldout, tokens=tokens) - references.heldout
     if method.reads_reference_point:
         others = summed_logprobs(policy, one_before(heldout), tokens=tokens)
-        z0 = reference_point(others - references.heldout_mismatched)
+        z0 = reference_point_of_step(others - references.heldout_mismatched)
     rollouts = rollouts_of(heldout, policy.device)
     loss = bootstrap(method.losses(log_ratios, rollouts, liked, z0).tolist())
     right = agreement(method.margins(log_ratios, liked, z0))

@@ -9,7 +9,7 @@ import torch
 from groupwise.config import UpdateConfig, recipe_from
 from groupwise.learn.examples import Encoded, rollouts_of
 from groupwise.learn.judgements import JUDGEMENT_RULES, Case, Pair
-from groupwise.learn.preferences import liked_of
+from groupwise.learn.preferences import liked_of, reference_point_of_step
 from groupwise.learn.preferences import rollouts_of as rollouts_of_judged
 from groupwise.learn.ranks import ALONE
 from groupwise.learn.tally import Tally
@@ -81,3 +81,15 @@ def test_parts_of_a_step_on_two_ranks_are_the_whole_step(name, policy, tmp_path,
         for weight, whole in zip(one.model.parameters(), policy.model.parameters(), strict=True):
             assert (weight.grad is None) == (whole.grad is None)
             assert weight.grad is None or close(weight.grad, whole.grad)
+
+
+def test_ktos_reference_point_is_of_all_ranks():
+    log_ratios = torch.tensor([0.3, -0.1, 0.9, 0.2, 0.7], dtype=torch.float64)
+    found, errors = on_ranks(
+        lambda ranks: reference_point_of_step(log_ratios[:2], ranks),
+        lambda ranks: reference_point_of_step(log_ratios[2:], ranks),
+    )
+    assert not errors, errors
+    for own in found:
+        assert close(own, reference_point_of_step(log_ratios))
+        assert close(own, torch.tensor(0.4, dtype=torch.float64))
