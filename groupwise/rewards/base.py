@@ -221,7 +221,8 @@ def check_failures(rewards: Sequence[Reward], limit: float) -> None:
     if failed <= limit * len(rewards):
         return
     counts = {
-        label: sum(reward.parts[label].state == "failed" for reward in rewards) for label in first_failure(rewards)
+        label: sum(label in reward.parts and reward.parts[label].state == "failed" for reward in rewards)
+        for label in first_failure(rewards)
     }
     worst = max(counts, key=lambda label: counts[label])
     where, _, trace = first_failure(rewards)[worst].partition("\n")

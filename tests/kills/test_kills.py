@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,9 @@ FAULTS = [
 ]
 
 
+COUNTING = threading.Lock()
+
+
 class Fatal:
     """Replies once; where there is a file `fatal` with a number, that reply kills the run, once."""
 
@@ -43,12 +47,13 @@ class Fatal:
 
     def reply(self, messages):
         self.turns += 1
-        if self.fatal.exists():
-            left = int(self.fatal.read_text()) - 1
-            self.fatal.write_text(str(left))
-            if not left:
-                self.fatal.unlink()
-                os.kill(os.getpid(), signal.SIGKILL)
+        with COUNTING:  # episodes are played side by side
+            if self.fatal.exists():
+                left = int(self.fatal.read_text()) - 1
+                self.fatal.write_text(str(left))
+                if not left:
+                    self.fatal.unlink()
+                    os.kill(os.getpid(), signal.SIGKILL)
         return [{"role": "user", "content": messages[-1].content[:1]}] if self.turns == 1 else None
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from groupwise.config import RewardConfig
-from groupwise.data import Part
-from groupwise.errors import RewardError
+from groupwise.data import Part, Reward
+from groupwise.errors import RewardError, RewardLimitError
 from groupwise.rewards.base import RewardSet, check_failures, first_failure
 from groupwise.rewards.child import Child
 from tests.rewards.build import FUNCTIONS, output, question
@@ -277,3 +277,9 @@ def test_a_closed_set_starts_again_when_asked():
 
 def test_a_class_may_take_longer_to_make_than_a_call_may_take():
     assert [reward.value for reward in score(["a", "b"], config("SlowToLoad", timeout_seconds=0.4))] == [1.0, 1.0]
+
+
+def test_a_failed_environment_is_named_where_other_outputs_have_no_such_part():
+    failed = Reward(None, {"environment": Part("failed", None, "the environment failed: no such page")})
+    with pytest.raises(RewardLimitError, match="'environment' failed on 1 of 2"):
+        check_failures([failed, Reward(1.0, {"right": Part("value", 1.0)})], 0.1)

@@ -15,6 +15,7 @@ def test_a_checkpoint_keeps_all_of_the_state_but_what_is_tried_again():
         drawn=7,
         base="ab",
         coefficients={"kl_coef": 0.2},
+        moments={"right": [2, 0.5, 0.1]},
         unrecorded_steps={2, 1},
     )
     again = State.of(json.loads(json.dumps(state.kept())))

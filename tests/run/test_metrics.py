@@ -58,7 +58,8 @@ def batch(made, advantages, *, rewarded=True):
 
 def test_reward_metrics():
     # failed 1 of 6, abstained 1 of 6; rewards 1.5, 0.5, 1, 1 -> mean 1; stds sqrt(0.5) and 0 -> mean 0.353553
-    # exact 1, 0, 1, 1 -> 0.75; boxed 1, 1, 1 and 0, 0 -> 0.6; only the first group's rewards differ
+    # exact 1, 0, 1, 1 -> 0.75, std sqrt(0.75 / 3); boxed 1, 1, 1 and 0, 0 -> 0.6, std sqrt(1.2 / 4); only the first
+    # group's rewards differ
     assert close_dicts(
         reward_metrics(recipe(), groups()),
         {
@@ -71,6 +72,12 @@ def test_reward_metrics():
             "reward/boxed": 0.6,
             "accuracy": 0.75,
             "format": 0.6,
+            "rewards/std/exact": 0.5,
+            "rewards/std/boxed": 0.3**0.5,
+            "rewards/failed/exact": 1 / 6,
+            "rewards/failed/boxed": 0.0,
+            "rewards/abstained/exact": 1 / 6,
+            "rewards/abstained/boxed": 1 / 6,
         },
     )
 
@@ -83,7 +90,9 @@ def test_the_recipe_names_what_is_right_and_what_is_well_formed():
 def test_without_any_reward_there_is_no_mean():
     broken = [Group(groups()[0].question, (sample(None, exact=(FAILED, None), boxed=(FAILED, None)),) * 2)]
     found = reward_metrics(recipe(), broken)
-    assert found == {"rewards/failed": 1.0, "rewards/abstained": 0.0, "groups/signal": 0.0}
+    parts = {"failed": 1.0, "abstained": 0.0}
+    own = {f"rewards/{what}/{name}": value for name in ("exact", "boxed") for what, value in parts.items()}
+    assert found == {"rewards/failed": 1.0, "rewards/abstained": 0.0, "groups/signal": 0.0} | own
 
 
 def test_an_output_has_the_advantage_of_its_tokens_or_none_without_a_reward():
