@@ -1,6 +1,7 @@
 """The environment `tools`: the policy calls tools until it answers; and the calculator."""
 
 import ast
+import atexit
 import inspect
 import json
 import math
@@ -111,6 +112,8 @@ def _new_toolset(name: str, params: Mapping[str, Any], where: str) -> Toolset:
         if callable(getattr(instance, "schemas", None)) and callable(getattr(instance, "call", None)):
             toolset: Toolset = instance
             return toolset
+        if callable(getattr(instance, "close", None)):
+            atexit.register(instance.close)
         return Functions([getattr(instance, method) for method in methods_of(found, ("close",))])
     except Exception as error:  # whatever the user's code, a package or a server raises
         raise ConfigError(f"{where}: {last_line(error, [])}", hint="docs/environments.md shows tools") from None
