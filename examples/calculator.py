@@ -3,7 +3,9 @@
 import argparse
 import json
 import random
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import groupwise
 
@@ -20,23 +22,29 @@ def calc(e: str) -> str:
 
 def agent(base_url: str, api_key: str, model: str, prompt: str) -> None:
     """The same as an agent with a loop of its own, which knows nothing of training."""
-    from openai import OpenAI
-
     parameters = {"type": "object", "properties": {"e": {"type": "string"}}, "required": ["e"]}
     tool = {"type": "function", "function": {"name": "calc", "description": "Multiplies.", "parameters": parameters}}
-    messages: list = [{"role": "user", "content": prompt}]
-    with OpenAI(base_url=base_url, api_key=api_key) as client:
-        for _ in range(2):
-            message = client.chat.completions.create(model=model, messages=messages, tools=[tool]).choices[0].message
-            messages.append(message)
-            for call in message.tool_calls or ():
-                try:
-                    result = calc(**json.loads(call.function.arguments))
-                except Exception:
-                    result = "no"
-                messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
-            if not message.tool_calls:
-                return
+    messages: list[Any] = [{"role": "user", "content": prompt}]
+    client = connection().with_options(base_url=base_url)
+    for _ in range(2):
+        message = client.chat.completions.create(model=model, messages=messages, tools=[tool]).choices[0].message
+        messages.append(message)
+        for call in message.tool_calls or ():
+            try:
+                result = calc(**json.loads(call.function.arguments))
+            except Exception:
+                result = "no"
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+        if not message.tool_calls:
+            return
+
+
+@cache
+def connection() -> Any:
+    """One client for all episodes: to make one takes longer than an answer of this model."""
+    from openai import OpenAI
+
+    return OpenAI(base_url="http://127.0.0.1", api_key="none")
 
 
 def write_data(folder: Path) -> None:
@@ -50,7 +58,12 @@ def write_data(folder: Path) -> None:
         called = [f"[calc(e='{row['prompt']}')]", row["answer"], row["answer"]]
         turns = list(zip(("assistant", "tool", "assistant"), called, strict=True))
         turns = turns if draw.random() < 0.7 else [("assistant", str(draw.randint(20, 891)))]
-        messages = [{"role": role, "content": text} for role, text in [("user", row["prompt"]), *turns]]
+        turns = [
+            ("system", "calc"),
+            ("user", row["prompt"]),
+            *turns,
+        ]  # what the template writes of the tool comes first
+        messages = [{"role": role, "content": text} for role, text in turns]
         examples.append(json.dumps({"messages": messages}))
     (folder / "examples.jsonl").write_text("\n".join(examples))
 
@@ -58,7 +71,7 @@ def write_data(folder: Path) -> None:
 WAYS = {
     "tools": {"environment": "tools", "environment_params": {"tools": [f"{__file__}:calc"]}, "max_turns": 3},
     "agent": {"environment": "agent", "environment_params": {"run": f"{__file__}:agent"}, "max_turns": 3},
-    "none": {},
+    "none": {},  # the same prompt, and nobody who answers a call
 }
 
 if __name__ == "__main__":
@@ -80,10 +93,11 @@ if __name__ == "__main__":
     learn = {
         "seed": chosen.seed,
         "model": {"path": str(begun.checkpoint)},
-        "questions": {"source": str(folder / "questions.jsonl"), "heldout_size": 200},
+        "questions": {"source": str(folder / "questions.jsonl"), "heldout_size": 200}
+        | ({"system": "calc"} if chosen.way == "none" else {}),
         "rewards": [{"function": "number", "params": {"where": "first"}}],
         "rollout": {"questions_per_step": 16, "group_size": 8, "max_new_tokens": 32, **WAYS[chosen.way]},
         "objective": {"kl_coef": 0},
-        "update": {"steps": 160, "learning_rate": 2e-3, "schedule": "linear"},
+        "update": {"steps": 240, "learning_rate": 2e-3, "schedule": "linear"},
     }
     groupwise.train(learn, run=folder / chosen.way)

@@ -14,7 +14,7 @@ from groupwise.agents.wire import (
     chosen_tools,
     function_of,
     limit_of,
-    listed,
+    objects,
     openai_error,
     refuse,
     role_of,
@@ -30,20 +30,11 @@ _READ |= {"stream_options", "user", "metadata", "store", "parallel_tool_calls", 
 def _asked(body: Mapping[str, Any]) -> Asked:
     refuse(body, {"n": [1], "response_format": [{"type": "text"}], "logit_bias": [{}], "functions": [[]]})
     turns = []
-    for place, message in enumerate(listed(body, "messages")):
-        where = f"messages[{place}]"
-        if not isinstance(message, Mapping):
-            raise BadRequest(f"{where} is no object")
-        calls = tuple(
-            Call(str(call["function"].get("name")), canonical(call["function"].get("arguments")))
-            for call in message.get("tool_calls") or ()
-            if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping)
-        )
+    for where, message in objects(body, "messages", some=True):
+        calls = tuple(_call(call.get("function"), where) for _, call in objects(message, "tool_calls"))
         content = text_of(message.get("content"), f"{where}.content")
         turns.append(Turn(role_of(message.get("role"), where), content, calls))
-    if not turns:
-        raise BadRequest("messages is empty")
-    tools = [function_of(tool, f"tools[{place}]") for place, tool in enumerate(listed(body, "tools"))]
+    tools = [function_of(tool.get("function"), where) for where, tool in objects(body, "tools")]
     return Asked(
         turns=tuple(turns),
         tools=chosen_tools(body, tools),
@@ -53,6 +44,12 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         unused=unused_of(body, _READ),
         ids=bool(body.get("return_token_ids")),
     )
+
+
+def _call(function: Any, where: str) -> Call:
+    if not isinstance(function, Mapping):
+        raise BadRequest(f"{where}.tool_calls has one that calls no function")
+    return Call(str(function.get("name")), canonical(function.get("arguments")))
 
 
 _FINISH = {"stop": "stop", "length": "length", "calls": "tool_calls"}

@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         key = secrets.token_hex(8)
         try:
-            asked = protocol.asked(self._body())
+            asked = _read(protocol, self._body())
             answer = self.server.answered(path.split("/")[1], asked)
         except BadRequest as error:
             self._send(error.status, protocol.error(str(error), error.code))
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _send(self, status: int, content: Mapping[str, Any]) -> None:
-        body = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        body = json.dumps(content).encode()  # ASCII, whatever was sampled
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -172,14 +172,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, protocol: Protocol, answer: Answer, key: str) -> None:
         lines = [
-            (f"event: {name}\n" if name else "") + f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+            (f"event: {name}\n" if name else "") + f"data: {json.dumps(content)}\n\n"
             for name, content in protocol.events(answer, key, MODEL)
         ]
         if protocol.last:
             lines.append(f"data: {protocol.last}\n\n")
-        body = "".join(lines).encode("utf-8", "surrogatepass")
+        body = "".join(lines).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _read(protocol: Protocol, body: Mapping[str, Any]) -> Asked:
+    """A request in one form. Raises BadRequest, also for a value of a kind that its protocol does not have there."""
+    try:
+        return protocol.asked(body)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise BadRequest(f"the request is not of this protocol: {error}") from None

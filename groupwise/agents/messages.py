@@ -7,7 +7,6 @@ from typing import Any
 from groupwise.agents.wire import (
     Answer,
     Asked,
-    BadRequest,
     Call,
     Protocol,
     Turn,
@@ -15,7 +14,7 @@ from groupwise.agents.wire import (
     chosen_tools,
     function_of,
     limit_of,
-    listed,
+    objects,
     role_of,
     stops_of,
     text_of,
@@ -27,26 +26,18 @@ _READ = {"model", "messages", "system", "tools", "tool_choice", "max_tokens", "s
 
 def _asked(body: Mapping[str, Any]) -> Asked:
     turns = [Turn("system", text_of(body["system"], "system"))] if body.get("system") else []
-    for place, message in enumerate(listed(body, "messages")):
-        where = f"messages[{place}]"
-        if not isinstance(message, Mapping):
-            raise BadRequest(f"{where} is no object")
+    for where, message in objects(body, "messages", some=True):
         turns += _anthropic_turns(message, where)
-    if not turns:
-        raise BadRequest("messages is empty")
     tools = [
         function_of(
             {
-                "function": {
-                    "name": tool.get("name"),
-                    "description": tool.get("description", ""),
-                    "parameters": tool.get("input_schema", {"type": "object", "properties": {}}),
-                }
+                "name": tool.get("name"),
+                "description": tool.get("description", ""),
+                "parameters": tool.get("input_schema", {"type": "object", "properties": {}}),
             },
-            f"tools[{place}]",
+            where,
         )
-        for place, tool in enumerate(listed(body, "tools"))
-        if isinstance(tool, Mapping)
+        for where, tool in objects(body, "tools")
     ]
     return Asked(
         turns=tuple(turns),

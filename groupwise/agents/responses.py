@@ -15,7 +15,7 @@ from groupwise.agents.wire import (
     chosen_tools,
     function_of,
     limit_of,
-    listed,
+    objects,
     openai_error,
     refuse,
     role_of,
@@ -32,11 +32,9 @@ def _asked(body: Mapping[str, Any]) -> Asked:
         raise BadRequest("previous_response_id: answers are not kept; send the whole conversation as input")
     refuse(body, {"text": [{"format": {"type": "text"}}], "background": [False], "truncation": ["disabled"]})
     turns = [Turn("system", str(body["instructions"]))] if body.get("instructions") else []
-    items = body.get("input")
-    for place, item in enumerate([{"role": "user", "content": items}] if isinstance(items, str) else items or ()):
-        where = f"input[{place}]"
-        if not isinstance(item, Mapping):
-            raise BadRequest(f"{where} is no object")
+    asked = body.get("input")
+    items = {"input": [{"role": "user", "content": asked}] if isinstance(asked, str) else asked}
+    for where, item in objects(items, "input", some=True):
         kind = item.get("type", "message")
         if kind == "message":
             turn = Turn(role_of(item.get("role"), where), text_of(item.get("content"), f"{where}.content"))
@@ -48,12 +46,9 @@ def _asked(body: Mapping[str, Any]) -> Asked:
             turns.append(Turn("tool", text_of(item.get("output"), f"{where}.output")))
         elif kind != "reasoning":
             raise BadRequest(f"{where}.type = {kind!r} is not read here")
-    if not turns:
-        raise BadRequest("input is empty")
     tools = [
-        function_of({"function": {key: value for key, value in tool.items() if key != "type"}}, f"tools[{place}]")
-        for place, tool in enumerate(listed(body, "tools"))
-        if isinstance(tool, Mapping)
+        function_of({key: value for key, value in tool.items() if key != "type"}, where)
+        for where, tool in objects(body, "tools")
     ]
     return Asked(
         turns=tuple(turns),

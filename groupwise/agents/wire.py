@@ -47,9 +47,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said. text: all of it as sampled. content, calls: the same, taken apart."""
+    """What the model said, taken apart. prompt_tokens, tokens: ids before it and its own."""
 
-    text: str
     content: str
     calls: tuple[Call, ...]
     finish: Finish
@@ -91,11 +90,17 @@ def canonical(arguments: Any) -> str:
     return json.dumps(arguments, sort_keys=True, ensure_ascii=False)
 
 
-def listed(body: Mapping[str, Any], key: str) -> list[Any]:
+def objects(body: Mapping[str, Any], key: str, *, some: bool = False) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects of a list in a request, each with its place in words. some: there must be one. Raises BadRequest."""
     found = body.get(key) or []
     if not isinstance(found, list):
         raise BadRequest(f"{key} is no list")
-    return found
+    if some and not found:
+        raise BadRequest(f"{key} is empty")
+    for place, one in enumerate(found):
+        if not isinstance(one, Mapping):
+            raise BadRequest(f"{key}[{place}] is no object")
+    return [(f"{key}[{place}]", one) for place, one in enumerate(found)]
 
 
 def text_of(content: Any, where: str) -> str:
@@ -161,8 +166,8 @@ def chosen_tools(body: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) ->
     return () if kind == "none" else tuple(tools)
 
 
-def function_of(tool: Any, where: str) -> dict[str, Any]:
-    function = tool.get("function") if isinstance(tool, Mapping) else None
+def function_of(function: Any, where: str) -> dict[str, Any]:
+    """A tool of a request in OpenAI's form. Raises BadRequest for what is no function with a name."""
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise BadRequest(f"{where} is no function with a name")
     return {"type": "function", "function": {key: value for key, value in function.items() if key != "strict"}}

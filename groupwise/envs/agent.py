@@ -14,14 +14,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from groupwise.data import Message, Question
+from groupwise.data import Question
 from groupwise.errors import ConfigError
 from groupwise.functions import find
 
 KEY = "groupwise"
 """The API key that agents are given; it opens nothing."""
 MODEL = "policy"
-_GIVEN = ("base_url", "api_key", "model", "messages", "prompt", "question", "answer")
 _LONGEST = 2**20  # bytes of what a command writes that are read
 
 
@@ -79,15 +78,6 @@ class Agent:
                     f"environment_params.run = {run!r}: it has no parameter base_url, by which it would find the model",
                     hint="add one and pass it to its client; or name it as a command, which finds OPENAI_BASE_URL",
                 )
-
-    def reset(self, question: Question) -> Sequence[Message]:
-        return question.messages
-
-    def reply(self, messages: Sequence[Message]) -> None:
-        return None
-
-    def outcome(self) -> dict[str, Any]:
-        return {}
 
     def play(self, question: Question, base_url: str) -> Mapping[str, Any]:
         """Runs the agent for one episode, in this thread. Raises what it raises."""

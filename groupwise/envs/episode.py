@@ -89,7 +89,7 @@ class Environments:
 
     def start(self, question: Question) -> tuple[tuple[Message, ...], tuple[Mapping[str, Any], ...]]:
         """The conversation that a question's first turn follows, and the tools. Raises DataError if reset() fails."""
-        if not self.several:
+        if not self.several or self.agent is not None:
             return question.messages, ()
         try:
             environment = self.make()
@@ -108,25 +108,37 @@ class Environments:
 SINGLE_TURN = Environments()
 
 
+_known: dict[str, Environments] = {}
+
+
 def environments_of(rollout: SamplingConfig) -> Environments:
-    """What `rollout.environment` names. Raises ConfigError if it is none, or cannot be made."""
+    """What `rollout.environment` names. Raises ConfigError if it is none, or cannot be made.
+
+    A user's file is imported and an agent made once in a process for the same settings: each step asks anew.
+    """
+    settings = [rollout.environment, rollout.environment_params, rollout.max_turns, rollout.environment_timeout_seconds]
+    key = json.dumps(settings, sort_keys=True, default=repr)
+    if key not in _known:
+        _known[key] = _named(rollout)
+    return _known[key]
+
+
+def _named(rollout: SamplingConfig) -> Environments:
     where = f"rollout.environment = {rollout.environment!r}"
     several, params = rollout.environment != SINGLE, rollout.environment_params
     if not several and (params or rollout.max_turns is not None):
         raise ConfigError(f"{where} reads no environment_params and no max_turns", hint="leave them out")
     kind: Any = find(registry.ENVIRONMENTS, rollout.environment, where, ConfigError)
-    of_trl = is_of_trl(kind)
     missing = [name for name in ("reset", "reply") if not callable(getattr(kind, name, None))]
-    if missing and not of_trl:
+    of_trl, drives = is_of_trl(kind), len(missing) == 2 and callable(getattr(kind, "play", None))
+    if missing and not of_trl and not drives:
         raise ConfigError(f"{where}: it has no {missing[0]}()", hint="docs/own_environment.md shows an environment")
 
-    def make() -> Environment:
-        instance: Any = OfTrl(kind, params) if of_trl else kind(**params)
-        made: Environment = instance
-        return made
+    def make() -> Any:
+        return OfTrl(kind, params) if of_trl else kind(**params)
 
     try:
-        tried: Any = make()
+        tried = make()
         most = getattr(tried, "reply_tokens", None)
         close(tried)
     except GroupwiseError as error:
@@ -135,9 +147,15 @@ def environments_of(rollout: SamplingConfig) -> Environments:
         raise ConfigError(f"{where}: {last_line(error)}", hint="fix it, or rollout.environment_params") from None
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
         raise ConfigError(f"{where}: its reply_tokens = {most!r}: no number of tokens", hint="give an int, or leave it")
-    scored = several and callable(getattr(tried, "outcome", None)) and getattr(tried, "scores", True)
-    agent: Plays | None = tried if callable(getattr(tried, "play", None)) else None
-    return Environments(make, several, rollout.max_turns, most, rollout.environment_timeout_seconds, scored, agent)
+    return Environments(
+        make=make,
+        several=several,
+        max_turns=rollout.max_turns,
+        reply_tokens=most,
+        seconds=rollout.environment_timeout_seconds,
+        rewards=drives or (several and callable(getattr(tried, "outcome", None)) and getattr(tried, "scores", True)),
+        agent=tried if drives else None,
+    )
 
 
 def tools_of(environment: Environment) -> tuple[Mapping[str, Any], ...]:

@@ -7,11 +7,11 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from groupwise.data import Message, Question
+from groupwise.data import Question
 from groupwise.envs.agent import KEY, MODEL
 from groupwise.errors import ConfigError
 from groupwise.functions import last_line
@@ -46,15 +46,6 @@ class Verifiers:
         if harness is not None:
             agent["harness"] = _by_id(harness)
         self._env = _served({"agent": agent, **(env or {}), "taskset": _by_id(taskset)})
-
-    def reset(self, question: Question) -> Sequence[Message]:
-        return question.messages
-
-    def reply(self, messages: Sequence[Message]) -> None:
-        return None
-
-    def outcome(self) -> dict[str, Any]:
-        return {}
 
     def play(self, question: Question, base_url: str) -> Mapping[str, Any]:
         """One episode. Raises RuntimeError with what the environment reports as its error."""

@@ -92,14 +92,24 @@ class ChatTokenizer:
         if not tools or self.tools.written:
             return messages, tools
         shown = described((), tools, system=True)[0].content
-        if self.decode_all(self.tokenizer(shown, add_special_tokens=False)["input_ids"]) != shown:
+        if shown not in self._writable and self.again(shown) != shown:
             where = self.tokenizer.name_or_path or "the tokenizer"
             raise ModelError(
                 f"{where}: the chat template writes nothing of the environment's {len(tools)} tools, and the tokenizer "
                 "has no tokens for a description of them",
                 hint="describe them in the conversation of reset() and leave `tools` out, or give model.chat_template",
             )
+        self._writable.add(shown)
         return described(messages, tools, system=self.template.supports_system), ()
+
+    @cached_property
+    def _writable(self) -> set[str]:
+        """Descriptions of tools that the tokenizer is known to write."""
+        return set()
+
+    def again(self, text: str) -> str:
+        """The text as the tokenizer gives it back."""
+        return self.decode_all(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def load_tokenizer(
@@ -179,13 +189,11 @@ def _read(path: str, seed: int, where: str, trust: bool | None) -> tuple[str, An
 def _check_stops(tokenizer: ChatTokenizer, stop: Sequence[str]) -> None:
     """Raises ModelError for a stop string that no output could have: this tokenizer does not write it."""
 
-    def again(text: str) -> str:
-        return tokenizer.decode_all(tokenizer.tokenizer(text, add_special_tokens=False)["input_ids"])
-
     for text in stop:
-        if not any(text in again(before + text) for before in ("", "a", "\n")):
+        if not any(text in tokenizer.again(before + text) for before in ("", "a", "\n")):
+            written = tokenizer.again(text)
             raise ModelError(
-                f"rollout.stop: {text!r} would never end an output: this tokenizer writes it as {again(text)!r}",
+                f"rollout.stop: {text!r} would never end an output: this tokenizer writes it as {written!r}",
                 hint="give a string of characters that the model can write",
             )
 

@@ -180,9 +180,9 @@ class _Desk:
         tools = json.dumps(asked.tools, sort_keys=True)
         for end in range(len(asked.turns) - 1, 0, -1):
             parent = episode.answered.get((tools, *asked.turns[:end]))
-            replies = [_message(turn) for turn in asked.turns[end:]]
-            if parent is None or parent.output is None or any(message.role == "assistant" for message in replies):
+            if parent is None or parent.output is None or any(turn.role == "assistant" for turn in asked.turns[end:]):
                 continue
+            replies = [_message(turn, episode.texts) for turn in asked.turns[end:]]
             conversation, said = [*parent.messages, *replies], parent.output.tokens.tolist()
             behind = self._tokenizer.encode_reply(conversation, replies=len(replies), last=said[-1], tools=asked.tools)
             return self._new(episode, parent, (*parent.asked, *said, *behind), conversation)
@@ -210,7 +210,6 @@ class _Desk:
         calls = tuple(Call(call.name, canonical(dict(call.arguments))) for call in read.calls)
         own.messages.append(Message("assistant", spoken, calls=read.calls))
         answer = Answer(
-            text=spoken,
             content=content,
             calls=calls,
             finish="length" if output.finish == "length" else "calls" if calls else "stop",
@@ -290,7 +289,7 @@ def _output(episode: _Episode, line: Sequence[_Request]) -> Output:
     )
 
 
-def _message(turn: Turn, texts: Mapping[Turn, str] = {}) -> Message:
+def _message(turn: Turn, texts: Mapping[Turn, str]) -> Message:
     """A turn of a request as a message; an answer that was given before as it was sampled."""
     if turn.role != "assistant":
         return Message(turn.role, turn.content)

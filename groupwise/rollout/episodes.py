@@ -95,8 +95,7 @@ def play(
 
     with in_flight(engine) as work:
         try:
-            driver.begin(groups)
-            driver.submit(work, [episode for group in groups for episode in group])
+            driver.submit(work, driver.begin(groups))
             settle(range(len(groups)))
             while work or driver.calls:
                 moved = [
@@ -128,25 +127,27 @@ class _Driver:
     ) -> None:
         self._tokenizer, self._questions = tokenizer, questions
         self._sampling, self._environments = sampling, environments
+        self._groups: Sequence[Sequence[_Episode]] = ()
+        self._unready: dict[int, int] = {}  # of a question, episodes whose reset() is under way
         self.calls: SideBySide[tuple[_Episode, Callable[[_Episode, Any], None]]] = SideBySide(environments.seconds)
 
-    def begin(self, groups: Sequence[Sequence[_Episode]]) -> None:
-        """Resets the environments of all episodes, side by side; those of a question show the same."""
-        if not self._environments.several:
-            for group in groups:
-                asked: tuple[int, ...] = ()
-                for episode in group:
-                    question = self._questions[episode.question]
-                    asked = asked or tuple(self._tokenizer.encode(question.messages))
-                    episode.messages, episode.asked = list(question.messages), asked
-            return
-        for group in groups:
-            for episode in group:
+    def begin(self, groups: Sequence[Sequence[_Episode]]) -> list[_Episode]:
+        """Resets the environments of all episodes, side by side; those of a question show the same, and begin together.
+
+        Gives the episodes that can begin at once."""
+        self._groups = groups
+        if self._environments.several:
+            for episode in (episode for group in groups for episode in group):
+                self._unready[episode.question] = self._unready.get(episode.question, 0) + 1
                 self.calls.submit((episode, _shown), partial(self._start, self._questions[episode.question]))
-        while self.calls:
-            self.answered(IDLY)
+            return []
         for group in groups:
-            self._begin_group(group)
+            asked: tuple[int, ...] = ()
+            for episode in group:
+                question = self._questions[episode.question]
+                asked = asked or tuple(self._tokenizer.encode(question.messages))
+                episode.messages, episode.asked = list(question.messages), asked
+        return [episode for group in groups for episode in group]
 
     def _start(self, question: Question) -> _Started:
         environment = self._environments.make()
@@ -157,30 +158,27 @@ class _Driver:
                 close(environment)
             raise
 
-    def _begin_group(self, group: Sequence[_Episode]) -> None:
-        """What a question's episodes begin with: what the first that was reset shows."""
+    def _begun(self, group: Sequence[_Episode]) -> list[_Episode]:
+        """What a question's episodes begin with: what the first that was reset shows. Gives those that go on."""
         shown: list[Message] | None = None
         asked: tuple[int, ...] = ()
-        for episode in group:
-            if episode.environment is None:
-                continue
+        for episode in (episode for episode in group if episode.environment is not None):
             try:
                 if shown is not None and episode.messages != shown:
                     raise ValueError("reset() gave two conversations for one question; a group has one")
                 if shown is None:
-                    asked, shown = self._encoded(episode.messages, episode.tools), episode.messages
+                    asked, shown = self._encoded(episode.messages, episode.tools), list(episode.messages)
                 episode.asked = asked
             except Exception as error:
                 _fail(episode, error)
         for episode in group:
             if not episode.asked:  # failed
-                own = shown or list(self._questions[episode.question].messages)
-                episode.messages = list(own)
-                episode.asked = asked or tuple(self._tokenizer.encode(own))
-            episode.messages = list(episode.messages)
+                episode.messages = list(shown or self._questions[episode.question].messages)
+                episode.asked = asked or tuple(self._tokenizer.encode(episode.messages))
             episode.start = len(episode.messages) - (episode.messages[-1].role == "assistant")
-            if episode.finish is not None and not episode.over:
+            if episode.finish is not None:
                 self._end(episode)
+        return [episode for episode in group if episode.finish is None or episode.over]
 
     def answered(self, timeout: float) -> list[_Episode]:
         """Takes in what environments have said; the episodes that go on with it, or are over."""
@@ -192,6 +190,11 @@ class _Driver:
                 then(episode, value)
             except Exception as failure:
                 _fail(episode, failure)
+            if then is _shown:
+                self._unready[episode.question] -= 1
+                if not self._unready[episode.question]:
+                    moved += self._begun(self._groups[episode.question])
+                continue
             if then is _outcome:
                 self._over(episode)
             elif episode.finish is not None:

@@ -98,7 +98,8 @@ class _Slot:
             self._groups = []
 
     def __del__(self) -> None:
-        self.close()  # whoever forgets a sandbox leaves no process
+        if self._process is not None:  # whoever forgets a sandbox leaves no process
+            self.close()
 
     def _start(self) -> None:
         self.close()

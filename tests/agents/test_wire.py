@@ -74,7 +74,7 @@ MESSAGES = {
     "temperature": 0.2,
 }
 BODIES = {"/chat/completions": CHAT, "/responses": RESPONSES, "/messages": MESSAGES}
-ANSWER = Answer("raw", "yes", (Call("count", '{"x": 2}'),), "calls", (1, 2), (3, 4, 5))
+ANSWER = Answer("yes", (Call("count", '{"x": 2}'),), "calls", (1, 2), (3, 4, 5))
 
 
 @pytest.mark.parametrize("path", PROTOCOLS)
@@ -100,7 +100,7 @@ def again(path, whole):
 @pytest.mark.parametrize("path", PROTOCOLS)
 @pytest.mark.parametrize("calls", [ANSWER.calls, ()])
 def test_an_answer_that_comes_back_is_known_again(path, calls):
-    answer = Answer("raw", "yes", calls, "calls" if calls else "stop", (1,), (2,))
+    answer = Answer("yes", calls, "calls" if calls else "stop", (1,), (2,))
     whole = PROTOCOLS[path].whole(answer, "key", "m")
     assert PROTOCOLS[path].asked(again(path, whole)).turns == (*TURNS, answer.turn)
 

@@ -51,7 +51,7 @@ def test_an_episode_is_played_by_the_packages_own_harness(tmp_path, monkeypatch)
     def answer():
         while not stop.is_set():
             for request in endpoint.requests(0.05):
-                request.answer.set_result(Answer("it is 4", "it is 4", (), "stop", (1,), (2,)))
+                request.answer.set_result(Answer("it is 4", (), "stop", (1,), (2,)))
 
     serving = threading.Thread(target=answer)
     serving.start()

@@ -96,6 +96,9 @@ def asks_wrongly(base_url, messages):
         refused(base_url, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
         refused(base_url, {**whole, "max_tokens": 0}),
         refused(base_url, {**whole, "messages": "hello"}),
+        refused(base_url, {**whole, "tools": ["calculator"]}),
+        refused(base_url, {"messages": [{"role": "assistant", "tool_calls": [{"type": "custom"}]}]}),
+        refused(base_url, {**whole, "stop": 3}),
         refused(base_url, {"input": "a", "previous_response_id": "b"}, "/responses"),
         refused(base_url.replace("/v1", "x/v1"), whole),
         refused(base_url, whole, "/embeddings"),
@@ -207,17 +210,9 @@ def test_a_wrong_request_is_told_what_is_wrong(policy):
     (found,) = played(policy, "asks_wrongly", questions=QUESTIONS[:1], count=1)
     assert found.failures == ("",)
     told = found.outputs[0].outcome["refused"]
-    assert [code for code, _ in told] == [400] * 9 + [410, 404]
-    expected = [
-        "n = 2",
-        "response_format",
-        "tool_choice",
-        "is empty",
-        "'judge'",
-        "'image_url'",
-        "a limit of",
-        "no list",
-    ]
+    assert [code for code, _ in told] == [400] * 12 + [410, 404]
+    expected = ["n = 2", "response_format", "tool_choice", "is empty", "'judge'", "'image_url'", "a limit of"]
+    expected += ["no list", "tools[0] is no object", "calls no function", "is not of this protocol"]
     expected += ["previous_response_id", "is over", "no such path"]
     assert all(part in message for part, (_, message) in zip(expected, told, strict=True))
 

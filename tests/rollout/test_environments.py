@@ -107,12 +107,12 @@ def test_whatever_an_environment_does_ends_its_episode_alone(policy, call, deed,
     assert closed == {"q0": 2}
 
 
-def test_a_slow_environment_holds_up_nobody_else(policy):
+@pytest.mark.parametrize("call", ["reset", "reply"])
+def test_a_slow_environment_holds_up_nobody_else(policy, call):
     class Slow(Scored):
-        def reply(self, messages):
-            if self._question.id == "q0":
+        def _do(self, name):
+            if self._question.id == "q0" and name == call:
                 slow.wait(20)
-            return super().reply(messages)
 
     slow, order = threading.Event(), []
 
