@@ -48,7 +48,7 @@ def connection() -> Any:
 
 
 def write_data(folder: Path) -> None:
-    """Questions; and examples for the start, of which 7 in 10 call the tool and the others guess a number."""
+    """Questions; and examples for the start, of which half call the tool and the others guess a number."""
     folder.mkdir(parents=True, exist_ok=True)
     draw, pairs = random.Random(0), [(first, second) for first in range(10, 100) for second in range(2, 10)]
     rows = [{"prompt": f"{first}*{second}", "answer": str(first * second)} for first, second in pairs]
@@ -57,12 +57,9 @@ def write_data(folder: Path) -> None:
     for row in draw.choices(rows, k=20_000):
         called = [f"[calc(e='{row['prompt']}')]", row["answer"], row["answer"]]
         turns = list(zip(("assistant", "tool", "assistant"), called, strict=True))
-        turns = turns if draw.random() < 0.7 else [("assistant", str(draw.randint(20, 891)))]
-        turns = [
-            ("system", "calc"),
-            ("user", row["prompt"]),
-            *turns,
-        ]  # what the template writes of the tool comes first
+        turns = turns if draw.random() < 0.5 else [("assistant", str(draw.randint(20, 891)))]
+        # The system turn is what the template writes of the tool: without it the start learns another prompt.
+        turns = [("system", "calc"), ("user", row["prompt"]), *turns]
         messages = [{"role": role, "content": text} for role, text in turns]
         examples.append(json.dumps({"messages": messages}))
     (folder / "examples.jsonl").write_text("\n".join(examples))
@@ -87,7 +84,7 @@ if __name__ == "__main__":
         "stage": "sft",
         "model": {"path": "tiny_tools"},
         "examples": {"source": str(folder / "examples.jsonl"), "per_step": 40, "heldout_size": 64},
-        "update": {"steps": 600, "learning_rate": 3e-3, "schedule": "linear"},
+        "update": {"steps": 700, "learning_rate": 3e-3, "schedule": "linear"},
     }
     begun = groupwise.train(start, run=folder / "start")
     learn = {
@@ -98,6 +95,7 @@ if __name__ == "__main__":
         "rewards": [{"function": "number", "params": {"where": "first"}}],
         "rollout": {"questions_per_step": 16, "group_size": 8, "max_new_tokens": 32, **WAYS[chosen.way]},
         "objective": {"kl_coef": 0},
-        "update": {"steps": 240, "learning_rate": 2e-3, "schedule": "linear"},
+        "update": {"steps": 160, "learning_rate": 5e-4},
+        "evaluate": {"samples": 4},
     }
     groupwise.train(learn, run=folder / chosen.way)

@@ -5,7 +5,7 @@ from groupwise.sandbox.designs import open_sandbox
 
 
 class PythonTool:
-    """A sandbox (groupwise.sandbox) as a tool; each call is a fresh process.
+    """Programs that the policy writes, run in a sandbox (groupwise.sandbox); each call is a fresh process.
 
     design, url: as of the reward `code`. seconds, memory_mb: limits of a call. at_once: calls side by side. Raises
     ConfigError, with what to install, if no sandbox holds here: there is no other way to run a program.

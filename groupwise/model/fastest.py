@@ -87,7 +87,8 @@ def fastest_of(seconds: dict[str, float], suggested: Products) -> Products:
 
 def _of_shape(out: int, into: int) -> tuple[tuple[float, float], ...]:
     """Seconds by PyTorch's own product and by oneDNN's: forward, gradient of the input, gradient of the weight."""
-    x, slope, weight = torch.randn(_ROWS, into), torch.randn(_ROWS, out), torch.randn(out, into)
+    own = torch.Generator().manual_seed(0)  # a run's draws do not depend on whether the choice was kept
+    x, slope, weight = (torch.randn(shape, generator=own) for shape in ((_ROWS, into), (_ROWS, out), (out, into)))
     gradient = torch.zeros_like(weight)
 
     def pair(own: Callable[[], Any], onednn: Callable[[], Any]) -> tuple[float, float]:
