@@ -182,6 +182,7 @@ MODELS = {
     "small": "groupwise.model.builtin:small",
     "tiny": "groupwise.model.builtin:tiny",
     "tiny_tools": "groupwise.model.builtin:tiny_tools",
+    "tiny_vision": "groupwise.model.builtin_vision:tiny_vision",
 }
 
 TABLES: dict[str, Mapping[str, str]] = {

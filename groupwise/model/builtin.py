@@ -118,25 +118,11 @@ def _write_tiny(
     template: str = _TEMPLATE,
     roles: Sequence[str] = (),
 ) -> None:
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    special = ["<unk>", "<pad>", _END, "<system>", "<user>", "<assistant>", *roles]
-    vocabulary = {token: index for index, token in enumerate([*special, *characters])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        eos_token=_END,
-        additional_special_tokens=special[3:],
-        clean_up_tokenization_spaces=False,
-    )
-    wrapped.chat_template = template
+    tokenizer = character_tokenizer(characters, template, roles)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -145,14 +131,36 @@ def _write_tiny(
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=vocabulary[_END],
-        pad_token_id=vocabulary["<pad>"],
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-    _write_random(folder, config, wrapped, seed=seed)
+    write_random(folder, LlamaForCausalLM, config, tokenizer, seed=seed)
+
+
+def character_tokenizer(characters: str, template: str, special: Sequence[str] = ()) -> Any:
+    """A tokenizer with one token per character, three roles, and special tokens of that name; with a chat template."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<unk>", "<pad>", _END, "<system>", "<user>", "<assistant>", *special]
+    vocabulary = {token: index for index, token in enumerate([*specials, *characters])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        eos_token=_END,
+        additional_special_tokens=specials[3:],
+        clean_up_tokenization_spaces=False,
+    )
+    wrapped.chat_template = template
+    return wrapped
 
 
 def _write_small(folder: Path, source: Path, seed: int) -> None:
-    from transformers import AutoTokenizer, LlamaConfig
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(source)
     config = LlamaConfig(
@@ -168,17 +176,16 @@ def _write_small(folder: Path, source: Path, seed: int) -> None:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    _write_random(folder, config, tokenizer, seed=seed)
+    write_random(folder, LlamaForCausalLM, config, tokenizer, seed=seed)
 
 
-def _write_random(folder: Path, config: Any, tokenizer: Any, *, seed: int) -> None:
-    """A Llama of that shape with weights drawn from the seed, and its tokenizer."""
+def write_random(folder: Path, architecture: Any, config: Any, tokenizer: Any, *, seed: int) -> None:
+    """A model of that class and shape with weights drawn from the seed, and its tokenizer or processor."""
     import torch
-    from transformers import LlamaForCausalLM
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model = architecture(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
