@@ -22,13 +22,15 @@ IMAGE = "<image>"
 class Image:
     """A picture of a message. reference: the path it was given by, "" if its bytes were. digest: of its file's bytes.
 
-    file: the path to read; None: `data` has the file's bytes.
+    file: the path to read; None: `data` has the file's bytes. size: width and height in pixels, turned as its EXIF
+    says; None: not looked at.
     """
 
     reference: str
     digest: str
     file: str | None = field(default=None, compare=False)
     data: bytes | None = field(default=None, compare=False, repr=False)
+    size: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:

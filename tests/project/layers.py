@@ -9,7 +9,7 @@ LAYERS = {
     0: (
         *("errors", "activity", "stop", "names", "data", "config", "recipe_file", "places", "atomic", "registry"),
         *("hub", "metrics", "markdown", "terminal", "statistics", "strict_json", "openmp"),
-        *("functions", "parameters", "marked", "sandbox"),
+        *("functions", "parameters", "marked", "sandbox", "pictures"),
     ),
     1: ("objective", "rewards", "datasets", "envs", "agents", "record"),
     2: ("model", "engines", "selection"),
@@ -24,7 +24,7 @@ TORCH = {"torch", "transformers", "peft", "accelerate", "vllm"}  # what loads to
 TORCH_FREE = {"", *LAYERS[0], "rewards", "datasets", "envs", "agents", "record", "selection"}
 TORCH_FREE |= {"dashboard", "audit", "cli"}
 TORCH_ALLOWED = {"groupwise.rewards.model", "groupwise.rewards.judging.local"}
-IN_ONE_FILE = ("ray", "vllm", "peft", "torch.distributed")
+IN_ONE_FILE = ("ray", "vllm", "peft", "PIL", "torch.distributed")
 
 
 def violations(sources: Mapping[str, str]) -> list[str]:
