@@ -106,6 +106,11 @@ def png_of(drawing: "PIL.Image", place: str) -> bytes:
     return _encoded(_rgb(drawing if turn is None else drawing.transpose(_pillow().Transpose(turn))), "PNG")
 
 
+def png_of_pixels(pixels: np.ndarray) -> bytes:
+    """[height, width, 3] bytes of RGB as a PNG file. Raises ConfigError without Pillow."""
+    return _encoded(_pillow().fromarray(pixels), "PNG")
+
+
 def is_drawing(value: object) -> bool:
     """True for a picture in memory: Pillow's."""
     return any(kind.__module__.startswith("PIL.") for kind in type(value).__mro__) and hasattr(value, "mode")

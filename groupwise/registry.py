@@ -154,6 +154,7 @@ ENVS = {
     "arithmetic": "groupwise.datasets.arithmetic:questions",
     "reasoning_gym": "groupwise.datasets.reasoning_gym:questions",
     "words": "groupwise.datasets.words:questions",
+    "shapes": "groupwise.datasets.shapes:questions",
     "requests": "groupwise.datasets.requests:questions",
     "verifiers": "groupwise.datasets.verifiers:questions",
     "mixture": "groupwise.datasets.mixture:questions",

@@ -4,10 +4,11 @@ Its image processor is the one of transformers that needs Pillow alone, not torc
 """
 
 import importlib.util
+import string
 from pathlib import Path
 
 from groupwise.errors import ModelError
-from groupwise.model.builtin import TINY_CHARACTERS, cached, character_tokenizer, write_random
+from groupwise.model.builtin import cached, character_tokenizer, write_random
 
 IMAGE_SIDE = 48
 """Pixels of a side, to which each picture is scaled."""
@@ -15,6 +16,7 @@ _PATCH = 8
 _MERGED = 2  # patches along each side of what becomes one token
 IMAGE_TOKENS = (IMAGE_SIDE // _PATCH // _MERGED) ** 2
 """Tokens of a picture, besides the three that stand around them."""
+_CHARACTERS = "\n " + string.digits + string.ascii_letters + string.punctuation
 _SPECIAL = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
 _TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '>' }}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
@@ -38,7 +40,7 @@ def _write(folder: Path, seed: int) -> None:
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-    tokenizer = character_tokenizer(TINY_CHARACTERS, _TEMPLATE, _SPECIAL)
+    tokenizer = character_tokenizer(_CHARACTERS, _TEMPLATE, _SPECIAL)
     side = {"longest_edge": IMAGE_SIDE}
     processor = Idefics3Processor(
         Idefics3ImageProcessorPil(size=side, max_image_size=side, do_image_splitting=False),
