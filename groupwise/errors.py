@@ -62,3 +62,9 @@ class CheckpointError(RunError):
 
 class StoppedEarly(RunError):
     pass
+
+
+def excerpt(value: object, length: int = 60) -> str:
+    """The value as an error message shows it: its repr, cut."""
+    shown = repr(value[: length + 1] if isinstance(value, str | bytes) else value)
+    return shown if len(shown) <= length else shown[: length - 3] + "..."

@@ -35,6 +35,8 @@ NAMES = (
     Name("questions.heldout", ("dataset_test_split",), ("data.val_files",), ("eval_dataset",)),
     Name("questions.prompt_column", verl=("data.prompt_key",), others=("input_key",)),
     Name("questions.answer_column", others=("label_key", "data.answer_key")),
+    Name("questions.image_column", verl=("data.image_key",)),
+    Name("questions.image_dir", others=("data.image_dir",)),
     Name("questions.template", others=("input_template", "data.format_prompt"), differs="text with {question} in it"),
     Name("questions.shuffle", ("shuffle_dataset",), ("data.shuffle",)),
     Name("rewards.0.function", ("reward_funcs",), ("custom_reward_function.path", "reward_model.reward_manager"),

@@ -23,6 +23,7 @@ START = "start"
 MODELINE = "# yaml-language-server:"
 """How a line begins that tells an editor the schema of a recipe."""
 NAMING = (
+    "image_dir",
     *("source", "heldout", "against", "path", "chat_template", "function", "engine", "environment"),
     *("advantage", "loss", "aggregate", "kl_estimator", "correction", "run", "command", "tools", "tool", "rubric"),
 )
@@ -48,6 +49,15 @@ def first_comment(path: Path) -> str:
     lines = [line for line in lines if not line.startswith(MODELINE)]
     head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return re.split(r"(?<!\bDr)\. ", " ".join(line.lstrip("# ") for line in lines[:head]))[0].rstrip(".")
+
+
+def cache_folder() -> Path:
+    """Where checkpoints, libraries and fetched pictures are kept: $GROUPWISE_CACHE, else $XDG_CACHE_HOME/groupwise,
+    else ~/.cache/groupwise."""
+    own = os.environ.get("GROUPWISE_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groupwise"
 
 
 def is_run(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from groupwise.config.base import Recipe
 from groupwise.config.preference import PreferenceRecipe
+from groupwise.config.questions import QuestionsConfig
 from groupwise.config.recipe import RECIPES, dump_recipe, read_recipe, recipe_from
 from groupwise.config.rejection import RejectionRecipe
 from groupwise.config.reward_model import RewardModelRecipe
@@ -12,7 +13,6 @@ from groupwise.config.sections import (
     LearningConfig,
     LoraConfig,
     ModelConfig,
-    QuestionsConfig,
     RewardConfig,
     RolloutConfig,
     RunConfig,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from groupwise import registry
-from groupwise.config.sections import EvaluateConfig, ModelConfig, QuestionsConfig, RewardConfig, Section
+from groupwise.config.questions import QuestionsConfig
+from groupwise.config.sections import EvaluateConfig, ModelConfig, RewardConfig, Section
 
 if TYPE_CHECKING:
     from groupwise.config.sections import LearningConfig, SamplingConfig

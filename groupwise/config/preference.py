@@ -3,10 +3,10 @@
 from typing import ClassVar, Literal
 
 from groupwise.config.base import Measured, Recipe
+from groupwise.config.questions import QuestionsConfig
 from groupwise.config.sections import (
     EvaluateConfig,
     LearningConfig,
-    QuestionsConfig,
     RewardConfig,
     RunConfig,
     SamplingConfig,

@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from groupwise.config.base import Judged, Recipe
+from groupwise.config.questions import QuestionsConfig
 from groupwise.config.sections import (
     GroupsConfig,
-    QuestionsConfig,
     RecordConfig,
     RewardConfig,
     RightConfig,

@@ -6,9 +6,9 @@ from pydantic import Field, model_validator
 
 from groupwise import registry
 from groupwise.config.base import Judged, Recipe
+from groupwise.config.questions import QuestionsConfig
 from groupwise.config.sections import (
     EvaluateConfig,
-    QuestionsConfig,
     RewardConfig,
     RolloutConfig,
     RunConfig,

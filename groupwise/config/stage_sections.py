@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from groupwise.config.questions import PicturesConfig
 from groupwise.config.sections import Section
 from groupwise.parameters import parameter
 
 
-class ExamplesConfig(Section):
+class ExamplesConfig(PicturesConfig):
     """What a stage learns from that does not sample: conversations, completions, text, pairs, labelled steps."""
 
     source: str
@@ -168,7 +169,7 @@ class PreferenceConfig(Section):
     """Weight of disliked outputs, for `kto`."""
 
 
-class MixConfig(Section):
+class MixConfig(PicturesConfig):
     """Other examples that are put among the kept outputs."""
 
     source: str

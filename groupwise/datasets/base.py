@@ -15,7 +15,7 @@ from groupwise.config import QuestionsConfig
 from groupwise.data import Message, Question, message_of_parts
 from groupwise.datasets.apart import default_size, firsts, permutation, prints_of, split
 from groupwise.datasets.dataset import each_question
-from groupwise.datasets.files import Source
+from groupwise.datasets.files import Source, pictures_of
 from groupwise.datasets.makers import made_with
 from groupwise.datasets.stored import chosen, hashed
 from groupwise.errors import ConfigError, DataError
@@ -144,21 +144,21 @@ def _heldout(config: QuestionsConfig) -> Iterable[Question]:
 
 def _read(config: QuestionsConfig, source: Source, limit: int | None) -> Iterator[Question]:
     return each_question(
-        dataclasses.replace(source, ignore=config.ignore_columns or ()),
+        dataclasses.replace(source, ignore=config.ignore_columns or (), images=pictures_of(config, "questions")),
         prompt_column=config.prompt_column,
         answer_column=config.answer_column,
         limit=limit,
     )
 
 
-_OF_FILES = ("subset", "split", "heldout_split", "ignore_columns")
+_OF_FILES = ("subset", "split", "heldout_split", "ignore_columns", "image_column", "image_dir", "fetch_images")
 
 
 def _generated(config: QuestionsConfig, seed: int) -> list[Question]:
     of_files = ("prompt_column", "answer_column", *_OF_FILES) if config.heldout is None else ("split",)
     for field in of_files:
-        if getattr(config, field) is not None:
-            what = "columns" if "column" in field else "splits"
+        if getattr(config, field) not in (None, False):
+            what = "columns" if "column" in field else "files of pictures" if "image" in field else "splits"
             raise ConfigError(
                 f"questions.{field} = {getattr(config, field)!r}: environment {config.source!r} has no {what}",
                 hint=f"drop questions.{field}",

@@ -3,14 +3,16 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from groupwise.datasets.row import Row, excerpt, nothing
-from groupwise.errors import DataError
+from groupwise.datasets.row import Row, nothing
+from groupwise.errors import DataError, excerpt
 
-_SEEN = "the model reads text alone"
+_SEEN = "a model reads text and pictures"
+_ELSEWHERE = "image_column names another column for the pictures"
 _TOOLS = "no tools are offered to the model"
 _AGENT = "no environment answers the model"
 UNHONOURED: Mapping[str, str] = {
-    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios", "multi_modal_data"), _SEEN),
+    **dict.fromkeys(("image", "images"), _ELSEWHERE),
+    **dict.fromkeys(("video", "videos", "audio", "audios", "multi_modal_data"), _SEEN),
     **dict.fromkeys(("tools", "functions", "tool_choice", "parallel_tool_calls"), _TOOLS),
     **dict.fromkeys(("tools_kwargs", "need_tools_kwargs"), _TOOLS),
     **dict.fromkeys(("env_kwargs", "interaction_kwargs", "agent_name", "environment"), _AGENT),
@@ -46,7 +48,7 @@ def _check(row: Row, place: str, cells: Iterable[tuple[str, Any]]) -> None:
 
 def check_read(row: Row, read: Collection[str], columns: Iterable[str]) -> Row:
     """The row. Raises DataError for a cell in a column that is not read; columns: all of the file, for the remedy."""
-    check_honoured(row)
+    check_honoured(row, read)
     known = {*read, *PLACES}
     strange = next((name for name, cell in row.cells.items() if name not in known and not nothing(cell)), None)
     if strange is not None:

@@ -1,13 +1,13 @@
 """Questions from rows, by the column names that TRL, verl, GSM8K and EasyR1 use. Knows columns, not file formats."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from groupwise.data import Question
 from groupwise.datasets.columns import check_honoured
 from groupwise.datasets.files import Source, Table, table
-from groupwise.datasets.images import COLUMNS, images_of, placed
+from groupwise.datasets.images import image_columns, images_of, placed
 from groupwise.datasets.row import Row, nothing
 from groupwise.datasets.turns import BEFORE, asked
 from groupwise.errors import DataError
@@ -42,11 +42,11 @@ def each_question(
     place = source if isinstance(source, Path) else Path(source.place)
     prompt = _prompt_column(place, found.columns, prompt_column)
     answer = _answer_column(place, found, answer_column)
-    return (_question(row, prompt, answer) for row in found)
+    return (_question(row, prompt, answer, found.columns) for row in found)
 
 
-def _question(row: Row, prompt_column: str, answer_column: str | None) -> Question:
-    check_honoured(row, read=COLUMNS)
+def _question(row: Row, prompt_column: str, answer_column: str | None, columns: Collection[str]) -> Question:
+    check_honoured(row, read=image_columns(row))
     if prompt_column not in row.cells:
         raise DataError(
             f"{row.where}: no column {prompt_column!r}; columns: {', '.join(row.cells) or 'none'}",
@@ -54,10 +54,10 @@ def _question(row: Row, prompt_column: str, answer_column: str | None) -> Questi
         )
     if _PLAIN in row.cells:
         raise DataError(f"{row.where}: a column {_PLAIN!r}: the name is taken", hint="give it another")
-    images = images_of(row)
+    images = images_of(row, columns)
     messages = placed(asked(row, prompt_column, images), row, images)
     # where there are pictures, the prompt's cell may hold their bytes too
-    left_out = (*BEFORE, *COLUMNS, prompt_column) if any(message.images for message in messages) else BEFORE
+    left_out = (*BEFORE, *image_columns(row), *([prompt_column] if any(turn.images for turn in messages) else []))
     meta = {name: cell for name, cell in row.cells.items() if name not in left_out} | row.ignored
     if isinstance(row.cells[prompt_column], str) and len(messages) == 1:
         meta[_PLAIN] = True

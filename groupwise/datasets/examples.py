@@ -1,14 +1,15 @@
 """Examples for supervised fine-tuning from rows, by the columns of TRL, ShareGPT and Alpaca. Knows no tokens."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from groupwise.data import Example, Message
 from groupwise.datasets.columns import check_read
 from groupwise.datasets.files import Source, table
+from groupwise.datasets.images import image_columns, images_of, placed
 from groupwise.datasets.messages import weighted
-from groupwise.datasets.row import EXAMPLES, Row, excerpt
+from groupwise.datasets.row import EXAMPLES, Row
 from groupwise.datasets.turns import (
     BEFORE,
     INPUT,
@@ -20,7 +21,7 @@ from groupwise.datasets.turns import (
     history,
     in_order,
 )
-from groupwise.errors import DataError
+from groupwise.errors import DataError, excerpt
 from groupwise.registry import nearest
 
 CONVERSATION_COLUMNS = ("messages", "conversations")
@@ -45,12 +46,20 @@ def each_example(source: Source | Path, limit: int | None = None) -> Iterator[Ex
     place = source if isinstance(source, Path) else Path(source.place)
     columns = _columns(place, found.columns)
     if columns == (TEXT_COLUMN,):
-        read: Callable[[Row, tuple[str, ...]], Example] = _text
+        read: Callable[[Row, tuple[str, ...], Collection[str]], Example] = _text
         known = columns
     else:
         read = _conversation if len(columns) == 1 else _pair
         known = (*columns, *BEFORE, *((INPUT,) if columns[0] == INSTRUCTION else ()))
-    return (read(check_read(complete(row, columns), known, found.columns), columns) for row in found)
+    pictures = columns != (TEXT_COLUMN,)
+    return (
+        read(
+            check_read(complete(row, columns), (*known, *(image_columns(row) if pictures else ())), found.columns),
+            columns,
+            found.columns,
+        )
+        for row in found
+    )
 
 
 def _columns(path: Path, columns: Mapping[str, bool]) -> tuple[str, ...]:
@@ -76,19 +85,20 @@ def _columns(path: Path, columns: Mapping[str, bool]) -> tuple[str, ...]:
     )
 
 
-def _text(row: Row, columns: tuple[str, ...]) -> Example:
+def _text(row: Row, columns: tuple[str, ...], _there: Collection[str]) -> Example:
     place = f"{row.where}: {columns[0]}"
     return Example(row.where, text=filled(row.cells[columns[0]], place))
 
 
-def _conversation(row: Row, columns: tuple[str, ...]) -> Example:
+def _conversation(row: Row, columns: tuple[str, ...], there: Collection[str]) -> Example:
     cell, place = row.cells[columns[0]], f"{row.where}: {columns[0]}"
     if not isinstance(cell, list):
         raise DataError(
             f"{place} = {excerpt(cell)} is {type(cell).__name__}", hint="give a list of messages, which CSV has none of"
         )
-    turns, weights = weighted(cell, place)
-    messages = in_order(behind_history(row, turns, listed=True), place)
+    images = images_of(row, there)
+    turns, weights = weighted(cell, place, images)
+    messages = placed(in_order(behind_history(row, turns, listed=True), place), row, images)
     weights = (*[None] * (len(messages) - len(turns)), *weights)
     return _learned(Example(row.where, messages), weights, place)
 
@@ -105,17 +115,22 @@ def _learned(example: Example, weights: tuple[int | None, ...], place: str) -> E
     return replace(example, messages=example.messages[: learned[-1] + 1], unlearned=unlearned)
 
 
-def _pair(row: Row, columns: tuple[str, ...]) -> Example:
+def _pair(row: Row, columns: tuple[str, ...], there: Collection[str]) -> Example:
     first, second = columns
     answer, place = row.cells[second], f"{row.where}: {second}"
-    prompt = asked(row, first)
+    images = images_of(row, there)
+    prompt = asked(row, first, images)
     if isinstance(answer, str):
         completion: tuple[Message, ...] = (Message("assistant", filled(answer, place)),)
         weights: tuple[int | None, ...] = (None,)
     else:
-        completion, weights = weighted(answer, place)
+        completion, weights = weighted(answer, place, images)
     if not any(message.role == "assistant" for message in completion):
         raise DataError(f"{place} has no assistant turn: {excerpt(answer)}", hint="put what is learned into it")
-    messages = in_order((*prompt, *completion), f"{row.where}: {first} and {second}")
+    if any(message.role == "user" for message in completion):  # who may have pictures too
+        messages = placed((*prompt, *completion), row, images)
+    else:
+        messages = (*placed(prompt, row, images), *placed(completion, row, replace(images, column="")))
+    in_order(messages, f"{row.where}: {first} and {second}")
     read_only = 0 if history(row) else len(prompt)  # LLaMA-Factory learns the answers of a history
     return _learned(Example(row.where, messages, prompt_messages=read_only), (*[None] * len(prompt), *weights), place)

@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from groupwise.config.questions import PicturesConfig
 from groupwise.datasets import arrow_files, text_files
-from groupwise.datasets.row import QUESTIONS, Row, Wanted, nothing
+from groupwise.datasets.row import NO_PICTURES, QUESTIONS, Pictures, Row, Wanted, nothing
 from groupwise.errors import DataError
 from groupwise.registry import nearest
 
@@ -30,13 +31,15 @@ _READERS: dict[str, Callable[[Path, Wanted], Iterator[Row]]] = {
 @dataclass(frozen=True)
 class Source:
     """Where rows are. subset, split: of a folder or a data set on the hub. ignore: what of a row is left out, a column
-    or `column.key`, a key of the objects in it; strict: such a name that is not there is refused."""
+    or `column.key`, a key of the objects in it; strict: such a name that is not there is refused. images: where the
+    rows' pictures are."""
 
     place: str
     subset: str | None = None
     split: str | None = None
     ignore: tuple[str, ...] = ()
     strict: bool = True
+    images: Pictures = NO_PICTURES
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Table:
         return iter(self.again())
 
 
+def pictures_of(config: PicturesConfig, section: str) -> Pictures:
+    """Where a section of a recipe says that pictures are. section: its place in the recipe."""
+    return Pictures(config.image_column, config.image_dir, config.fetch_images, f"{section}.fetch_images")
+
+
 def table(source: Source | Path, limit: int | None = None, *, wanted: Wanted = QUESTIONS) -> Table:
     """The first `limit` rows (None: all) of a source.
 
@@ -63,7 +71,7 @@ def table(source: Source | Path, limit: int | None = None, *, wanted: Wanted = Q
     head: list[Row] = []
     count = 0
     for row in islice(_rows(source, wanted), limit):
-        row = _without(row, source.ignore, ignored)
+        row = _as_asked(row, source, ignored)
         for name, cell in row.cells.items():
             columns[name] = columns.get(name, False) or not nothing(cell)
         count += 1
@@ -76,12 +84,18 @@ def table(source: Source | Path, limit: int | None = None, *, wanted: Wanted = Q
     strange = next((name for name in source.ignore if name not in ignored), None)
     if strange is not None and source.strict and limit is None:
         raise DataError(f"{source.place}: ignore_columns: no {strange!r} there", hint=nearest(strange, columns))
+    column = source.images.column
+    if column is not None and column not in columns and source.strict:
+        there = f"columns: {', '.join(columns) or 'none'}"
+        raise DataError(
+            f"{source.place}: image_column = {column!r} is not there; {there}", hint=nearest(column, columns)
+        )
     if count <= KEPT:
         return Table(columns, count, lambda: head)
     return Table(
         columns,
         count,
-        lambda: (_without(row, source.ignore, ignored) for row in islice(_rows(source, wanted), limit)),
+        lambda: (_as_asked(row, source, ignored) for row in islice(_rows(source, wanted), limit)),
     )
 
 
@@ -135,10 +149,13 @@ def _reader(path: Path, wanted: Wanted) -> Callable[[Path, Wanted], Iterator[Row
     return _READERS[ending]
 
 
+def _as_asked(row: Row, source: Source, found: set[str]) -> Row:
+    """The row with its source's pictures, and without what is to be ignored; names of that are added to `found`."""
+    row = row if source.images is NO_PICTURES else replace(row, images=source.images)
+    return _without(row, source.ignore, found) if source.ignore else row
+
+
 def _without(row: Row, ignore: tuple[str, ...], found: set[str]) -> Row:
-    """The row without what is to be ignored; names of what there was are added to `found`."""
-    if not ignore:
-        return row
     cells = {name: cell for name, cell in row.cells.items() if name not in ignore}
     ignored = {name: cell for name, cell in row.cells.items() if name in ignore}
     found.update(ignored)

@@ -1,16 +1,17 @@
 """What a reward model learns from, from rows: pairs, or answers of which each step was judged. Knows no tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from groupwise.data import Message, Pair, Stepped
 from groupwise.datasets.columns import check_read
 from groupwise.datasets.files import Source, table
+from groupwise.datasets.images import Images, image_columns, images_of, placed
 from groupwise.datasets.pairs import each_pair
-from groupwise.datasets.row import Row, Wanted, excerpt
+from groupwise.datasets.row import Row, Wanted
 from groupwise.datasets.turns import BEFORE, asked, complete, filled, in_order
-from groupwise.errors import DataError
+from groupwise.errors import DataError, excerpt
 
 STEPPED = Wanted("examples", '{"prompt": ..., "completions": ["step", ...], "labels": [true, ...]}')
 _LABELS, _SIDES = "labels", ("chosen", "rejected")
@@ -34,9 +35,16 @@ def each_judgement(source: Source | Path, limit: int | None = None) -> Iterator[
                 hint=f"give prompt, {' and '.join(_SIDES)}, or {', '.join(_APART)}",
             )
         return each_pair(source, limit)
-    wanted, read = (_MARKED, _marked) if "step_ends" in columns else (_APART, _apart)
+    wanted: tuple[str, ...] = _MARKED if "step_ends" in columns else _APART
+    read: Callable[[Row, Images], Stepped] = _marked if "step_ends" in columns else _apart
     known = (*wanted, *BEFORE)
-    return (read(check_read(complete(_no_pair(row), wanted), known, columns)) for row in found)
+    return (
+        read(
+            check_read(complete(_no_pair(row), wanted), (*known, *image_columns(row)), columns),
+            images_of(row, columns),
+        )
+        for row in found
+    )
 
 
 def _no_pair(row: Row) -> Row:
@@ -50,15 +58,15 @@ def _no_pair(row: Row) -> Row:
     return row
 
 
-def _apart(row: Row) -> Stepped:
+def _apart(row: Row, images: Images) -> Stepped:
     """TRL's stepwise form: a list of steps, and a label of each."""
     _, name, _ = _APART
     cells = _list(row, name, "of strings, one a step")
     steps = tuple(filled(cell, f"{row.where}: {name}[{index}]") for index, cell in enumerate(cells))
-    return Stepped(row.where, _prompt(row), steps, _labels(row, len(steps), name))
+    return Stepped(row.where, _prompt(row, images), steps, _labels(row, len(steps), name))
 
 
-def _marked(row: Row) -> Stepped:
+def _marked(row: Row, images: Images) -> Stepped:
     """One text, the ends of its steps in characters from its start, and a label of each."""
     _, name, ends_name, _ = _MARKED
     text = filled(row.cells[name], f"{row.where}: {name}")
@@ -74,7 +82,7 @@ def _marked(row: Row) -> Stepped:
         ends.append(int(end))
     steps = tuple(text[start:end] for start, end in zip([0, *ends], ends, strict=False))
     right = _labels(row, len(steps), ends_name)
-    return Stepped(row.where, _prompt(row), steps, right, rest=text[ends[-1] :], verbatim=True)
+    return Stepped(row.where, _prompt(row, images), steps, right, rest=text[ends[-1] :], verbatim=True)
 
 
 def _whole(cell: Any) -> bool:
@@ -84,15 +92,15 @@ def _whole(cell: Any) -> bool:
     return isinstance(cell, int) and not isinstance(cell, bool)
 
 
-def _prompt(row: Row) -> tuple[Message, ...]:
-    prompt = asked(row, "prompt")
+def _prompt(row: Row, images: Images) -> tuple[Message, ...]:
+    prompt = asked(row, "prompt", images)
     if prompt[-1].role == "assistant":
         raise DataError(
             f"{row.where}: prompt ends with a turn of role 'assistant': {excerpt(prompt[-1].content)}",
             hint="put the assistant's last text into the steps",
         )
     in_order((*prompt, Message("assistant", "-")), f"{row.where}: prompt")  # any answer would do
-    return prompt
+    return placed(prompt, row, images)
 
 
 def _labels(row: Row, steps: int, name: str) -> tuple[bool, ...]:

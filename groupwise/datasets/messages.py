@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from groupwise.contents import PICTURES, TEXTS
 from groupwise.data import Image, Message, Role, message_of_parts
-from groupwise.datasets.images import TYPES, Images, part_of
-from groupwise.datasets.row import encodable, excerpt, nothing
-from groupwise.errors import DataError
+from groupwise.datasets.images import Images, part_of
+from groupwise.datasets.row import encodable, nothing
+from groupwise.errors import DataError, excerpt
 from groupwise.registry import nearest
 
 _ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
@@ -22,7 +23,6 @@ _UNREAD = {
     "thinking": "write it into the content, between the model's own tags",
 }
 WEIGHT = "weight"
-_TEXTS = ("text", "input_text", "output_text")
 _NO_TEXT = "cache_control"  # of a part: what a server keeps, and nothing that is said
 _PARTS = {
     **dict.fromkeys(("tool_use", "tool_result", "function_call"), "drop the row: no tools are offered to the model"),
@@ -70,9 +70,9 @@ def weighted(cell: Any, where: str, images: Images | None = None) -> tuple[tuple
     )
 
 
-def message_of(cell: Any, where: str) -> Message:
+def message_of(cell: Any, where: str, images: Images | None = None) -> Message:
     """One turn, as ShareGPT writes the sides of a pair."""
-    (message,) = conversation([cell], where)
+    (message,) = conversation([cell], where, images)
     return message
 
 
@@ -115,21 +115,21 @@ def content_of(content: Any, place: str) -> str:
     if isinstance(content, list) and content:
         content = "".join(_text_of(part, f"{place}[{index}]") for index, part in enumerate(content))
     if not isinstance(content, str):
-        raise DataError(f"{place} = {excerpt(content)}: not a string", hint="give text; images are not read")
+        raise DataError(f"{place} = {excerpt(content)}: not a string", hint="give text")
     return encodable(content, place)
 
 
 def _part_of(part: Any, place: str, images: Images) -> str | Image:
-    if isinstance(part, dict) and part.get("type") in TYPES:
+    if isinstance(part, dict) and part.get("type") in PICTURES:
         return part_of(part, place, images)
     return encodable(_text_of(part, place), place)
 
 
 def _text_of(part: Any, place: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    text = part.get("text") if isinstance(part, dict) and kind in _TEXTS else None
+    text = part.get("text") if isinstance(part, dict) and kind in TEXTS else None
     if not isinstance(text, str):
-        hint = _PARTS.get(str(kind), 'give {"type": "text", "text": "..."}; images are not read')
+        hint = _PARTS.get(str(kind), 'give {"type": "text", "text": "..."}')
         raise DataError(f"{place} = {excerpt(part)}: not a text", hint=hint)
     known = ("type", "text", _NO_TEXT)
     unread = next((key for key, value in part.items() if key not in known and not nothing(value)), None)

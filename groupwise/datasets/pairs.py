@@ -8,8 +8,9 @@ from typing import Any
 from groupwise.data import Judged, Message, Pair
 from groupwise.datasets.columns import check_read
 from groupwise.datasets.files import Source, table
+from groupwise.datasets.images import Images, image_columns, images_of, placed, wordless
 from groupwise.datasets.messages import conversation, message_of
-from groupwise.datasets.row import Row, Wanted, excerpt
+from groupwise.datasets.row import Row, Wanted
 from groupwise.datasets.turns import (
     BEFORE,
     INPUT,
@@ -22,7 +23,7 @@ from groupwise.datasets.turns import (
     in_order,
     messages_by,
 )
-from groupwise.errors import DataError
+from groupwise.errors import DataError, excerpt
 from groupwise.registry import nearest
 
 PAIRS = Wanted("examples", '{"prompt": ..., "chosen": ..., "rejected": ...}')
@@ -49,7 +50,14 @@ def each_pair(source: Source | Path, limit: int | None = None) -> Iterator[Pair]
     column = first_there([name for name, filled in found.columns.items() if filled], _PROMPTS)
     wanted = _SIDES if column is None else (column, *_SIDES)
     known = (*wanted, *BEFORE, _MARGIN, *((INPUT,) if column == INSTRUCTION else ()))
-    return (_pair(check_read(complete(row, wanted), known, found.columns), column) for row in found)
+    return (
+        _pair(
+            check_read(complete(row, wanted), (*known, *image_columns(row)), found.columns),
+            column,
+            images_of(row, found.columns),
+        )
+        for row in found
+    )
 
 
 def each_judged(source: Source | Path, limit: int | None = None) -> Iterator[Judged]:
@@ -66,7 +74,14 @@ def each_judged(source: Source | Path, limit: int | None = None) -> Iterator[Jud
     wanted = (prompt, label) if prompt in _WHOLE else (prompt, answer, label)
     _check_columns(source, found.columns, wanted, other=("chosen", "pairs: set preference.loss to dpo"))
     known = (*wanted, *BEFORE, *((INPUT,) if prompt == INSTRUCTION else ()))
-    return (_judged(check_read(complete(row, wanted), known, found.columns), prompt, answer, label) for row in found)
+    return (
+        _judged(
+            check_read(complete(row, wanted), (*known, *image_columns(row)), found.columns),
+            (prompt, answer, label),
+            images_of(row, found.columns),
+        )
+        for row in found
+    )
 
 
 def _check_columns(
@@ -85,28 +100,29 @@ def _check_columns(
     )
 
 
-def _pair(row: Row, column: str | None) -> Pair:
+def _pair(row: Row, column: str | None, images: Images) -> Pair:
     if column is not None:
-        prompt = asked(row, column)
-        sides = [_behind(row, name, _turns(row, name), prompt, column) for name in _SIDES]
+        prompt = asked(row, column, images)
+        sides = [_behind(row, name, _turns(row, name, images), prompt, column) for name in _SIDES]
     else:
-        whole = [behind_history(row, _conversation(row, name), listed=True) for name in _SIDES]
+        whole = [behind_history(row, _conversation(row, name, images), listed=True) for name in _SIDES]
         prompt = _shared(*whole)
         _check_begin_alike(row, prompt, *whole)
         sides = [_behind(row, name, turns, prompt, "prompt") for name, turns in zip(_SIDES, whole, strict=True)]
     _check_differ(row, *sides)
     chosen, rejected = sides
-    return Pair(row.where, prompt, chosen, rejected, margin=_margin(row))
+    return Pair(row.where, placed(prompt, row, images), chosen, rejected, margin=_margin(row))
 
 
-def _judged(row: Row, column: str, name: str, label: str) -> Judged:
-    prompt = asked(row, column)
+def _judged(row: Row, columns: tuple[str, str, str], images: Images) -> Judged:
+    column, name, label = columns
+    prompt = asked(row, column, images)
     if column in _WHOLE:
         name = column
         in_order(prompt, f"{row.where}: {column}")
-        prompt, answer = prompt[:-1], prompt[-1].content
+        prompt, answer = prompt[:-1], wordless(prompt[-1], f"{row.where}: {column}")
     else:
-        answer = _behind(row, name, _turns(row, name), prompt, column)
+        answer = _behind(row, name, _turns(row, name, images), prompt, column)
     cell = row.cells[label]
     # str(): True is 1 in Python, and a CSV holds words. 1.0 is what a column with gaps makes of 1.
     liked = _LABELS.get(str(int(cell) if isinstance(cell, float) and cell in (0, 1) else cell).strip().lower())
@@ -115,15 +131,17 @@ def _judged(row: Row, column: str, name: str, label: str) -> Judged:
             f"{row.where}: {label} = {excerpt(cell)}: no label that is allowed",
             hint="give true (liked) or false (not), or 1 or 0",
         )
-    return Judged(row.where, prompt, answer, liked)
+    return Judged(row.where, placed(prompt, row, images), answer, liked)
 
 
-def _turns(row: Row, name: str) -> tuple[Message, ...]:
+def _turns(row: Row, name: str, images: Images) -> tuple[Message, ...]:
     cell, place = row.cells[name], f"{row.where}: {name}"
-    return (message_of(cell, place),) if isinstance(cell, dict) else messages_by("assistant", cell, place)
+    if isinstance(cell, dict):
+        return (message_of(cell, place, images),)
+    return messages_by("assistant", cell, place, images)
 
 
-def _conversation(row: Row, name: str) -> tuple[Message, ...]:
+def _conversation(row: Row, name: str, images: Images) -> tuple[Message, ...]:
     cell, place = row.cells[name], f"{row.where}: {name}"
     if isinstance(cell, str):
         filled(cell, place)
@@ -131,7 +149,7 @@ def _conversation(row: Row, name: str) -> tuple[Message, ...]:
             f"{place} = {excerpt(cell)} is a string, and the file has no column 'prompt'",
             hint="add 'prompt', or give both sides as whole conversations",
         )
-    return conversation(cell, place)
+    return conversation(cell, place, images)
 
 
 def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Message, ...]:
@@ -167,7 +185,7 @@ def _behind(row: Row, name: str, turns: tuple[Message, ...], prompt: tuple[Messa
             hint="give one turn, the assistant's; the turns before it go into the prompt",
         )
     in_order((*prompt, *turns), f"{row.where}: {column} and {name}")
-    return turns[0].content
+    return wordless(turns[0], f"{row.where}: {name}")
 
 
 def _check_differ(row: Row, chosen: str, rejected: str) -> None:

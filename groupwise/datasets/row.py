@@ -3,8 +3,26 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from groupwise.errors import DataError
+from groupwise.errors import DataError, excerpt
 from groupwise.registry import ENVS
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where a source's pictures are. column: with them; None: images or image. folder: paths are relative to; None: the
+    file's own. fetch: remote ones are fetched. switch: the key of the recipe that says so."""
+
+    column: str | None = None
+    folder: str | None = None
+    fetch: bool = False
+    switch: str = "questions.fetch_images"
+
+    def __bool__(self) -> bool:
+        """Whether anything is said of them."""
+        return self.column is not None or self.folder is not None or self.fetch
+
+
+NO_PICTURES = Pictures()
 
 
 @dataclass(frozen=True)
@@ -12,7 +30,7 @@ class Row:
     """One row: its number from 1 (in JSONL, the line's), where it stands in words, and its cells by column.
 
     file: the name of its file or data set, without folder and ending. ignored: cells that mean nothing to the model.
-    folder: of its file, to which the paths in it are relative.
+    folder: of its file, to which the paths in it are relative. images: where its pictures are.
     """
 
     number: int
@@ -21,6 +39,7 @@ class Row:
     file: str
     ignored: dict[str, Any] = field(default_factory=dict)
     folder: str = ""
+    images: Pictures = NO_PICTURES
 
 
 @dataclass(frozen=True)
@@ -34,12 +53,6 @@ class Wanted:
 
 QUESTIONS = Wanted("questions", '{"prompt": ..., "answer": ...}', f", or an environment: {', '.join(sorted(ENVS))}")
 EXAMPLES = Wanted("examples", '{"prompt": ..., "completion": ...}')
-
-
-def excerpt(value: Any, length: int = 60) -> str:
-    """The value as an error message shows it: its repr, cut."""
-    shown = repr(value[: length + 1] if isinstance(value, str | bytes) else value)
-    return shown if len(shown) <= length else shown[: length - 3] + "..."
 
 
 def nothing(cell: Any) -> bool:

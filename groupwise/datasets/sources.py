@@ -8,7 +8,7 @@ import numpy as np
 from groupwise import registry
 from groupwise.config import ExamplesConfig
 from groupwise.datasets.apart import default_size, firsts, prints_of, split
-from groupwise.datasets.files import Source
+from groupwise.datasets.files import Source, pictures_of
 from groupwise.datasets.makers import made_with
 from groupwise.datasets.stored import chosen, hashed
 from groupwise.errors import ConfigError, DataError
@@ -37,7 +37,8 @@ def load_apart(
 
     Raises ConfigError for a wrong name or parameter, DataError for a wrong file, or if both would hold one example."""
     ignore = config.ignore_columns or ()
-    of_files = {"subset": config.subset, "split": config.split, "ignore": ignore}
+    images = pictures_of(config, "examples")
+    of_files = {"subset": config.subset, "split": config.split, "ignore": ignore, "images": images}
     found = of_source(
         config.source, params=config.params, size=config.size, seed=seed, kind=kind, read=read, of_files=of_files
     )
@@ -47,7 +48,7 @@ def load_apart(
     size = HELDOUT_SIZE if config.heldout_size is None else config.heldout_size
     subset = config.subset if config.heldout is None else None
     train, texts, asked = _printed(found)
-    heldout_source = Source(place, subset, config.heldout_split, ignore, strict=False)
+    heldout_source = Source(place, subset, config.heldout_split, ignore, strict=False, images=images)
     heldout, heldout_texts, heldout_asked = _printed(read(heldout_source, size))
     same = np.isin(texts, heldout_texts)
     both = np.flatnonzero(same | np.isin(asked, heldout_asked))

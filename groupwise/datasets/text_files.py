@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from groupwise.datasets.row import Row, Wanted, excerpt
-from groupwise.errors import DataError
+from groupwise.datasets.row import Row, Wanted
+from groupwise.errors import DataError, excerpt
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 COMPRESSED = tuple(_OPENERS)

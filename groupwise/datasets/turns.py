@@ -9,8 +9,8 @@ from typing import Any
 from groupwise.data import Message, Role
 from groupwise.datasets.images import Images
 from groupwise.datasets.messages import content_of, conversation
-from groupwise.datasets.row import Row, encodable, excerpt, nothing
-from groupwise.errors import DataError
+from groupwise.datasets.row import Row, encodable, nothing
+from groupwise.errors import DataError, excerpt
 
 SYSTEM, HISTORY, INPUT = "system", "history", "input"
 BEFORE = (SYSTEM, HISTORY)

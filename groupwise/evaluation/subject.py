@@ -121,9 +121,10 @@ def _asking(file: Path, questions: str | None) -> list[str]:
     if questions is None:
         return []
     words = [f"questions.source={json.dumps(questions)}", "questions.heldout=null", "questions.heldout_size=0"]
-    words += [f"questions.{name}=null" for name in ("subset", "split", "heldout_split", "ignore_columns")]
+    words += [f"questions.{name}=null" for name in ("subset", "split", "heldout_split", "ignore_columns", "image_dir")]
     if questions in registry.ENVS:
-        words += ["questions.prompt_column=null", "questions.answer_column=null"]
+        words += [f"questions.{name}=null" for name in ("prompt_column", "answer_column", "image_column")]
+        words.append("questions.fetch_images=false")
     before = recipe_in(file).questions
     if questions not in registry.ENVS or before is None or before.source != questions:
         words += ["questions.params={}", "questions.size=null"]

@@ -1,7 +1,6 @@
 """Models that need no hub: a two-layer one made on the spot, and SmolLM2-135M-Instruct from a PyPI package."""
 
 import importlib.util
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 
 from groupwise.activity import doing
 from groupwise.errors import ModelError
+from groupwise.places import cache_folder
 
 TINY_CHARACTERS = "0123456789+-*=?>., abcdefghijklmnopqrstuvwxyz"
 _END = "<end>"
@@ -32,14 +32,6 @@ _TOOL_TEMPLATE = (
     "{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ ']' }}{% endif %}{{ '<end>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
-
-
-def cache_folder() -> Path:
-    """Where made checkpoints are kept: $GROUPWISE_CACHE, else $XDG_CACHE_HOME/groupwise, else ~/.cache/groupwise."""
-    own = os.environ.get("GROUPWISE_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groupwise"
 
 
 def tiny(seed: int = 0) -> Path:

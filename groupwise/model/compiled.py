@@ -15,7 +15,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from groupwise.model.builtin import cache_folder
+from groupwise.places import cache_folder
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from groupwise.atomic import write_whole
-from groupwise.model.builtin import cache_folder
 from groupwise.model.compiled import processor
 from groupwise.model.products import OneDnnLinear, Products, fastest_products, rows_product
+from groupwise.places import cache_folder
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from groupwise.config import PreferenceRecipe, Recipe, RejectionRecipe, RewardMo
 from groupwise.data import Example, Question
 from groupwise.datasets.base import load_questions
 from groupwise.datasets.examples import each_example
-from groupwise.datasets.files import Source
+from groupwise.datasets.files import Source, pictures_of
 from groupwise.datasets.inner import bare
 from groupwise.datasets.labelled_steps import each_judgement
 from groupwise.datasets.pairs import each_judged, each_pair
@@ -76,7 +76,10 @@ def _learned(stage: Stage, written: set[str]) -> Iterator[Said]:
             seed=recipe.seed,
             kind=Example,
             read=each_example,
-            of_files={"ignore": entry.ignore_columns or ()},
+            of_files={
+                "ignore": entry.ignore_columns or (),
+                "images": pictures_of(entry, f"rejection.mix.{index}"),
+            },
             section=f"rejection.mix.{index}",
         )
         for example in found:

@@ -9,6 +9,7 @@ from groupwise.config import MixConfig, RejectionConfig
 from groupwise.data import Example
 from groupwise.datasets.apart import once_each
 from groupwise.datasets.examples import each_example
+from groupwise.datasets.files import pictures_of
 from groupwise.datasets.sources import of_source
 from groupwise.datasets.stored import kept
 from groupwise.errors import DataError
@@ -46,7 +47,10 @@ def read_sources(config: RejectionConfig, *, seed: int) -> list[Source]:
             seed=seed,
             kind=Example,
             read=each_example,
-            of_files={"ignore": entry.ignore_columns or ()},
+            of_files={
+                "ignore": entry.ignore_columns or (),
+                "images": pictures_of(entry, f"rejection.mix.{index}"),
+            },
             section=f"rejection.mix.{index}",
         )
         found.append(Source(entry, kept(once_each(_answering(examples, f"rejection.mix.{index}.source")))))

@@ -7,15 +7,20 @@ from hashlib import blake2b
 
 import pytest
 
-from groupwise.config import ModelConfig, QuestionsConfig
-from groupwise.data import IMAGE, Image, Message, Question, message_of_dict, message_of_parts
+from groupwise.config import ExamplesConfig, ModelConfig, QuestionsConfig
+from groupwise.data import IMAGE, Example, Image, Message, Question, message_of_dict, message_of_parts
 from groupwise.datasets.base import load_questions
 from groupwise.datasets.dataset import read_questions
-from groupwise.errors import DataError, ModelError
+from groupwise.datasets.examples import each_example
+from groupwise.datasets.sources import load_apart
+from groupwise.errors import ConfigError, DataError, ModelError
 from groupwise.model.tokenizer import load_tokenizer
+from groupwise.pictures import opened
 from groupwise.rollout.lengths import check_lengths
+from tests.datasets.reading import read_examples, read_judged, read_judgements, read_pairs
+from tests.drawn import file_of
 
-CAT, DOG = b"\x89PNG cat", b"\x89PNG dog"
+CAT, DOG = file_of(color="orange"), file_of(color="brown", kind="JPEG")
 
 
 def digest(data):
@@ -64,7 +69,14 @@ TEXT = {"type": "text", "text": "What?"}
         ({"prompt": user({"type": "image_url", "image_url": {"url": URL}}, TEXT)}, [["CAT", "What?"]]),
         ({"prompt": user({"type": "image_url", "image_url": "file:dog.png"}, TEXT)}, [["DOG", "What?"]]),
         (
-            {"prompt": user({"type": "image", "source": {"type": "base64", "data": URL.partition(",")[2]}})},
+            {
+                "prompt": user(
+                    {
+                        "type": "image",
+                        "source": {"type": "base64", "media_type": "image/png", "data": URL.partition(",")[2]},
+                    }
+                )
+            },
             [["CAT"]],
         ),
         ({"prompt": user(TEXT, {"type": "text", "text": " Why?"})}, [["What? Why?"]]),
@@ -100,7 +112,14 @@ def test_parquets_bytes_are_read_and_leave_no_trace_in_what_rewards_get(tmp_path
     [
         ({"prompt": "<image>?", "images": ["cat.png", "dog.png"]}, "2 pictures, and 1 <image> in the text"),
         ({"prompt": "?", "images": ["cow.png"]}, r"images = 'cow\.png': .*cow\.png: No such file"),
-        ({"prompt": "?", "images": ["http://a.b/c.png"]}, "not fetched; save the picture"),
+        (
+            {"prompt": "?", "images": ["http://a.b/c.png"]},
+            "not fetched; save the picture and give its path, or set questions.fetch_images: true",
+        ),
+        (
+            {"prompt": [{"role": "assistant", "content": "<image>"}], "images": ["cat.png"]},
+            "assistant's, has a picture",
+        ),
         ({"prompt": "?", "images": [5]}, "images = 5: no picture"),
         ({"prompt": "?", "images": ["data:image/png;base64,?"]}, "no base64"),
         ({"prompt": "?", "images": ["cat.png"], "image": "dog.png"}, "both images and image; keep one"),
@@ -111,6 +130,121 @@ def test_parquets_bytes_are_read_and_leave_no_trace_in_what_rewards_get(tmp_path
 def test_a_picture_that_cannot_be_read_is_refused_with_its_line(read, row, message):
     with pytest.raises(DataError, match=rf"q\.jsonl:2: .*{message}"):
         read({"prompt": "fine", "problem": "fine"}, row)
+
+
+BASE64 = base64.b64encode(DOG).decode()
+TURN = {"role": "user", "content": "<image>?"}
+KINDS = {
+    read_questions: {"prompt": [TURN]},
+    read_examples: {"messages": [TURN, {"role": "assistant", "content": "a"}]},
+    read_pairs: {"prompt": [TURN], "chosen": "a", "rejected": "b"},
+    read_judged: {"prompt": [TURN], "completion": "a", "label": True},
+    read_judgements: {"prompt": [TURN], "completions": ["a"], "labels": [True]},
+}
+
+
+@pytest.mark.parametrize("reader", KINDS)
+def test_every_kind_of_row_has_pictures_and_refuses_a_broken_one_with_its_line(tmp_path, reader):
+    (tmp_path / "cat.png").write_bytes(CAT)
+    (tmp_path / "broken.png").write_bytes(CAT[:-30])
+    row = KINDS[reader]
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({**row, "images": ["cat.png"]}) + "\n" + json.dumps({**row, "images": ["broken.png"]}))
+    with pytest.raises(DataError, match=r"r\.jsonl:2: images = 'broken\.png': .*broken\.png: a broken picture"):
+        reader(path)
+    (found,) = reader(path, limit=1) if reader is read_questions else reader(path, 1)
+    first = (found.prompt if hasattr(found, "prompt") else found.messages)[0]
+    (picture,) = first.images
+    assert (picture.digest, picture.size, picture.file) == (digest(CAT), (6, 4), str(tmp_path / "cat.png"))
+    path.write_text(json.dumps(row | {"images": ["cat.png"]}) + "\n" + json.dumps(row | {"images": []}) + "\n")
+    with pytest.raises(DataError, match=r"r\.jsonl:2: images = \[\]: 0 pictures, and 1 <image> in the text"):
+        reader(path)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        BASE64,
+        {"bytes": BASE64, "path": "far/dog.jpg"},
+        {"base64": BASE64},
+        {"image": "dog.png"},
+        {"type": "image", "url": "data:image/jpeg;base64," + BASE64},
+        {"type": "base64", "media_type": "image/jpeg", "data": BASE64[:40] + "\n" + BASE64[40:]},
+    ],
+)
+def test_a_picture_is_given_in_many_forms(read, cell):
+    (question,) = read({"prompt": "What?", "images": [cell]})
+    assert shown(question) == [["DOG", "What?"]]
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"image": "dog.png", "url": "dog.png"}, "both image and url; give the picture once"),
+        ({"image": "dog.png", "min_pixels": 3}, "min_pixels = 3: not read; set model.min_pixels"),
+        ({"image": "dog.png", "caption": "a dog"}, "caption = 'a dog': not read; drop it"),
+        ({"bytes": "", "path": None}, "no picture, and|0 pictures|names no picture|."),
+        ("data:image/svg+xml,%3Csvg/%3E", "no base64; begin it with"),
+        ("text.png", r"text\.png: not a picture that can be read: it begins with b'just text'"),
+        ("empty.png", r"empty\.png: a picture of no bytes"),
+        (".", "not a file"),
+        ("\0", "embedded null"),
+        ("a" * 5000, "File name too long"),
+        (True, "True: no picture"),
+        ([["dog.png"]], "no picture"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(read, tmp_path, cell, message):
+    (tmp_path / "text.png").write_text("just text")
+    (tmp_path / "empty.png").write_text("")
+    with pytest.raises(DataError, match=rf"q\.jsonl:1: .*({message})"):
+        read({"prompt": "<image>?", "images": [cell]})
+
+
+def test_a_setting_names_the_column_and_the_folder_of_pictures(read, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cow.png").write_bytes(CAT)
+    row = {"id": "a", "prompt": "What?", "photo": "cow.png"}
+    read({"prompt": "?"}, row)  # a file that is asked for nothing: `photo` is a column for rewards
+
+    def ask(**settings):
+        config = QuestionsConfig(source=str(tmp_path / "q.jsonl"), heldout_size=0, **settings)
+        return load_questions(config, seed=0).train
+
+    asked = {question.id: question for question in ask(image_column="photo", image_dir=str(tmp_path / "pictures"))}
+    assert shown(asked["a"]) == [["CAT", "What?"]]
+    assert "photo" not in asked["a"].meta
+    with pytest.raises(
+        DataError, match=r"image_column = 'foto' is not there; columns: prompt, id, photo; did you mean"
+    ):
+        ask(image_column="foto")
+    read({"prompt": "?", "photo": "cat.png", "images": ["dog.png"]})
+    with pytest.raises(DataError, match=r"q\.jsonl:1: images = .*: not read, image_column names another column"):
+        ask(image_column="photo")
+    config = ExamplesConfig(source=str(tmp_path / "e.jsonl"), heldout_size=0, image_dir=str(tmp_path / "pictures"))
+    (tmp_path / "e.jsonl").write_text(json.dumps({"prompt": "q", "completion": "a", "image": "cow.png"}))
+    ((example,), _) = load_apart(config, seed=0, kind=Example, read=each_example)
+    assert [len(message.images) for message in example.messages] == [1, 0]
+    with pytest.raises(ConfigError, match=r"questions\.image_dir = 'x': environment 'words' has no files of pictures"):
+        load_questions(QuestionsConfig(source="words", image_dir="x"), seed=0)
+
+
+def test_a_data_set_of_the_package_datasets_keeps_its_pictures_as_they_are(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from PIL import Image as PIL
+
+    drawing = PIL.new("RGB", (6, 4), "orange")
+    table = datasets.Dataset.from_list(
+        [{"problem": "<image>?", "images": [drawing], "answer": "1"}],
+        features=datasets.Features(
+            {"problem": datasets.Value("string"), "images": [datasets.Image()], "answer": datasets.Value("string")}
+        ),
+    )
+    table.save_to_disk(tmp_path / "saved")
+    (question,) = read_questions(tmp_path / "saved")
+    (picture,) = question.messages[0].images
+    assert opened(picture).getpixel((0, 0)) == (255, 165, 0)
+    assert picture.size == (6, 4)
 
 
 def test_the_same_words_with_other_pictures_are_another_question(read):

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from groupwise.errors import ModelError
 from groupwise.model import builtin
-from groupwise.model.builtin import cache_folder, smollm2_135m_instruct, tiny
+from groupwise.model.builtin import smollm2_135m_instruct, tiny
+from groupwise.places import cache_folder
 
 FORK = multiprocessing.get_context("fork")
 

@@ -9,7 +9,7 @@ LAYERS = {
     0: (
         *("errors", "activity", "stop", "names", "data", "config", "recipe_file", "places", "atomic", "registry"),
         *("hub", "metrics", "markdown", "terminal", "statistics", "strict_json", "openmp"),
-        *("functions", "parameters", "marked", "sandbox", "pictures"),
+        *("functions", "parameters", "marked", "sandbox", "pictures", "contents", "fetched"),
     ),
     1: ("objective", "rewards", "datasets", "envs", "agents", "record"),
     2: ("model", "engines", "selection"),
