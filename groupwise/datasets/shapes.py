@@ -21,7 +21,7 @@ _COUNTS = range(1, 6)
 _NAMES = tuple(COLOURS)
 _DIGITS = range(10)
 _PICTURES = range(100_000)
-_SHADES = range(200, 256)  # of a ground on which every colour stands out
+_SHADES = range(220, 256)  # of a ground on which every colour stands out
 
 
 def questions(
@@ -100,7 +100,8 @@ def _in_cells(draw: random.Random, kinds: Sequence[str], colours: Sequence[str],
 def _count(draw: random.Random, squares: int, level: int) -> Asked:
     others = draw.randint(0, {1: 0, 2: 4, 3: 8}[level])
     kinds = ["square"] * squares + draw.choices(["circle", "triangle"], k=others)
-    figures = _in_cells(draw, kinds, draw.choices(_NAMES, k=len(kinds)), level)
+    colours = ["black"] if level == 1 else _NAMES
+    figures = _in_cells(draw, kinds, draw.choices(colours, k=len(kinds)), level)
     return "How many squares?", str(squares), figures, [str(n) for n in _COUNTS if n != squares]
 
 
@@ -134,16 +135,18 @@ def _larger(draw: random.Random, larger: int, level: int) -> Asked:
 
 
 def _digit(draw: random.Random, digit: int, level: int) -> Asked:
-    dot = draw.randint(5, 6) if level == 1 else draw.randint(3, 5)
-    across, down = (SIDE - dots * dot for dots in GLYPH)
-    near = 3 if level == 1 else SIDE
-    left, top = (draw.randint(max(0, room // 2 - near), min(room, room // 2 + near)) for room in (across, down))
+    wrong = [str(other) for other in _DIGITS if other != digit]
+    dot = 6 if level == 1 else draw.randint(3, 5)
+    rooms = [SIDE - dots * dot for dots in GLYPH]
+    if level == 1:
+        left, top = (room // 2 + draw.randint(-2, 2) for room in rooms)
+        return "Which digit?", str(digit), [Figure(str(digit), "black", left, top, dot)], wrong
+    left, top = (draw.randint(0, room) for room in rooms)
     colours = draw.sample(_NAMES, 2)
     specks = [
         Figure("square", colours[1], draw.randrange(SIDE - 2), draw.randrange(SIDE - 2), 2)
         for _ in range(12 if level == 3 else 0)
     ]
-    wrong = [str(other) for other in _DIGITS if other != digit]
     return "Which digit?", str(digit), [Figure(str(digit), colours[0], left, top, dot), *specks], wrong
 
 

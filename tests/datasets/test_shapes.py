@@ -90,7 +90,7 @@ def test_a_blank_picture_is_of_one_colour_and_its_question_the_same():
     assert strip == [(q.id, q.answer, q.meta, q.text) for q in blank]
     for seen, unseen in zip(made, blank, strict=True):
         assert len(np.unique(pixels(unseen).reshape(-1, 3), axis=0)) == 1
-        assert pixels(unseen)[0, 0].min() >= 200
+        assert pixels(unseen)[0, 0].min() >= 220
         assert not (pixels(seen) == pixels(unseen)).all()
     assert len({q.fingerprint for q in blank}) == 40
 
