@@ -113,6 +113,9 @@ class SamplingConfig(Section):
     """Strings that end an output; they stay in it."""
     max_num_seqs: int = Field(default=256, ge=1, le=1_000_000)
     """Maximum outputs sampled at the same time; limits the memory of the KV cache without changing outputs."""
+    precision: Literal["auto", "bf16"] = "auto"
+    """Of the sampler's products. auto: model.precision. bf16 beside a model in fp32: faster where the processor
+    multiplies bf16, and `objective.correction` weighs the outputs for the difference."""
 
     def sampling(self, *, greedy: bool = False) -> Sampling:
         """The distribution that sampler and trainer share."""

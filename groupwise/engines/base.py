@@ -57,7 +57,10 @@ class Capabilities:
 
 
 class Engine(Protocol):
-    """Samples from a policy. A recipe's class is called with (policy, max_num_seqs=...), then `open`, `sync`."""
+    """Samples from a policy. A recipe's class is called with (policy, max_num_seqs=...), then `open`, `sync`.
+
+    A recipe that sets `rollout.precision` also gives it precision=..., if it takes that.
+    """
 
     capabilities: Capabilities
 

@@ -14,6 +14,7 @@ from groupwise.engines.fused import FusedCache, layers_of
 from groupwise.engines.plain import LevelCache, NoCache, PlainCache
 from groupwise.model import probe
 from groupwise.model.policy import Policy
+from groupwise.model.products import multiplies_bf16
 from groupwise.model.tokenizer import first_line
 from groupwise.model.traits import routes_tokens
 
@@ -65,12 +66,17 @@ def choose_cache(policy: Policy, *, shared: bool = True) -> str:
         return "none"
     with probe.tried(policy.model, policy.matmul_backend) as (model, wholly):
         own = replace(policy, model=model, precision=torch.float32)
-        if policy.precision != torch.float32 or layers_of(model) is None or layers_of(policy.model) is None:
+        if not _fuses(policy) or layers_of(model) is None or layers_of(policy.model) is None:
             names = [name for name in names if name != "fused"]
         chosen = next(name for name in names if name == "none" or (wholly and _is_right(own, name)))
     if shared and chosen in _SLOWER:
         log.warning("%s is sampled with %s", type(policy.model).__name__, _SLOWER[chosen])
     return chosen
+
+
+def _fuses(policy: Policy) -> bool:
+    """Whether the fused step's products can be as precise as the policy's: its bf16 is of packed weights alone."""
+    return policy.precision == torch.float32 or (policy.matmul_backend != "torch" and multiplies_bf16())
 
 
 def _is_right(policy: Policy, name: str) -> bool:

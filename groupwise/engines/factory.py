@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
+from inspect import signature
 from typing import Any
 
 from groupwise import registry
@@ -15,14 +17,24 @@ from groupwise.model.policy import Policy
 
 
 def capabilities_of(rollout: SamplingConfig) -> Capabilities:
-    """What may be relied on in the engine that `rollout.engine` names; nothing is built. Raises ConfigError."""
+    """What may be relied on in the engine that `rollout.engine` names; nothing is built. Raises ConfigError.
+
+    Where its products are less precise than the policy's it is not exact.
+    """
     found = getattr(_named(rollout.engine), "capabilities", None)
     if not isinstance(found, Capabilities):
         raise ConfigError(
             f"{_where(rollout.engine)}: it has no `capabilities`, a groupwise.engines.base.Capabilities",
             hint="docs/own_engine.md shows an engine",
         )
-    return found
+    if rollout.precision == "auto":
+        return found
+    if "precision" not in signature(_named(rollout.engine)).parameters:
+        raise ConfigError(
+            f"rollout.precision = {rollout.precision!r}: {_where(rollout.engine)}: takes no precision",
+            hint="leave it out, or give the engine's class the parameter precision",
+        )
+    return replace(found, exact=False)
 
 
 @contextmanager
@@ -33,11 +45,14 @@ def open_engine(policy: Policy, rollout: SamplingConfig, *, version: int = 0) ->
     """
     capabilities_of(rollout)
     kind: Any = _named(rollout.engine)
+    settings: dict[str, Any] = {"max_num_seqs": rollout.max_num_seqs}
+    if rollout.precision != "auto":
+        settings["precision"] = rollout.precision
     if rollout.engine in registry.ENGINES:
-        engine: Engine = kind(policy, max_num_seqs=rollout.max_num_seqs)
+        engine: Engine = kind(policy, **settings)
     else:
         with _one_line(_where(rollout.engine), "the call of its class"):
-            engine = _Own(kind(policy, max_num_seqs=rollout.max_num_seqs), _where(rollout.engine))
+            engine = _Own(kind(policy, **settings), _where(rollout.engine))
     try:
         engine.open()
         engine.sync(policy, version)

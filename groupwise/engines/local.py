@@ -9,8 +9,10 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import count
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,31 +24,44 @@ from groupwise.engines.base import Capabilities, Task
 from groupwise.engines.choice import CACHES, choose_cache
 from groupwise.engines.draw import next_tokens
 from groupwise.engines.rows import Ends, Rows
-from groupwise.errors import RunError
+from groupwise.errors import ConfigError, RunError
 from groupwise.model.memory import out_of_memory
 from groupwise.model.policy import Policy
+from groupwise.model.products import multiplies_bf16
 from groupwise.objective.logprobs import wide
 
 ENTER_SHARE = 8  # waiting rows enter when an eighth of the places is free: a question is computed slowly by itself
 
 Numbered = Sequence[tuple[int, Task]]
+Precision = Literal["auto", "bf16"]
 
 
 class LocalEngine:
     """Samples with the policy's own module; log-probabilities equal the policy's, up to fp32 rounding.
 
     With bf16 products they differ by some 0.02 nats per token (SmolLM2-135M), since each rounds in its own order.
+    Where the model allows it, those are of the weights alone: what lies between the products stays fp32.
 
     It samples within `poll`, tasks of one distribution at a time; those of another wait until these are done.
     """
 
     capabilities = Capabilities(exact=True, keeps_questions=True, silent_seconds=math.inf)
 
-    def __init__(self, policy: Policy, *, max_num_seqs: int = 256, shared: bool = True) -> None:
-        """shared: sample with each question's keys and values kept once, where the model allows it."""
+    def __init__(
+        self, policy: Policy, *, max_num_seqs: int = 256, precision: Precision = "auto", shared: bool = True
+    ) -> None:
+        """precision: of sampling's products; auto: that of the policy's. shared: sample with each question's keys and
+        values kept once, where the model allows it."""
         self.policy = policy
         self.max_num_seqs = max_num_seqs
-        self.cache = choose_cache(policy, shared=shared)
+        self.precision = torch.bfloat16 if precision == "bf16" else policy.precision
+        if precision == "bf16" and policy.device.type == "cpu" and not multiplies_bf16():
+            raise ConfigError(
+                "rollout.precision = 'bf16': this processor has no products of bf16", hint="set it to auto"
+            )
+        if self.precision != policy.precision:
+            self.capabilities = replace(self.capabilities, exact=False)
+        self.cache = choose_cache(replace(policy, precision=self.precision), shared=shared)
         self.version = 0
         self._ends: dict[tuple[str, ...], Ends] = {}  # by the stop strings
         self._numbers = count()
@@ -90,6 +105,11 @@ class LocalEngine:
     def close(self) -> None:
         self.release()
 
+    @property
+    def sampler(self) -> Policy:
+        """The policy as it samples."""
+        return replace(self.policy, precision=torch.float32 if self.cache == "fused" else self.precision)
+
     def _begin(self) -> bool:
         """Takes in what was submitted, if it is of the session's distribution; False if there is nothing to do."""
         while self._submitted:
@@ -100,7 +120,7 @@ class LocalEngine:
                 self._session = None
                 self._open.close()
             if self._session is None:
-                self._open.enter_context(self.policy.kept_weights())
+                self._open.enter_context(self.sampler.kept_weights(self.precision))
                 self._session = _Session(self, sampling, self._ends_of(sampling.stop), self._kept)
             self._session.add(tasks)
             self._submitted.popleft()
@@ -116,10 +136,10 @@ class _Session:
     """Tasks of one distribution on their way: their rows, and the cache of those that are live."""
 
     def __init__(self, engine: LocalEngine, sampling: Sampling, ends: Ends, kept: set[tuple[int, ...]]) -> None:
-        self.policy, self._max_rows, self._version = engine.policy, engine.max_num_seqs, engine.version
+        self.policy, self._max_rows, self._version = engine.sampler, engine.max_num_seqs, engine.version
         self.rows, self._ends = Rows(sampling), ends
         self._engine, self._tried = engine, 0  # rows that the last pass was tried with
-        self._new_cache = partial(CACHES[engine.cache], engine.policy, sampling.max_new_tokens, kept)
+        self._new_cache = partial(CACHES[engine.cache], self.policy, sampling.max_new_tokens, kept)
         self._cache = self._new_cache()
         self._tasks: list[tuple[int, Task]] = []  # with the numbers that `submit` gave them
         self._missing: list[int] = []  # outputs of each task that are not done

@@ -124,11 +124,14 @@ class Policy:
             yield states
 
     @contextmanager
-    def kept_weights(self) -> Iterator[None]:
-        """While it holds, the weights must not change: sampling's copies of them are made once."""
+    def kept_weights(self, precision: torch.dtype | None = None) -> Iterator[None]:
+        """While it holds, the weights must not change: sampling's copies of them are made once.
+
+        precision: of the copies that are laid out for few rows; None: that of the other products.
+        """
         with (
             self._products(),
-            packed_weights(self.model, self.precision, in_fp32=(self.model.get_output_embeddings(),)),
+            packed_weights(self.model, precision or self.precision, in_fp32=(self.model.get_output_embeddings(),)),
         ):
             yield
 

@@ -74,7 +74,7 @@ def packed_weights(
     precision: of the copies and of their products, fp32 or bf16. in_fp32: layers whose copies are fp32 in any case.
     """
     layers = [m for m in model.modules() if isinstance(m, OneDnnLinear) and m.weight.dtype == torch.float32]
-    if layers and precision == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if layers and precision == torch.bfloat16 and not multiplies_bf16():
         layers = []
     try:
         for layer in layers:
@@ -87,6 +87,11 @@ def packed_weights(
     finally:
         for layer in layers:
             layer.packed = None
+
+
+def multiplies_bf16() -> bool:
+    """Whether oneDNN multiplies bf16 on this processor."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def find_siblings(model: nn.Module, forward: Callable[[], Any]) -> None:
@@ -143,7 +148,8 @@ class _Packed:
 
     def joint(self, x: Tensor) -> Tensor:
         """All outputs, side by side."""
-        return _product(x.to(self._precision), self._weight, self._bias)
+        found = _product(x.to(self._precision), self._weight, self._bias)
+        return found if torch.is_autocast_enabled("cpu") else found.to(x.dtype)
 
     def output(self, layer: "OneDnnLinear", x: Tensor) -> Tensor:
         """The layer's output, made with its siblings' when the first of them is asked for; each is given out once."""

@@ -1,7 +1,7 @@
 """Bytes that a run holds, part by part: counted from its models' sizes and its recipe, before weights are loaded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -98,7 +98,9 @@ def _place(recipe: Recipe, question: int, replies: int, heldout: int = 0) -> _Pl
 
 
 def _sampling(recipe: Recipe, rollout: SamplingConfig, size: Footprint, place: _Place) -> dict[str, float]:
-    number, samples = 0.5 if place.narrow else 1.0, getattr(recipe.evaluate, "samples", 0)
+    narrow = place.narrow or rollout.precision == "bf16"
+    # a CPU's fused decode step keeps keys and values in fp32 whatever its products are
+    number, samples = 0.5 if narrow and place.device.type != "cpu" else 1.0, getattr(recipe.evaluate, "samples", 0)
     training, group = 0, 1
     if isinstance(rollout, GroupsConfig):
         training, group = min(rollout.max_num_seqs, rollout.questions_per_step * rollout.group_size), rollout.group_size
@@ -109,7 +111,7 @@ def _sampling(recipe: Recipe, rollout: SamplingConfig, size: Footprint, place: _
     own = rows * place.output * (GROWING if place.output > FIRST_TOKENS else 1)
     return {
         "cache": (own + asked * place.question) * size.cache * number,
-        "copies of weights": _copies(size, place, sampling=True),
+        "copies of weights": _copies(size, replace(place, narrow=narrow), sampling=True),
         "logits": rows * size.vocabulary * 4.0 * LOGITS,
     }
 

@@ -170,3 +170,32 @@ def test_a_run_does_not_learn_from_outputs_without_log_probabilities(tmp_path):
     rollout = {"engine": f"{tmp_path}/own.py:Own"}
     with pytest.raises(ConfigError, match=r"rollout\.engine .*: it reports no log-probabilities"):
         resolve_recipe(recipe_from({**tree, "rewards": [{"function": "number"}], "rollout": rollout}))
+
+
+class Narrow(Answering):
+    """Takes a precision."""
+
+    def __init__(self, policy=None, *, max_num_seqs=0, precision="auto"):
+        super().__init__(policy, max_num_seqs=max_num_seqs)
+        self.calls.append(precision)
+
+
+def test_an_engine_whose_products_are_less_precise_is_not_exact_and_one_that_takes_no_precision_is_refused(policy):
+    narrow = RolloutConfig(engine=f"{__name__}:Narrow", precision="bf16")
+    assert not capabilities_of(narrow).exact
+    assert capabilities_of(RolloutConfig(engine=f"{__name__}:Narrow")).exact
+    with open_engine(policy, narrow) as engine:
+        assert engine._engine.calls[0] == "bf16"
+    assert not capabilities_of(RolloutConfig(precision="bf16")).exact
+    with pytest.raises(
+        ConfigError, match=r"rollout.precision = 'bf16': rollout.engine = .*Answering': takes no precision"
+    ):
+        capabilities_of(RolloutConfig(engine="tests.engines.fakes:Answering", precision="bf16"))
+
+
+def test_a_narrow_sampler_gets_the_correction_of_an_inexact_one():
+    recipe = {"model": {"path": "tiny"}, "questions": {"source": "arithmetic"}, "rewards": [{"function": "number"}]}
+    recipe["update"] = {"steps": 1}
+    exact, narrow = (recipe_from({**recipe, "rollout": own}) for own in ({}, {"precision": "bf16"}))
+    assert resolve_recipe(exact).correction.__name__ == "uncorrected"
+    assert resolve_recipe(narrow).correction.__name__ == "token_truncated"

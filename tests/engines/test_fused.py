@@ -13,12 +13,15 @@ from groupwise.engines.cache import SharedCache
 from groupwise.engines.fused import FusedCache, layers_of
 from groupwise.engines.kernels import Kernels, Step, load_kernels
 from groupwise.engines.local import LocalEngine
-from groupwise.model.products import use_products
+from groupwise.model.batch import Rollouts
+from groupwise.model.products import multiplies_bf16, use_products
 from tests.close import close
 from tests.model import build
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="no C compiler here")
 
+SAMPLING = Sampling(max_new_tokens=12)
+TASKS = [Task((5, 6, 7), (1, 2, 3)), Task((9,), (4, 5))]
 SIZES = {
     "vocab_size": build.VOCABULARY, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 128,
@@ -119,12 +122,10 @@ def test_a_decoder_whose_modules_are_called_like_llamas_is_held_to_its_own_logit
 
 def test_the_same_tokens_are_sampled(tmp_path, tiny_folder):
     policy = policy_of(BUILT_ALIKE["qwen3"], tmp_path, tiny_folder)
-    tasks = [Task((5, 6, 7), (1, 2, 3)), Task((9,), (4, 5))]
-    sampling = Sampling(max_new_tokens=12)
     engine, plain = LocalEngine(policy), LocalEngine(policy)
     plain.cache = "shared"
     assert engine.cache == "fused"
-    for ours, others in zip(generate(engine, tasks, sampling), generate(plain, tasks, sampling), strict=True):
+    for ours, others in zip(generate(engine, TASKS, SAMPLING), generate(plain, TASKS, SAMPLING), strict=True):
         for one, other in zip(ours, others, strict=True):
             assert one.tokens.tolist() == other.tokens.tolist()
             assert close(torch.tensor(one.logprobs), torch.tensor(other.logprobs))
@@ -142,11 +143,36 @@ def test_weights_that_change_are_the_ones_that_sample(tmp_path, tiny_folder):
     assert after.tolist() == fresh.tolist() != before.tolist()
 
 
-def test_in_bf16_and_without_a_compiler_the_modules_sample(tmp_path, tiny_folder, monkeypatch):
+def test_without_a_compiler_or_products_of_bf16_the_modules_sample(tmp_path, tiny_folder, monkeypatch):
     policy = policy_of(BUILT_ALIKE["llama"], tmp_path, tiny_folder)
-    assert LocalEngine(replace(policy, precision=torch.bfloat16)).cache == "shared"
+    half = replace(policy, precision=torch.bfloat16)
+    use_products(policy.model, "torch")
+    assert LocalEngine(replace(half, matmul_backend="torch")).cache == "shared"
+    with monkeypatch.context() as patch:
+        patch.setattr("groupwise.engines.choice.multiplies_bf16", lambda: False)
+        assert LocalEngine(replace(half, matmul_backend="packed")).cache == "shared"
     monkeypatch.setattr("groupwise.engines.fused.load_kernels", lambda: None)
     assert LocalEngine(policy).cache == "shared"
+
+
+BF16 = pytest.mark.skipif(not multiplies_bf16(), reason="this processor has no products of bf16")
+
+
+@BF16
+@pytest.mark.parametrize(("family", "cache"), [("llama", "fused"), ("gemma2", "shared")])
+def test_a_sampler_in_bf16_is_not_exact_and_gives_what_its_own_products_give(family, cache, tmp_path, tiny_folder):
+    policy = policy_of({**BUILT_ALIKE, **BUILT_OTHERWISE}[family], tmp_path, tiny_folder)
+    policy.matmul_backend = "packed"
+    use_products(policy.model, "packed")
+    engine, exact = LocalEngine(policy, precision="bf16"), LocalEngine(policy)
+    assert (engine.cache, engine.capabilities.exact, exact.capabilities.exact) == (cache, False, True)
+    rollouts = Rollouts.of([build.group(own, [0.0] * len(own)) for own in generate(engine, TASKS, SAMPLING)])
+    mask = rollouts.output_mask
+    wide = policy.logprobs(rollouts, mask, sampling=SAMPLING).logprobs
+    half = replace(policy, precision=torch.bfloat16).logprobs(rollouts, mask, sampling=SAMPLING).logprobs
+    from_wide, from_half = ((scored - rollouts.sampled_logprobs)[mask].abs() for scored in (wide, half))
+    assert from_wide.mean() > 1e-6  # the weights that sample are rounded
+    assert from_half.mean() < 2 * (wide - half)[mask].abs().mean()  # and no more than bf16 rounds
 
 
 def kernels() -> Kernels:

@@ -15,7 +15,7 @@ from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.cache import SharedCache
 from groupwise.engines.local import LocalEngine
 from groupwise.engines.rows import Ends, Rows
-from groupwise.errors import ModelError, RunError
+from groupwise.errors import ConfigError, ModelError, RunError
 from groupwise.model.batch import Rollouts
 from groupwise.model.checkpoint import save_checkpoint
 from groupwise.model.policy import Policy, load_policy, prepare
@@ -221,6 +221,12 @@ def test_diverged_weights_stop_the_run(greedy, tmp_path, tiny_folder):
         policy.model.get_output_embeddings().weight[7] = torch.nan
     with pytest.raises(RunError, match=r"logits are nan after 1 token\(s\) .*diverged"):
         generate(LocalEngine(policy), tasks(), replace(SAMPLING, greedy=greedy))
+
+
+def test_bf16_is_refused_where_the_processor_has_no_products_of_it(policy, monkeypatch):
+    monkeypatch.setattr("groupwise.engines.local.multiplies_bf16", lambda: False)
+    with pytest.raises(ConfigError, match=r"rollout.precision = 'bf16': this processor has no products of bf16"):
+        LocalEngine(policy, precision="bf16")
 
 
 def test_with_bf16_products_each_question_is_still_kept_once(tmp_path, tiny_folder, caplog):
