@@ -16,7 +16,7 @@ from benchmarks.workload import Case, case_of, parser
 from groupwise.config import ModelConfig, ObjectiveConfig, UpdateConfig
 from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Task, generate, stream
-from groupwise.engines.local import LocalEngine
+from groupwise.engines.local import LocalEngine, Precision
 from groupwise.learn.auxiliary import AuxiliaryModels
 from groupwise.learn.make_batch import make_batch
 from groupwise.learn.optimizer import make_optimizer
@@ -74,9 +74,18 @@ def groups_of(case: Case, outputs: list) -> list[Group]:
     ]
 
 
-def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequence[str] = ()) -> None:
+def run(
+    policy: Policy,
+    case: Case,
+    *,
+    steps: int,
+    threads: int,
+    without: Sequence[str] = (),
+    sampling_precision: Precision = "auto",
+) -> None:
     """Prints a row for each step."""
-    objective = resolve(ObjectiveConfig(preset="grpo", kl_coef=case.beta))
+    exact = sampling_precision == "auto"
+    objective = resolve(ObjectiveConfig(preset="grpo", kl_coef=case.beta), exact_engine=exact)
     config = UpdateConfig(steps=steps)
     sampling = Sampling(max_new_tokens=case.limit)
     reference = None
@@ -87,7 +96,7 @@ def run(policy: Policy, case: Case, *, steps: int, threads: int, without: Sequen
         reference.model.requires_grad_(False)
     optimizer = make_optimizer(policy, config)
     sampler = replace(policy, question_once=True) if "stream" in without else policy
-    engine = LocalEngine(sampler, shared="shared_cache" not in without)
+    engine = LocalEngine(sampler, precision=sampling_precision, shared="shared_cache" not in without)
     generate(engine, [Task(tuple(case.prompts[0]), (0,))], Sampling(max_new_tokens=1))
     startup = since_start()
     for step in range(steps):
@@ -137,13 +146,21 @@ def main() -> None:
     words.add_argument("--steps", type=int, default=1)
     words.add_argument("--without", default="", help=f"parts left out, of {', '.join(WITHOUT)}")
     words.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the products")
+    words.add_argument("--sampling-precision", choices=("auto", "bf16"), default="auto", help="of the sampler's")
     arguments = words.parse_args()
     torch.set_num_threads(arguments.threads)
     without = [part for part in arguments.without.split(",") if part]
     if unknown := set(without) - set(WITHOUT):
         words.error(f"--without: {', '.join(sorted(unknown))} is not one of {', '.join(WITHOUT)}")
     policy = load(arguments.model, arguments.device, without=without, precision=arguments.precision)
-    run(policy, case_of(arguments), steps=arguments.steps, threads=arguments.threads, without=without)
+    run(
+        policy,
+        case_of(arguments),
+        steps=arguments.steps,
+        threads=arguments.threads,
+        without=without,
+        sampling_precision=arguments.sampling_precision,
+    )
 
 
 if __name__ == "__main__":

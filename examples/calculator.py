@@ -95,7 +95,7 @@ if __name__ == "__main__":
         "rewards": [{"function": "number", "params": {"where": "first"}}],
         "rollout": {"questions_per_step": 16, "group_size": 8, "max_new_tokens": 32, **WAYS[chosen.way]},
         "objective": {"kl_coef": 0},
-        "update": {"steps": 160, "learning_rate": 5e-4},
+        "update": {"steps": 60, "learning_rate": 5e-4},
         "evaluate": {"samples": 4},
     }
     groupwise.train(learn, run=folder / chosen.way)

@@ -34,8 +34,7 @@ class LoraConfig(Section):
     alpha: float = Field(default=32.0, gt=0, le=1e6)
     """The adapters' output is scaled by alpha / rank."""
     targets: tuple[str, ...] = Field(default=("all-linear",), min_length=1)
-    """Names of linear layers or their endings (q_proj); all-linear: all linear layers of the decoder except the last
-    layer."""
+    """Names of linear layers or their endings (q_proj); all-linear: all of the decoder's but the last layer."""
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -114,8 +113,7 @@ class SamplingConfig(Section):
     max_num_seqs: int = Field(default=256, ge=1, le=1_000_000)
     """Maximum outputs sampled at the same time; limits the memory of the KV cache without changing outputs."""
     precision: Literal["auto", "bf16"] = "auto"
-    """Of the sampler's products. auto: model.precision. bf16 beside a model in fp32: faster where the processor
-    multiplies bf16, and `objective.correction` weighs the outputs for the difference."""
+    """Of the sampler's products; auto: model.precision. bf16 is faster, and `objective.correction` makes up for it."""
 
     def sampling(self, *, greedy: bool = False) -> Sampling:
         """The distribution that sampler and trainer share."""

@@ -125,14 +125,10 @@ class Policy:
 
     @contextmanager
     def kept_weights(self, precision: torch.dtype | None = None) -> Iterator[None]:
-        """While it holds, the weights must not change: sampling's copies of them are made once.
-
-        precision: of the copies that are laid out for few rows; None: that of the other products.
-        """
-        with (
-            self._products(),
-            packed_weights(self.model, precision or self.precision, in_fp32=(self.model.get_output_embeddings(),)),
-        ):
+        """While it holds, the weights must not change: sampling's copies of them are made once, in this precision;
+        None: that of the other products."""
+        last = self.model.get_output_embeddings()
+        with self._products(), packed_weights(self.model, precision or self.precision, in_fp32=(last,)):
             yield
 
     def recompute_if_it_can(self, what: Recompute) -> None:
