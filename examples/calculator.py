@@ -76,6 +76,7 @@ if __name__ == "__main__":
     parser.add_argument("--run", default="runs/calculator", help="the folder of both runs")
     parser.add_argument("--way", choices=WAYS, default="tools", help="how the model gets at the calculator")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=160, help="of learning from rewards")
     chosen = parser.parse_args()
     folder = Path(chosen.run)
     write_data(folder)
@@ -95,7 +96,7 @@ if __name__ == "__main__":
         "rewards": [{"function": "number", "params": {"where": "first"}}],
         "rollout": {"questions_per_step": 16, "group_size": 8, "max_new_tokens": 32, **WAYS[chosen.way]},
         "objective": {"kl_coef": 0},
-        "update": {"steps": 60, "learning_rate": 5e-4},
+        "update": {"steps": chosen.steps, "learning_rate": 5e-4},
         "evaluate": {"samples": 4},
     }
     groupwise.train(learn, run=folder / chosen.way)
