@@ -22,8 +22,9 @@ from groupwise.learn.make_batch import make_batch
 from groupwise.learn.optimizer import make_optimizer
 from groupwise.learn.update import update_policy
 from groupwise.model.batch import Rollouts
+from groupwise.model.loading import load_policy
 from groupwise.model.memory import Recompute, default_recompute
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.run.resolve import resolve
 

@@ -22,7 +22,8 @@ from groupwise.engines.base import stream, uniforms
 from groupwise.engines.draw import inverse_cdf
 from groupwise.learn.optimizer import make_optimizer
 from groupwise.model.batch import Rollouts
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.objective.advantage import group_relative
 from groupwise.objective.logprobs import sampling_logits, token_logprobs

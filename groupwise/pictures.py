@@ -111,6 +111,12 @@ def png_of_pixels(pixels: np.ndarray) -> bytes:
     return _encoded(_pillow().fromarray(pixels), "PNG")
 
 
+def blank(size: tuple[int, int]) -> "PIL.Image":
+    """A black picture of that width and height. Raises ConfigError without Pillow."""
+    drawing: PIL.Image = _pillow().new("RGB", size)
+    return drawing
+
+
 def is_drawing(value: object) -> bool:
     """True for a picture in memory: Pillow's."""
     return any(kind.__module__.startswith("PIL.") for kind in type(value).__mro__) and hasattr(value, "mode")

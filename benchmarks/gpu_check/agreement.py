@@ -19,7 +19,8 @@ from groupwise.data import Group, Message, Question, Reward, Sample, Sampling
 from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.objective.logprobs import token_logprobs
 

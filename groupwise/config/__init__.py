@@ -1,6 +1,7 @@
 """A recipe and its sections."""
 
 from groupwise.config.base import Recipe
+from groupwise.config.model_sections import LoraConfig, ModelConfig, TrainedPartsConfig
 from groupwise.config.preference import PreferenceRecipe
 from groupwise.config.questions import QuestionsConfig
 from groupwise.config.recipe import RECIPES, dump_recipe, read_recipe, recipe_from
@@ -11,8 +12,6 @@ from groupwise.config.sections import (
     EvaluateConfig,
     GroupsConfig,
     LearningConfig,
-    LoraConfig,
-    ModelConfig,
     RewardConfig,
     RolloutConfig,
     RunConfig,
@@ -59,6 +58,7 @@ __all__ = [
     "SFTRecipe",
     "SamplingConfig",
     "TeacherConfig",
+    "TrainedPartsConfig",
     "UpdateConfig",
     "dump_recipe",
     "read_recipe",

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from groupwise import registry
+from groupwise.config.model_sections import ModelConfig
 from groupwise.config.questions import QuestionsConfig
-from groupwise.config.sections import EvaluateConfig, ModelConfig, RewardConfig, Section
+from groupwise.config.sections import EvaluateConfig, RewardConfig, Section
 
 if TYPE_CHECKING:
     from groupwise.config.sections import LearningConfig, SamplingConfig

@@ -5,13 +5,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from groupwise.config.base import Judged, Recipe
+from groupwise.config.model_sections import WholeModelConfig
 from groupwise.config.questions import QuestionsConfig
 from groupwise.config.sections import (
     GroupsConfig,
     RecordConfig,
     RewardConfig,
     RightConfig,
-    WholeModelConfig,
 )
 from groupwise.config.stage_sections import RejectionConfig
 

@@ -3,7 +3,8 @@
 from typing import ClassVar, Literal
 
 from groupwise.config.base import Recipe
-from groupwise.config.sections import HeldoutConfig, LearningConfig, RunConfig, WholeModelConfig
+from groupwise.config.model_sections import WholeModelConfig
+from groupwise.config.sections import HeldoutConfig, LearningConfig, RunConfig
 from groupwise.config.stage_sections import ExamplesConfig, RewardModelConfig
 
 

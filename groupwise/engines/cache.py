@@ -33,6 +33,8 @@ class SharedCache:
         self._last_states = torch.zeros(0)  # [Q, D], that predict a first token
         self.slots = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], the question of each row
         self.lengths = torch.zeros(0, dtype=torch.long, device=policy.device)  # [R], own tokens in the cache
+        # [R], by how much a row's next position is ahead of its tokens; pictures alone set positions apart
+        self._ahead = torch.zeros_like(self.lengths)
         self.asked: dict[int, Pair] = {}  # layer -> [Q, K, N, D]
         self.forms: dict[int, Form] = {}  # layer -> how it attends, known from its first question
         self._own: dict[int, Pair] = {}  # layer -> [rows, K, T, D]
@@ -51,6 +53,7 @@ class SharedCache:
         slots = torch.tensor([slot[question] for question in questions], device=self._policy.device)
         self.slots = torch.cat([self.slots, slots])
         self.lengths = torch.cat([self.lengths, torch.zeros_like(slots)])
+        self._ahead = torch.cat([self._ahead, self._positions_ahead(questions, before).to(slots)])
         distinct, place = slots.unique(return_inverse=True)
         with self._policy.autocast():
             logits = self._policy.head(self._last_states[distinct])[place]
@@ -68,7 +71,7 @@ class SharedCache:
         asked = self._question_lengths()[self.slots]
         plan = _Turn(self, asked)
         with self._policy.autocast():
-            states = self._policy.stream_states(tokens[None], (asked + self.lengths)[None], plan)
+            states = self._policy.stream_states(tokens[None], self.positions(asked)[None], plan)
             self.lengths = self.lengths + 1
             return self._policy.head(states[0])
 
@@ -84,9 +87,21 @@ class SharedCache:
                 for values in (pair.keys, pair.values):
                     values[to, :, :longest] = values[source, :, :longest]
         chosen = torch.from_numpy(order).to(self._policy.device)
-        self.slots, self.lengths = self.slots[chosen], self.lengths[chosen]
+        self.slots, self.lengths, self._ahead = self.slots[chosen], self.lengths[chosen], self._ahead[chosen]
         self._forget_questions()
         return order
+
+    def positions(self, asked: Tensor) -> Tensor:
+        """Of each row's newest token [R]. asked: [R], tokens of its question."""
+        places = asked + self.lengths
+        return places if self._policy.sight is None else places + self._ahead
+
+    def _positions_ahead(self, questions: Sequence[tuple[int, ...]], before: Sequence[tuple[int, ...]]) -> Tensor:
+        if self._policy.sight is None:
+            return torch.zeros(len(questions), dtype=torch.long)
+        rows = [question + own for question, own in zip(questions, before, strict=True)]
+        ahead = {row: int(self._policy.places(row).max()) + 1 - len(row) for row in dict.fromkeys(rows)}
+        return torch.tensor([ahead[row] for row in rows])
 
     def _forget_questions(self) -> None:
         """Lets go of questions without rows, once they are half of those here."""
@@ -106,8 +121,8 @@ class SharedCache:
 
     def _prefill(self, questions: list[tuple[int, ...]]) -> None:
         """Computes questions that are new here; their keys, values and last states are kept."""
-        tokens, positions, blocks = questions_alone(questions)
-        plan = Prefill(blocks)
+        tokens, positions, blocks = questions_alone(questions, self._policy.places)
+        plan = Prefill(blocks, self._policy.runs(tokens[0]))
         device = self._policy.device
         with self._policy.autocast():
             states = self._policy.stream_states(tokens.to(device), positions.to(device), plan)[0]
@@ -173,12 +188,14 @@ class SharedCache:
         """Computes tokens after the questions of rows that have none of their own yet; logits [n, V] behind them."""
         asked = [len(self._questions[slot]) for slot in self.slots[rows].tolist()]
         tokens, _, blocks = questions_alone(before)
-        positions = torch.cat([torch.arange(n, n + len(own)) for n, own in zip(asked, before, strict=True)])
         slots = self.slots[rows].tolist()
-        plan = Continuation(blocks, [(self.asked, slot, n) for slot, n in zip(slots, asked, strict=True)])
+        whole = [self._questions[slot] + own for slot, own in zip(slots, before, strict=True)]
+        positions = torch.cat([self._policy.places(row)[..., n:] for n, row in zip(asked, whole, strict=True)], -1)
+        seen = [(self.asked, slot, n) for slot, n in zip(slots, asked, strict=True)]
+        plan = Continuation(blocks, seen, self._policy.runs(tokens[0]))
         device = self._policy.device
         with self._policy.autocast():
-            states = self._policy.stream_states(tokens.to(device), positions[None].to(device), plan)[0]
+            states = self._policy.stream_states(tokens.to(device), positions.unsqueeze(-2).to(device), plan)[0]
             logits = self._policy.head(states[[block.end - 1 for block in blocks]])
         longest = max(map(len, before))
         for layer, found in plan.found.items():

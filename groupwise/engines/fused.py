@@ -50,7 +50,7 @@ class FusedCache(SharedCache):
         asked = self._question_lengths()[self.slots]
         more = rounded(rows) - rows  # what oneDNN's products are laid out for
         x = self._decoder.embed_tokens(torch.cat([tokens, tokens[:1].expand(more)]) if more else tokens)
-        cos, sin = self._decoder.rotary_emb(x[None, :rows], (asked + self.lengths)[None])
+        cos, sin = self._decoder.rotary_emb(x[None, :rows], self.positions(asked)[None])
         memory = _Memory(x, self._layers[0])
         columns = int(self.lengths.max()) + 1
         for number, layer in enumerate(self._layers):

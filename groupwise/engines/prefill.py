@@ -18,8 +18,8 @@ class Pair:
 class Prefill:
     """Block attention that remembers keys and values."""
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        self._blocks = BlockPlan(blocks)
+    def __init__(self, blocks: Sequence[Block], runs: Tensor | None = None) -> None:
+        self._blocks = BlockPlan(blocks, runs)
         self.found: dict[int, Pair] = {}
         self.forms: dict[int, Form] = {}  # how each layer attends
 
@@ -31,9 +31,14 @@ class Prefill:
 class Continuation:
     """Tokens that see their row's question in the cache and, causally, themselves; remembers keys and values."""
 
-    def __init__(self, blocks: Sequence[Block], asked: Sequence[tuple[dict[int, Pair], int, int]]) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        asked: Sequence[tuple[dict[int, Pair], int, int]],
+        runs: Tensor | None = None,
+    ) -> None:
         """asked: of each block the questions' keys and values, the place of its own among them, its tokens."""
-        self._blocks, self._plan, self._asked = blocks, BlockPlan(blocks), asked
+        self._blocks, self._plan, self._asked = blocks, BlockPlan(blocks, runs), asked
         self.found: dict[int, Pair] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
@@ -43,5 +48,5 @@ class Continuation:
             own, pair = slice(block.start, block.end), asked[layer]
             keys = torch.cat([pair.keys[slot, :, :length][None], key[:, :, own]], 2)
             values = torch.cat([pair.values[slot, :, :length][None], value[:, :, own]], 2)
-            outputs.append(self._plan.block(query[:, :, own], keys, values, form, length).transpose(1, 2))
+            outputs.append(self._plan.block(query[:, :, own], keys, values, form, length, block.start).transpose(1, 2))
         return torch.cat(outputs, dim=1)

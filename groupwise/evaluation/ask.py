@@ -11,7 +11,7 @@ from groupwise.engines.factory import capabilities_of, open_engine
 from groupwise.envs.episode import Environments, environments_of
 from groupwise.errors import DataError, RunError
 from groupwise.evaluation.subject import is_run, recipe_in, trained
-from groupwise.model.policy import load_policy
+from groupwise.model.loading import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.places import asked_file
 from groupwise.rollout.episodes import play

@@ -33,7 +33,7 @@ from groupwise.evaluation.subject import (
     seen_in_training,
 )
 from groupwise.evaluation.table import markdown
-from groupwise.model.policy import load_policy
+from groupwise.model.loading import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
 from groupwise.rollout.evaluate import Evaluation, evaluate, figure_of

@@ -54,10 +54,11 @@ class Block:
 class BlockPlan:
     """Attention within the blocks of one stream: a question to itself, each output to its question and itself."""
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        self.blocks = blocks
+    def __init__(self, blocks: Sequence[Block], runs: Tensor | None = None) -> None:
+        """runs: [S], tokens of one number other than 0 see each other both ways; None: there are none."""
+        self.blocks, self.runs = blocks, runs
         self.windows: set[int | None] = set()  # that layers have asked for
-        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
+        self._masks: dict[tuple[int, int, int | None, int], Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         self.windows.add(form.window)
@@ -68,14 +69,17 @@ class BlockPlan:
             keys, values = key[:, :, own], value[:, :, own]
             if before:
                 keys, values = torch.cat([key[:, :, seen], keys], 2), torch.cat([value[:, :, seen], values], 2)
-            outputs.append(self.block(query[:, :, own], keys, values, form, before).transpose(1, 2))
+            outputs.append(self.block(query[:, :, own], keys, values, form, before, block.start).transpose(1, 2))
         return torch.cat(outputs, dim=1)
 
-    def block(self, query: Tensor, keys: Tensor, values: Tensor, form: Form, before: int) -> Tensor:
-        """[1, H, S, D] queries that see all of the first `before` keys [1, K, before + S, D] and the rest causally."""
+    def block(self, query: Tensor, keys: Tensor, values: Tensor, form: Form, before: int, start: int) -> Tensor:
+        """[1, H, S, D] queries that see all of the first `before` keys [1, K, before + S, D] and the rest causally.
+
+        start: the stream's token that is the first query; what is of its run is seen both ways."""
         window = form.window if form.window is not None and form.window < keys.shape[2] else None
-        plain = before == 0 and window is None
-        mask = None if plain and form.cap is None else self._mask(query.shape[2], before, window, query.device)
+        runs = self._runs(start, query.shape[2])
+        plain = before == 0 and window is None and runs is None
+        mask = None if plain and form.cap is None else self._mask(query.shape[2], before, window, query.device, start)
         grouped = form.cap is None and query.device.type not in UNGROUPED
         if not grouped:
             times = query.shape[1] // keys.shape[1]
@@ -88,14 +92,23 @@ class BlockPlan:
         assert mask is not None
         return scores.masked_fill(~mask, -math.inf).softmax(-1) @ values
 
-    def _mask(self, tokens: int, before: int, window: int | None, device: torch.device) -> Tensor:
+    def _runs(self, start: int, tokens: int) -> Tensor | None:
+        """The runs of so many tokens; None: they are in none."""
+        own = None if self.runs is None else self.runs[start : start + tokens]
+        return own if own is not None and bool(own.any()) else None
+
+    def _mask(self, tokens: int, before: int, window: int | None, device: torch.device, start: int) -> Tensor:
         """[tokens, before + tokens], True where the row's token may see the column's; the same in every layer."""
-        known = self._masks.get((tokens, before, window))
+        runs = self._runs(start, tokens)
+        name = tokens, before, window, -1 if runs is None else start
+        known = self._masks.get(name)
         if known is None:
             known = torch.ones(tokens, before + tokens, dtype=torch.bool, device=device).tril(before)
+            if runs is not None:
+                known[:, before:] |= (runs[:, None] == runs) & (runs > 0)
             if window is not None:
                 known = known.triu(before - window + 1)
-            self._masks[tokens, before, window] = known
+            self._masks[name] = known
         return known
 
 

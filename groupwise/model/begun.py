@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from groupwise.data import Message
 from groupwise.errors import ModelError
 from groupwise.model.rendering import unused_character
-from groupwise.model.template import Template, guarded, render, tokens_behind
+from groupwise.model.template import Template, guarded, numbered, render, tokens_behind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,10 +28,11 @@ def encode_begun(
     begun = safe[-1].content
     mark = unused_character("".join(message.content for message in safe) + str(tokenizer.chat_template) + cut)
     turns = [*safe[:-1], Message("assistant", begun + mark)]
-    text, found, _ = render(tokenizer, turns, generation_prompt=False, where=where, tools=tools).partition(mark)
+    rendered = render(tokenizer, turns, generation_prompt=False, where=where, tools=tools, template=template)
+    text, found, _ = rendered.partition(mark)
     if not found or not text.endswith(begun.lstrip()):
         raise ModelError(
             f"{where}: the chat template rewrites the beginning of an answer: {begun.replace(cut, '')!r}",
             hint="leave out what it drops (for example finished reasoning), or give model.chat_template",
         )
-    return [*template.bos, *tokens_behind(tokenizer, "", text, cut, template)]
+    return numbered([*template.bos, *tokens_behind(tokenizer, "", text, cut, template)], messages, template)

@@ -1,7 +1,8 @@
 """Checkpoints: a Hugging Face folder plus the optimizer and the run's state, written whole or not at all.
 
-A checkpoint is the export: AutoModelForCausalLM and AutoTokenizer load the folder as it is. Safetensors and JSON only,
-never pickle. Knows nothing of steps beyond a folder's name, nor of what the state means.
+A checkpoint is the export: AutoModelForCausalLM and AutoTokenizer load the folder as it is, AutoModelForImageTextToText
+and AutoProcessor that of a model that reads pictures. Safetensors and JSON only, never pickle. Knows nothing of steps
+beyond a folder's name, nor of what the state means.
 """
 
 import errno
@@ -27,7 +28,7 @@ from groupwise.model.lora import FOLDER, is_adapted, merged_weights, write_adapt
 from groupwise.model.manifest import DAMAGED, MANIFEST, checked, forget, read_manifest, write_manifest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 NOTHING: Mapping[str, torch.nn.Module] = MappingProxyType({})
 _STATE = "state.json"
@@ -46,7 +47,7 @@ def save_checkpoint(
     folder: Path,
     *,
     model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: "PreTrainedTokenizerBase | ProcessorMixin",
     optimizer: torch.optim.Optimizer | None,
     state: Mapping[str, Any],
     beside: Mapping[str, torch.nn.Module] = NOTHING,

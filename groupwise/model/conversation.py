@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from groupwise.data import Example, Message
 from groupwise.errors import ModelError
-from groupwise.model.template import REASONED, Template, guarded, render, split_opening, tokens_behind
+from groupwise.model.template import REASONED, Template, guarded, numbered, render, split_opening, tokens_behind
 from groupwise.model.tools import check_tool_messages
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ def _conversation(
             f"{where}: the chat template writes no end token after an answer, so none would be learned",
             hint="give model.chat_template a file that writes one, such as {{ eos_token }}",
         )
-    check_tool_messages(tokenizer, messages, where)
+    check_tool_messages(tokenizer, messages, where, template)
     # No token reaches over the end of a turn, which is a token of its own: pieces are those of the whole there.
     start = [(list(template.bos), False)] if template.bos else []
     sequences: list[list[tuple[list[int], bool]]] = []
     done, behind, tail = "", "", ""
     for index in answers:
-        prompt = render(tokenizer, messages[:index], generation_prompt=True, where=where)
+        prompt = render(tokenizer, messages[:index], generation_prompt=True, where=where, template=template)
         if not sequences or not prompt.startswith(done):
             if sequences:
                 sequences[-1].append((tokens_behind(tokenizer, end, tail, cut, template), False))
@@ -80,7 +80,10 @@ def _conversation(
         done, behind = prompt + answer + end, end
     sequences[-1].append((tokens_behind(tokenizer, end, tail, cut, template), False))
     return [
-        ([token for ids, _ in pieces for token in ids], [learned for ids, learned in pieces for _ in ids])
+        (
+            numbered([token for ids, _ in pieces for token in ids], messages, template),
+            [learned for ids, learned in pieces for _ in ids],
+        )
         for pieces in sequences
     ]
 
@@ -99,7 +102,7 @@ def _written(
     It is what the template writes there, unless that leaves out the message's reasoning: then it is the message.
     """
     end, content = template.turn_end, messages[-1].content
-    answered = render(tokenizer, messages, generation_prompt=False, where=where)
+    answered = render(tokenizer, messages, generation_prompt=False, where=where, template=template)
     header, opening = split_opening(prompt)
     reasoned = REASONED.match(content)
     cuts = reasoned is not None and reasoned[1].strip() not in answered[len(header) :]

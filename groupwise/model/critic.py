@@ -11,7 +11,8 @@ from groupwise.config import CriticConfig, ModelConfig
 from groupwise.errors import ConfigError
 from groupwise.model.batch import Rollouts
 from groupwise.model.linear_logprobs import placed
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import other_model
 
 Loss = Callable[[Tensor], Tensor]

@@ -20,10 +20,13 @@ from groupwise.errors import CheckpointError, ConfigError, ModelError
 from groupwise.model.batch import Rollouts
 from groupwise.model.digest import weights_digest
 from groupwise.model.linear_logprobs import Scored
+from groupwise.model.loading import load_policy
 from groupwise.model.manifest import checked
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.policy import Policy
+from groupwise.model.processor import load_processor, reads_pictures
 from groupwise.model.source import NO_MODEL
 from groupwise.model.tokenizer import ChatTokenizer, first_line, other_model
+from groupwise.model.weights import auto_class
 
 FOLDER = "adapter"
 """Where a checkpoint has the adapters by themselves, in peft's own format."""
@@ -151,12 +154,15 @@ def write_merged(folder: Path, adapter: Path, *, base: str, where: str, trust: b
 
     where: the setting that names the adapter. Raises ModelError if peft cannot merge it, or the base is another one.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     peft = _peft(where)
     allowed = {"trust_remote_code": bool(trust)}
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, weights_only=True, **allowed)
+        config = AutoConfig.from_pretrained(base, **allowed)
+        processor = load_processor(base, config, trust=bool(trust)) if reads_pictures(base, config) else None
+        kind = auto_class(processor)
+        model = kind.from_pretrained(base, dtype=torch.float32, weights_only=True, **allowed)
     except Exception as error:  # whatever a damaged or foreign file makes of transformers
         raise ModelError(f"{where}: its base {base}: {first_line(error)}", hint=NO_MODEL) from None
     begun = _digest_of_base(adapter)
@@ -176,7 +182,10 @@ def write_merged(folder: Path, adapter: Path, *, base: str, where: str, trust: b
     merged.save_pretrained(folder)
     generation.to_json_file(folder / "generation_config.json", use_diff=True)
     own = (adapter / "tokenizer_config.json").is_file()
-    AutoTokenizer.from_pretrained(str(adapter) if own else base, **allowed).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(str(adapter) if own else base, **allowed)
+    if processor is not None:
+        processor.tokenizer, processor.chat_template = tokenizer, tokenizer.chat_template or processor.chat_template
+    (tokenizer if processor is None else processor).save_pretrained(folder)
 
 
 def load_adapters(checkpoint: Path, model: nn.Module) -> None:

@@ -140,9 +140,10 @@ def _near(expected: Tensor | None, found: Tensor | None) -> bool:
     return torch.allclose(expected, found, rtol=1e-4, atol=1e-5 * size, equal_nan=True)
 
 
-def checkpointed_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of a decoder that transformers can compute again going back."""
-    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+def checkpointed_layers(model: Any) -> list[nn.Module]:
+    """The layers of a decoder that transformers can compute again going back; those of a vision tower are left out."""
+    inside = model.get_decoder() if hasattr(model, "get_decoder") else model
+    return [module for module in inside.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _twice(what: Recompute, forward: Callable[..., Any], *inputs: Any, **settings: Any) -> Any:

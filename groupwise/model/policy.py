@@ -1,31 +1,26 @@
 """pi_theta: any Hugging Face decoder in memory. Token ids to log-probabilities; knows no rewards and no losses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from inspect import signature
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from groupwise.config import ModelConfig
 from groupwise.data import Sampling
-from groupwise.errors import ModelError
-from groupwise.model import probe, products
+from groupwise.model import products
 from groupwise.model.attention import BlockPlan, Plan, attending
 from groupwise.model.batch import Rollouts
-from groupwise.model.device import pick_device, pick_precision
-from groupwise.model.fastest import products_for
 from groupwise.model.last_layer import handing_over, kept_copy, logits_of
-from groupwise.model.layer_choice import Forms, forms_of, whole_layers
-from groupwise.model.layout import Layout, question_once, separate
+from groupwise.model.layer_choice import Forms, whole_layers
+from groupwise.model.layout import Layout, counted, question_once, separate
 from groupwise.model.linear_logprobs import Scored, backward_by_chunks, linear_logprobs, placed, token_scores
 from groupwise.model.memory import Recompute, can_recompute, recomputed
-from groupwise.model.products import Products, find_siblings, packed_weights, use_products
+from groupwise.model.products import Products, packed_weights
+from groupwise.model.sight import Sight
 from groupwise.model.tokenizer import ChatTokenizer
-from groupwise.model.vocabulary import add_rows, lacking_ids
-from groupwise.model.weights import end_turns, read_weights
 from groupwise.objective.logprobs import sampling_logits
 
 Found = TypeVar("Found")
@@ -57,6 +52,8 @@ class Policy:
     """Tokens of a micro-batch that memory is known to hold, if fewer than usual; None: as many as are asked for."""
     lacking: Tensor | None = None
     """Ids [n] of rows of the embedding that are no token: neither drawn nor counted in a distribution. None: none."""
+    sight: Sight | None = None
+    """How the model sees pictures; None: it reads text alone."""
 
     @torch.no_grad()
     def logprobs(self, rollouts: Rollouts, mask: Tensor, *, sampling: Sampling) -> Scored:
@@ -138,8 +135,26 @@ class Policy:
 
     def stream_states(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
         """The decoder's states [1, S, D] of a stream of tokens [1, S] whose attention is the plan's."""
+        tokens, given = self._seen(tokens, rows=False)
         with attending(self.model, plan):
-            return self._decoder(tokens, position_ids=positions)
+            return self._decoder(tokens, position_ids=positions, **given)
+
+    def places(self, row: Sequence[int]) -> Tensor:
+        """Positions of a row's tokens: [T], or [3, T] in a model that has three for each."""
+        return counted(row) if self.sight is None else self.sight.places(row)
+
+    def runs(self, tokens: Tensor) -> Tensor | None:
+        """Of a stream's tokens [S] the runs that see each other both ways; None: there are none."""
+        return None if self.sight is None else self.sight.runs(tokens)
+
+    def _seen(self, tokens: Tensor, *, rows: bool) -> tuple[Tensor, dict[str, Any]]:
+        """Ids as the model knows them, and what its forward pass is given of the pictures among them.
+
+        rows: each row of the model's own positions and attention; else a stream."""
+        if self.sight is None:
+            return tokens, {}
+        with self.autocast():
+            return self.sight.gallery.plain(tokens), self.sight.given(tokens, rows=rows)
 
     def last_logits(self, tokens: Tensor, cache: Any, *, padding: tuple[Tensor, Tensor] | None) -> Tensor:
         """Logits [R, V] of the token after the last column of tokens [R, n]; the cache grows by n.
@@ -161,10 +176,11 @@ class Policy:
     def logits_at(self, tokens: Tensor, places: Tensor) -> Tensor:
         """Logits [R, V] of the token after a place [R] of each row of tokens [R, T], from a pass without a cache."""
         rows = torch.arange(len(tokens), device=tokens.device)
+        tokens, given = self._seen(tokens, rows=True)
         with self.autocast():
             if self.whole_logits:
-                return self.model(tokens, use_cache=False).logits[rows, places]
-            return self.head(self._decoder(tokens)[rows, places])
+                return self.model(tokens, use_cache=False, **given).logits[rows, places]
+            return self.head(self._decoder(tokens, **given)[rows, places])
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states by the last layer."""
@@ -174,12 +190,16 @@ class Policy:
     def _forward(self, rollouts: Rollouts) -> Iterator[Layout]:
         """The layout of rollouts, while the model attends as it says, also where it is computed again going back."""
         fill, once = self.matmul_backend in products.BY_ONEDNN, self.question_once and not self.whole_logits
-        layout = question_once(rollouts, fill=fill) if once else separate(rollouts)
-        plan = None if layout.blocks is None else BlockPlan(layout.blocks)
+        places = None if self.sight is None else self.sight.places
+        layout = question_once(rollouts, fill=fill, places=places) if once else separate(rollouts)
+        plan = None if layout.blocks is None else BlockPlan(layout.blocks, self.runs(layout.tokens[0]))
+        forms = {} if plan is not None and plan.runs is not None else self.whole_layers
+        tokens, beside = self._seen(layout.tokens, rows=plan is None)
+        layout = replace(layout, tokens=tokens, beside=beside)
         with (
             nullcontext() if plan is None else attending(self.model, plan),
             recomputed(self.model, self.recompute),
-            whole_layers(self.model, self.whole_layers, plan, self.matmul_backend, self.recompute),
+            whole_layers(self.model, forms, plan, self.matmul_backend, self.recompute),
             products.gradients_in_place(),
         ):
             yield layout
@@ -188,7 +208,7 @@ class Policy:
         """The decoder's states that predict the masked tokens, [N, D]."""
         if not self.whole_logits and self.model.get_output_embeddings() is not None:  # None: a classifier
             return self._at_head(layout, mask, lambda states: states)
-        states = self._decoder(layout.tokens, **_places(layout))
+        states = self._decoder(layout.tokens, **layout.given)
         return states.flatten(0, 1).index_select(0, layout.predictors[mask])
 
     def _at_head(self, layout: Layout, mask: Tensor, take: Callable[[Tensor], Found]) -> Found:
@@ -196,16 +216,18 @@ class Policy:
         found: list[Found] = []
         head, at = self.model.get_output_embeddings(), layout.predictors[mask]
         with handing_over(head, lambda states: found.append(take(states.flatten(0, 1).index_select(0, at)))):
-            self.model(layout.tokens, use_cache=False, **_places(layout))
+            self.model(layout.tokens, use_cache=False, **layout.given)
         return found.pop()  # what is left in a closure outlives the backward pass, and the graph with it
 
     def _whole(self, layout: Layout, rollouts: Rollouts, mask: Tensor, sampling: Sampling) -> Tensor:
         """The sampling distribution's logits of the masked tokens, [N, V], by the model's own last layer."""
-        logits = self.model(layout.tokens, use_cache=False).logits
+        logits = self.model(layout.tokens, use_cache=False, **layout.given).logits
         return self._distribution(logits.flatten(0, 1)[layout.predictors[mask]], rollouts.tokens[mask], sampling)
 
     def _decoder(self, tokens: Tensor, **settings: Any) -> Tensor:
-        states: Tensor = self.model.get_decoder()(tokens, use_cache=False, **settings).last_hidden_state
+        # pictures are put among the words by what is around the decoder
+        module = self.model.base_model if "mm_encoder_outputs" in settings else self.model.get_decoder()
+        states: Tensor = module(tokens, use_cache=False, **settings).last_hidden_state
         return states
 
     def _last_layer(self, sampling: Sampling) -> dict[str, Any]:
@@ -241,109 +263,3 @@ class Policy:
         if self.precision != torch.bfloat16:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
-
-
-def load_policy(
-    config: ModelConfig,
-    tokenizer: ChatTokenizer,
-    *,
-    section: str = "model",
-    adapt: Callable[[Any], None] = lambda _: None,
-) -> Policy:
-    """The weights behind a tokenizer, in memory. Raises ModelError with what is wrong and what to do.
-
-    section: of the recipe, in which the model is named. adapt: changes the model before the fast ways are tried on it.
-    """
-    from transformers import AutoModelForCausalLM
-
-    device = pick_device(config.device, section)
-    where = f"{section}.path = {config.path!r}"
-    model, missing = read_weights(AutoModelForCausalLM, tokenizer, where=where)
-    if missing:
-        raise ModelError(
-            f"{where}: {len(missing)} weights are not in its files, {missing[0]} for one",
-            hint="give the folder of a whole causal language model",
-        )
-    if config.resize_embeddings:
-        add_rows(model, tokenizer.tokenizer)
-    end_turns(model, tokenizer)
-    adapt(model)
-    precision = pick_precision(config.precision, device)
-    return prepare(
-        model,
-        tokenizer,
-        device=device,
-        precision=precision,
-        matmul_backend=config.matmul_backend,
-        fast_paths=config.fast_paths,
-    )
-
-
-def prepare(
-    model: Any,
-    tokenizer: ChatTokenizer,
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    matmul_backend: str = "auto",
-    fast_paths: bool = True,
-) -> Policy:
-    """A policy of a loaded model, with the fast ways that this model and machine allow, each tried on a few tokens.
-
-    fast_paths: False leaves those out that depend on the model. Raises ModelError if no way to compute it is right.
-    """
-    policy = on_device(model, tokenizer, device=device, precision=precision, matmul_backend=matmul_backend)
-    policy.fast_paths = fast_paths
-    _settle(policy)
-    if policy.question_once and precision == torch.float32:
-        policy.whole_layers = forms_of(model, policy.matmul_backend)
-    if policy.matmul_backend != "torch":
-        with torch.no_grad():
-            find_siblings(model, lambda: model(torch.zeros(1, 2, dtype=torch.long), use_cache=False))
-    lacking = lacking_ids(tokenizer.tokenizer, model.get_output_embeddings().weight.shape[0])
-    policy.lacking = None if lacking is None else lacking.to(device)
-    return policy
-
-
-def _settle(policy: Policy) -> None:
-    """Finds out how the policy's log-probabilities can be computed. Raises ModelError if in no way that is right."""
-    named = f"model.path = {policy.tokenizer.source!r}"
-    with probe.tried(policy.model, policy.matmul_backend) as (model, wholly):
-        own = replace(policy, precision=torch.float32, model=model)
-        row, logits = probe.require_plain(own.model, named)
-        policy.whole_logits = own.whole_logits = not probe.head_is_linear(own.model, own.head, row, logits)
-
-        def logprobs(rollouts: Rollouts, mask: Tensor, once: bool) -> Tensor:
-            sampling = Sampling(max_new_tokens=1)
-            return replace(own, question_once=once).logprobs(rollouts, mask, sampling=sampling).logprobs[mask]
-
-        alone = probe.Alone(own.model, logprobs)
-        if not alone.rows_agree():
-            raise ModelError(
-                f"{named}: a row of {type(own.model).__name__} has other log-probabilities beside a longer one",
-                hint="choose another model",
-            )
-        policy.fast_paths = policy.fast_paths and wholly
-        fast = policy.fast_paths and not policy.whole_logits
-        policy.question_once = fast and alone.questions_can_be_shared()
-        if not policy.question_once:
-            probe.require_gradient(own.model, named, row)
-
-
-def on_device(
-    model: Any, tokenizer: ChatTokenizer, *, device: torch.device, precision: torch.dtype, matmul_backend: str
-) -> Policy:
-    """A loaded model where it is to be, with the products asked for; none of the fast ways is tried."""
-    model.to(device).eval()  # eval: dropout would make the ratio differ from 1 on policy
-    if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
-        model.set_attn_implementation("eager")  # PyTorch's fused attention would leave the cap out
-    policy = Policy(model, tokenizer, device, precision)
-    chosen = products_for(model, device) if matmul_backend == "auto" else matmul_backend
-    policy.matmul_backend = cast(Products, chosen)
-    use_products(model, policy.matmul_backend)
-    return policy
-
-
-def _places(layout: Layout) -> dict[str, Tensor]:
-    """Positions, where they are not what any model takes for granted; some models take none."""
-    return {} if layout.positions is None else {"position_ids": layout.positions}

@@ -44,7 +44,7 @@ def tried(model: Any, matmul_backend: Products) -> Iterator[tuple[Any, bool]]:
             subject = twin(model, near)
             use_products(subject, matmul_backend)
         except REFUSALS as error:
-            log.warning("%s is computed the plain way, slower (%s)", type(model).__name__, _reason(error))
+            log.warning("%s is computed the plain way, slower (%s)", type(model).__name__, reason(error))
             subject, wholly = model, False
     with torch.no_grad(), sharpened(subject):
         yield subject, wholly
@@ -85,7 +85,7 @@ def require_plain(model: Any, named: str) -> tuple[list[int], Tensor]:
         whole, beginning = plain_logits(model, row), plain_logits(model, row[:5])
     except REFUSALS as error:
         raise ModelError(
-            f"{named}: {type(model).__name__} gives no logits of token ids alone ({_reason(error)})",
+            f"{named}: {type(model).__name__} gives no logits of token ids alone ({reason(error)})",
             hint="choose a decoder-only language model",
         ) from None
     if not same(whole[:5], beginning):
@@ -113,7 +113,7 @@ def require_gradient(model: Any, named: str, row: Sequence[int]) -> None:
             torch.autograd.grad(plain_logits(model, row).sum(), weight, allow_unused=True)
     except REFUSALS as error:
         raise ModelError(
-            f"{named}: {type(model).__name__} cannot be trained ({_reason(error)})",
+            f"{named}: {type(model).__name__} cannot be trained ({reason(error)})",
             hint="choose another model",
         ) from None
 
@@ -151,7 +151,7 @@ class Alone:
         try:
             shared = self._agree(once=True)
         except REFUSALS as error:
-            log.warning("%s takes no attention of ours (%s)", named, _reason(error))
+            log.warning("%s takes no attention of ours (%s)", named, reason(error))
             return False
         if not shared:
             log.warning("%s: a question is computed again for each of its outputs", named)
@@ -193,5 +193,6 @@ def same(expected: Tensor, found: Tensor) -> bool:
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """The start of what a model raised."""
     return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

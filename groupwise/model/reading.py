@@ -66,7 +66,7 @@ def _pieces(tokenizer: ChatTokenizer, prompt: Sequence[Message], parts: Sequence
     contents = "".join([*parts, *(message.content for message in prompt), str(hf.chat_template)])
     mark = unused_character(contents + unused_character(contents))  # the first is `guarded`'s own
     messages, cut = guarded(hf, [*prompt, Message("assistant", mark.join(parts))], template, where=where)
-    texts = render(hf, messages, generation_prompt=False, where=where).split(mark)
+    texts = render(hf, messages, generation_prompt=False, where=where, template=template).split(mark)
     if len(texts) != len(parts):
         raise ModelError(
             f"{where}: the chat template does not write an answer once and whole: {len(parts)} parts became "

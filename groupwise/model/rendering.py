@@ -5,14 +5,16 @@ process that has little of both.
 """
 
 import os
+import re
 import resource
 import select
 import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from groupwise.data import Message
 from groupwise.errors import ModelError
@@ -92,6 +94,51 @@ def _read_variables(template: str) -> set[str]:
         return set(meta.find_undeclared_variables(environment.parse(template)))
     except TemplateError:  # told where it is rendered
         return set()
+
+
+def writes_parts_alone(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """True if a template writes text that is a list of parts and none that is a string, as some of models that read
+    pictures do. A template is tried once in a process."""
+    text = str(tokenizer.chat_template)
+    if text not in _PARTS_ALONE:
+        turn = {"role": "user", "content": _WORDS}
+        in_parts = {**turn, "content": as_parts(_WORDS)}
+        _PARTS_ALONE[text] = not _writes(tokenizer, turn) and _writes(tokenizer, in_parts)
+    return _PARTS_ALONE[text]
+
+
+_WORDS = "What is 1 + 1?"
+_PARTS_ALONE: dict[str, bool] = {}
+
+
+def _writes(tokenizer: "PreTrainedTokenizerBase", turn: dict[str, Any]) -> bool:
+    try:
+        text = str(tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True))
+    except Exception:  # told where it is rendered
+        return False
+    return _WORDS in text and "'type'" not in text  # else the list is written, not what is in it
+
+
+def as_parts(content: Any) -> Any:
+    """A turn's text as a list of parts; a list as it is."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def cut_message(message: Message, special: tuple[str, ...], cut: str) -> Message:
+    """A message with a cut in every special token's string of its text; see `_cut_special`."""
+    parts = tuple(_cut_special(part, special, cut) if isinstance(part, str) else part for part in message.parts)
+    return replace(message, content=_cut_special(message.content, special, cut), parts=parts)
+
+
+def _cut_special(content: str, special: tuple[str, ...], cut: str) -> str:
+    """The content with a cut after the first character of every special token's string, overlapping ones included.
+
+    The cut goes in before rendering, since only then is it known which strings are the user's and which the template's.
+    """
+    breakable = [re.escape(token) for token in special if len(token) > 1]
+    if not breakable:
+        return content
+    return re.sub(f"(?=(?:{'|'.join(breakable)}))(.)", lambda match: match[1] + cut, content, flags=re.DOTALL)
 
 
 def unused_character(text: str) -> str:

@@ -7,7 +7,7 @@ from groupwise.data import Message
 from groupwise.envs.calls import FORMS
 from groupwise.errors import ModelError
 from groupwise.model.rendering import unused_character
-from groupwise.model.template import Template, decode, guarded, render, tokens_behind
+from groupwise.model.template import Template, decode, guarded, numbered, render, tokens_behind
 from groupwise.model.tools import check_tool_messages
 
 if TYPE_CHECKING:
@@ -36,15 +36,16 @@ def encode_reply(
     place = len(safe) - replies - 1
     mark = unused_character("".join(message.content for message in safe) + str(tokenizer.chat_template) + cut)
     try:
-        behind = _behind_turn(tokenizer, safe, place, mark, tools, where)
+        behind = _behind_turn(tokenizer, safe, place, mark, tools, where, template)
     except ModelError:
         if not any(message.role == "tool" for message in safe[place + 1 :]):
             raise
         found = _behind_calls(tokenizer, safe, place, mark, tools, form)
-        if found is None:
+        if found is None or any(message.images for message in safe[place + 1 :]):
             raise
         behind = found
     tokens = tokens_behind(tokenizer, next(iter(template.special), ""), behind, cut, template)
+    tokens = numbered(tokens, safe[place + 1 :], template)
     if last in template.end_tokens and last in tokens:
         before = tokens.index(last)
         if not decode(tokenizer, tokens[:before], unspoken=frozenset()).strip():
@@ -59,12 +60,13 @@ def _behind_turn(
     mark: str,
     tools: Sequence[Mapping[str, Any]],
     where: str,
+    template: Template,
 ) -> str:
     """What the template writes behind the turn at that place. mark: a character of no message. Raises ModelError."""
     turns = [*messages[:place], Message("assistant", mark), *messages[place + 1 :]]
-    text = render(tokenizer, turns, generation_prompt=True, where=where, tools=tools)
+    text = render(tokenizer, turns, generation_prompt=True, where=where, tools=tools, template=template)
     _, found, behind = text.rpartition(mark)
-    check_tool_messages(tokenizer, turns, where)
+    check_tool_messages(tokenizer, turns, where, template)
     if not found:
         raise ModelError(
             f"{where}: the chat template leaves out an earlier turn of the assistant",

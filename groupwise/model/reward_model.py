@@ -19,8 +19,9 @@ from groupwise.errors import ModelError
 from groupwise.model import probe
 from groupwise.model.batch import Rollouts, whole_groups
 from groupwise.model.device import pick_device, pick_precision
+from groupwise.model.loading import on_device
 from groupwise.model.memory import recomputed
-from groupwise.model.policy import Policy, on_device
+from groupwise.model.policy import Policy
 from groupwise.model.reading import Reading, padding_of
 from groupwise.model.tokenizer import ChatTokenizer, first_line
 from groupwise.model.weights import read_weights

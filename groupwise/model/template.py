@@ -6,17 +6,19 @@ the model reads, in sampling, training and evaluation alike.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from groupwise.data import Message
 from groupwise.errors import ModelError
-from groupwise.model.images import check_no_images
-from groupwise.model.rendering import check_limits, unused_character
+from groupwise.model.images import check_images
+from groupwise.model.rendering import as_parts, check_limits, cut_message, unused_character, writes_parts_alone
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
     from transformers.generation.configuration_utils import GenerationConfig
+
+    from groupwise.model.gallery import Gallery
 
 _ASKED = Message("user", "What is 1 + 1?")
 _ANSWERED = Message("assistant", "It is 2.")
@@ -41,7 +43,8 @@ class Template:
     leave the space behind them to the text. turn_end: the one that closes an answer; empty if the template writes none.
     unspoken: ids that are no part of an output's text: those that end, begin or pad one. tags: special tokens in pairs
     (<think>, </think>) that belong to what the assistant says. opening: what the generation prompt has already said for
-    the assistant: "<think>\\n" in templates of reasoning models, mostly nothing.
+    the assistant: "<think>\\n" in templates of reasoning models, mostly nothing. gallery: of the pictures, whose tokens
+    have ids of their own; None: the model reads text alone.
     """
 
     end_tokens: frozenset[int]
@@ -52,6 +55,7 @@ class Template:
     unspoken: frozenset[int] = frozenset()
     tags: tuple[str, ...] = ()
     opening: str = ""
+    gallery: "Gallery | None" = None
 
 
 def audit(
@@ -139,8 +143,8 @@ def encode(
     """
     where = str(tokenizer.name_or_path or "the tokenizer")
     safe, cut = guarded(tokenizer, messages, template, where=where)
-    text = render(tokenizer, safe, generation_prompt=True, where=where, tools=tools)
-    return [*template.bos, *tokens_behind(tokenizer, "", text, cut, template)]
+    text = render(tokenizer, safe, generation_prompt=True, where=where, tools=tools, template=template)
+    return numbered([*template.bos, *tokens_behind(tokenizer, "", text, cut, template)], messages, template)
 
 
 def decode(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], *, unspoken: frozenset[int]) -> str:
@@ -171,7 +175,7 @@ def guarded(
 
     Raises ModelError if there is a system message and the template has no place for it.
     """
-    check_no_images(messages, where)
+    check_images(messages, where, read=template.gallery is not None)
     if not template.supports_system and any(message.role == "system" for message in messages):
         raise ModelError(
             f"{where}: its chat template has no system role",
@@ -179,10 +183,7 @@ def guarded(
         )
     cut = unused_character("".join(message.content for message in messages) + str(tokenizer.chat_template))
     by_role = {"assistant": tuple(token for token in template.special if token not in template.tags)}
-    return [
-        replace(message, content=_cut_special(message.content, by_role.get(message.role, template.special), cut))
-        for message in messages
-    ], cut
+    return [cut_message(message, by_role.get(message.role, template.special), cut) for message in messages], cut
 
 
 def render(
@@ -192,9 +193,14 @@ def render(
     generation_prompt: bool,
     where: str,
     tools: Sequence[Mapping[str, Any]] = (),
+    template: Template | None = None,
 ) -> str:
-    """The text that the template makes of messages and tools. Raises ModelError if it refuses them."""
+    """The text that the template makes of messages and tools. Raises ModelError if it refuses them.
+
+    template: its audit, where the messages have pictures: they are written as the processor writes them."""
     turns = [message.as_dict() for message in messages]
+    if writes_parts_alone(tokenizer):
+        turns = [{**turn, "content": as_parts(turn["content"])} for turn in turns]
     try:
         text = tokenizer.apply_chat_template(
             turns, tools=[dict(tool) for tool in tools] or None, tokenize=False, add_generation_prompt=generation_prompt
@@ -206,7 +212,15 @@ def render(
             f"{where}: the chat template refuses messages of roles {roles}: {reason}", hint=_HINT
         ) from None
     assert isinstance(text, str)
-    return text
+    images = [image for message in messages for image in message.images]
+    gallery = None if template is None else template.gallery
+    return gallery.expanded(text, images, where) if images and gallery is not None else text
+
+
+def numbered(tokens: list[int], messages: Sequence[Message], template: Template) -> list[int]:
+    """Token ids with those of the pictures in these messages, or in the first of them."""
+    images = [image for message in messages for image in message.images]
+    return template.gallery.numbered(tokens, images) if images and template.gallery is not None else tokens
 
 
 def tokens_behind(
@@ -323,17 +337,6 @@ def _supports_system(tokenizer: "PreTrainedTokenizerBase", where: str) -> bool:
     except ModelError:
         return False
     return _INSTRUCTED.content in text
-
-
-def _cut_special(content: str, special: tuple[str, ...], cut: str) -> str:
-    """The content with a cut after the first character of every special token's string, overlapping ones included.
-
-    The cut goes in before rendering, since only then is it known which strings are the user's and which the template's.
-    """
-    breakable = [re.escape(token) for token in special if len(token) > 1]
-    if not breakable:
-        return content
-    return re.sub(f"(?=(?:{'|'.join(breakable)}))(.)", lambda match: match[1] + cut, content, flags=re.DOTALL)
 
 
 def _continued(tokenizer: "PreTrainedTokenizerBase", piece: str, mark: str) -> list[int]:

@@ -14,6 +14,8 @@ from groupwise.errors import ModelError
 from groupwise.model import conversation, reply
 from groupwise.model import template as templates
 from groupwise.model.begun import encode_begun
+from groupwise.model.gallery import Gallery
+from groupwise.model.processor import bound_pixels, load_processor, reads_pictures
 from groupwise.model.rendering import set_variables
 from groupwise.model.source import NO_MODEL, source_of
 from groupwise.model.template import Template, audit
@@ -38,6 +40,18 @@ class ChatTokenizer:
     config: Any
     context: int
     trust_remote_code: bool | None = None
+    processor: Any = None
+    """What makes pixels of pictures, with this tokenizer in it; None: the model reads text alone."""
+
+    @property
+    def gallery(self) -> Gallery | None:
+        """The pictures that were read, whose tokens have ids of their own; None: the model reads text alone."""
+        return self.template.gallery
+
+    @property
+    def saved(self) -> Any:
+        """What is saved beside the model: the processor with the tokenizer in it, or the tokenizer."""
+        return self.tokenizer if self.processor is None else self.processor
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -74,12 +88,16 @@ class ChatTokenizer:
         return conversation.encode_example(self.tokenizer, example, self.template)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of token ids, without those that end, begin or pad one."""
-        return templates.decode(self.tokenizer, tokens, unspoken=self.template.unspoken)
+        """Text of token ids, without those that end, begin or pad one, and without pictures."""
+        return templates.decode(self.tokenizer, self._words(tokens), unspoken=self.template.unspoken)
 
     def decode_all(self, tokens: Sequence[int]) -> str:
         """Text of token ids, those that end, begin or pad one among them."""
-        return templates.decode(self.tokenizer, tokens, unspoken=frozenset())
+        return templates.decode(self.tokenizer, self._words(tokens), unspoken=frozenset())
+
+    def _words(self, tokens: Sequence[int]) -> Sequence[int]:
+        """The ids that are no picture's."""
+        return tokens if self.gallery is None else [token for token in tokens if token < self.gallery.first]
 
     @cached_property
     def tools(self) -> ToolTemplate:
@@ -127,7 +145,7 @@ def load_tokenizer(
     from transformers import GenerationConfig
 
     where = f"{section}.path = {config.path!r}"
-    source, tokenizer, model_config = _read(config.path, seed, where, config.trust_remote_code)
+    source, tokenizer, model_config, processor = _read(config.path, seed, where, config.trust_remote_code)
     check_vocabulary(tokenizer, model_config, resize=config.resize_embeddings, where=where)
     try:
         generation = GenerationConfig.from_pretrained(source)
@@ -140,10 +158,15 @@ def load_tokenizer(
             message = f"{section}.chat_template = {config.chat_template!r}: {first_line(error)}"
             raise ModelError(message, hint="give the path of a Jinja file") from None
     set_variables(tokenizer, config.chat_template_kwargs, where=f"{section}.chat_template_kwargs")
+    template = audit(tokenizer, [generation, model_config], where=where)
+    if processor is not None:
+        processor.chat_template = tokenizer.chat_template
+        template = replace(template, gallery=_gallery(processor, model_config, config, section))
     found = ChatTokenizer(
         source=source,
         tokenizer=tokenizer,
-        template=audit(tokenizer, [generation, model_config], where=where),
+        template=template,
+        processor=processor,
         config=model_config,
         context=_context(source, model_config),
         trust_remote_code=config.trust_remote_code,
@@ -159,7 +182,10 @@ def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) 
     every token the same id.
     """
     where = f"{section}.path = {path!r}"
-    source, tokenizer, config = _read(path, seed, where, ours.trust_remote_code)
+    source, tokenizer, config, processor = _read(path, seed, where, ours.trust_remote_code)
+    if (processor is None) != (ours.processor is None):
+        reads, other = ("text alone", "pictures") if processor is None else ("pictures", "text alone")
+        raise ModelError(f"{where}: it reads {reads}, and the policy {other}", hint="use a model of the same kind")
     mine, theirs = ours.tokenizer.get_vocab(), tokenizer.get_vocab()
     if mine != theirs:
         apart = sorted(token for token in mine.keys() | theirs.keys() if mine.get(token) != theirs.get(token))
@@ -170,8 +196,16 @@ def other_model(ours: ChatTokenizer, path: str, *, seed: int = 0, section: str) 
     return replace(ours, source=source, config=config, context=_context(source, config))
 
 
-def _read(path: str, seed: int, where: str, trust: bool | None) -> tuple[str, Any, Any]:
-    """Source, tokenizer and config of the model behind a path."""
+def _gallery(processor: Any, model_config: Any, config: ModelConfig, section: str) -> Gallery:
+    """A gallery whose ids begin behind the embedding's rows and the tokenizer's ids."""
+    rows = getattr(model_config.get_text_config(decoder=True), "vocab_size", None) or 0
+    first = max(rows, 1 + max(processor.tokenizer.get_vocab().values()))
+    least, most = bound_pixels(processor, least=config.min_pixels, most=config.max_pixels)
+    return Gallery(processor, model_config, first=first, least=least, most=most, where=f"{section}.path")
+
+
+def _read(path: str, seed: int, where: str, trust: bool | None) -> tuple[str, Any, Any, Any]:
+    """Source, tokenizer, config and processor of the model behind a path; None for a model that reads text alone."""
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
@@ -181,7 +215,12 @@ def _read(path: str, seed: int, where: str, trust: bool | None) -> tuple[str, An
     allowed = {"trust_remote_code": bool(trust)}
     try:
         config = AutoConfig.from_pretrained(source, **allowed)
-        return source, AutoTokenizer.from_pretrained(source, **allowed), config
+        if reads_pictures(source, config):
+            processor = load_processor(source, config, trust=bool(trust))
+            tokenizer = processor.tokenizer
+            tokenizer.chat_template = processor.chat_template or tokenizer.chat_template
+            return source, tokenizer, config, processor
+        return source, AutoTokenizer.from_pretrained(source, **allowed), config, None
     except Exception as error:  # whatever a damaged or foreign file makes of transformers
         raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
 

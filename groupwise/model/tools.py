@@ -6,13 +6,13 @@ and a tool's reply is written as the user's.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from groupwise.data import Message
+from groupwise.data import Image, Message, message_of_parts
 from groupwise.envs.calls import FORMS, read_calls
 from groupwise.errors import ModelError
-from groupwise.model.template import render
+from groupwise.model.template import Template, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -102,7 +102,7 @@ def described(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *
     text = _DESCRIBED.format(schemas="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
     turns = as_users(messages)
     if turns and (turns[0].role == "system" or not system):
-        return [replace(turns[0], content=f"{text}\n\n{turns[0].content}", parts=()), *turns[1:]]
+        return [message_of_parts(turns[0].role, [f"{text}\n\n", *_parts(turns[0])]), *turns[1:]]
     return [Message("system", text), *turns]
 
 
@@ -113,23 +113,32 @@ def as_users(messages: Sequence[Message]) -> list[Message]:
         if message.role != "tool":
             turns.append(message)
             continue
-        text = f"<tool_response>\n{message.content}\n</tool_response>"
+        parts = ["<tool_response>\n", *_parts(message), "\n</tool_response>"]
         if number and messages[number - 1].role == "tool":
-            turns[-1] = Message("user", f"{turns[-1].content}\n{text}")
+            turns[-1] = message_of_parts("user", [*_parts(turns[-1]), "\n", *parts])
         else:
-            turns.append(Message("user", text))
+            turns.append(message_of_parts("user", parts))
     return turns
 
 
-def check_tool_messages(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], where: str) -> None:
+def _parts(message: Message) -> Sequence[str | Image]:
+    return message.parts or (message.content,)
+
+
+def check_tool_messages(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], where: str, template: Template
+) -> None:
     """Raises ModelError if the template accepts a tool's message and drops it."""
     if not any(message.role == "tool" for message in messages):
         return
     # Not a search for the content: a template may write it as JSON, escaped.
     changed = [
-        replace(message, content=message.content + "0") if message.role == "tool" else message for message in messages
+        message_of_parts("tool", [*_parts(message), "0"]) if message.role == "tool" else message for message in messages
     ]
-    first, second = (render(tokenizer, turns, generation_prompt=False, where=where) for turns in (messages, changed))
+    first, second = (
+        render(tokenizer, turns, generation_prompt=False, where=where, template=template)
+        for turns in (messages, changed)
+    )
     if first == second:
         raise ModelError(
             f"{where}: the chat template leaves a tool's message out",

@@ -12,6 +12,13 @@ from groupwise.model.threads import use_own_cores
 from groupwise.model.tokenizer import ChatTokenizer, first_line
 
 
+def auto_class(processor: Any) -> Any:
+    """transformers' class that loads a model: with its vision tower where it has a processor of pictures."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForCausalLM if processor is None else AutoModelForImageTextToText
+
+
 def end_turns(model: Any, tokenizer: ChatTokenizer) -> None:
     """Gives the model's generation_config every token that ends an output here, so that what is saved of the model
     ends its turns under plain transformers too."""

@@ -28,7 +28,8 @@ def check_lengths(
     time, LOOKED_AT questions are looked at, with the replies that it says there may be. Raises ModelError if the chat
     template does not write the environment's tools.
     """
-    _check_no_images(questions)
+    if tokenizer.gallery is None:
+        _check_no_images(questions)
     model, context = min((("the model", tokenizer.context), *readers), key=lambda reader: reader[1])
     replies = environments.reply_tokens or 0
     most = max_new_tokens + replies
@@ -37,10 +38,12 @@ def check_lengths(
         messages, tools = environments.start(question)
         roles = tuple(message.role for message in messages)
         size = sum(_bytes(message.content) for message in messages)
-        if not tools and roles in around and 2 * (around[roles] + size) + most <= context:
+        pictures = any(message.images for message in messages)
+        if not tools and not pictures and roles in around and 2 * (around[roles] + size) + most <= context:
             continue
         length = len(tokenizer.encode(messages, tools=tools))
-        around.setdefault(roles, length)
+        if not pictures:
+            around.setdefault(roles, length)
         if length + most > context:
             place = f"{question.where}: " if question.where else ""
             beside = f" and {replies} tokens of replies" if replies else ""
@@ -52,7 +55,7 @@ def check_lengths(
 
 
 def _check_no_images(questions: Sequence[Question]) -> None:
-    """Raises DataError for a question with a picture: no model that is loaded here reads any."""
+    """Raises DataError for a question with a picture, which a model that reads text alone cannot see."""
     for question in questions:
         for number, message in enumerate(question.messages):
             if message.images:

@@ -8,8 +8,9 @@ from groupwise.config import Recipe, RLRecipe
 from groupwise.learn.auxiliary import AuxiliaryModels
 from groupwise.model.checkpoint import load_beside
 from groupwise.model.critic import load_critic
+from groupwise.model.loading import load_policy
 from groupwise.model.lora import check_base, digest_at_first, without_adapters
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import ChatTokenizer, other_model
 from groupwise.objective.surrogate import Objective
 from groupwise.run.journal import Journal

@@ -16,7 +16,7 @@ from groupwise.engines.base import Engine
 from groupwise.engines.factory import capabilities_of, open_engine
 from groupwise.envs.episode import environments_of
 from groupwise.errors import ConfigError, DataError
-from groupwise.model.policy import load_policy
+from groupwise.model.loading import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.record.create import check_whole
 from groupwise.record.read import open_record

@@ -105,7 +105,7 @@ def save(journal: Journal, learned: Learned) -> Path:
         checkpoints.save_checkpoint(
             target,
             model=policy.model,
-            tokenizer=learned.tokenizer.tokenizer,
+            tokenizer=learned.tokenizer.saved,
             optimizer=learned.optimizer,
             state=state,
             beside=learned.beside,

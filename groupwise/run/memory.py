@@ -18,6 +18,7 @@ from groupwise.model.footprint import footprint
 from groupwise.model.free import free_bytes
 from groupwise.model.lora import add_adapters
 from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.model.weights import auto_class
 from groupwise.rollout.lengths import longest_question
 from groupwise.run.disk import require_disk
 from groupwise.run.memory_parts import Models, Need, model_bytes, need, shown, to_sample
@@ -156,11 +157,9 @@ def _require_memory(recipe: Recipe, needed: Need, remedies: Iterable[tuple[str, 
 
 
 def _empty(tokenizer: ChatTokenizer, adapted: ModelConfig | None = None) -> torch.nn.Module:
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
         trust = bool(tokenizer.trust_remote_code)
-        model: torch.nn.Module = AutoModelForCausalLM.from_config(
+        model: torch.nn.Module = auto_class(tokenizer.processor).from_config(
             tokenizer.config, dtype=torch.float32, trust_remote_code=trust
         )
         if adapted is not None:

@@ -19,9 +19,10 @@ from groupwise.engines.factory import capabilities_of, open_engine
 from groupwise.envs.episode import Environments, environments_of
 from groupwise.errors import ConfigError
 from groupwise.model import checkpoint as checkpoints
+from groupwise.model.loading import load_policy
 from groupwise.model.lora import digest_at_first, load_adapted
 from groupwise.model.memory import default_recompute
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.saved import sound_checkpoint
 from groupwise.model.template import Template, audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer

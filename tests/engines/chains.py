@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groupwise.config import ModelConfig
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import ChatTokenizer
 from tests.model.build import tokenizer_for
 

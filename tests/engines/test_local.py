@@ -18,7 +18,8 @@ from groupwise.engines.rows import Ends, Rows
 from groupwise.errors import ConfigError, ModelError, RunError
 from groupwise.model.batch import Rollouts
 from groupwise.model.checkpoint import save_checkpoint
-from groupwise.model.policy import Policy, load_policy, prepare
+from groupwise.model.loading import load_policy, prepare
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import load_tokenizer
 from tests.close import close
 from tests.engines.chains import byte_chain, text_chain

@@ -12,7 +12,8 @@ import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
-from groupwise.model.policy import Policy, prepare
+from groupwise.model.loading import prepare
+from groupwise.model.policy import Policy
 from groupwise.model.template import Template
 from groupwise.model.tokenizer import ChatTokenizer
 

@@ -21,7 +21,8 @@ from groupwise.engines.choice import CACHES
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError
 from groupwise.model.batch import Rollouts
-from groupwise.model.policy import Policy, prepare
+from groupwise.model.loading import prepare
+from groupwise.model.policy import Policy
 from tests.equality import decoders, families
 from tests.model import build
 

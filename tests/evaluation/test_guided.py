@@ -9,7 +9,7 @@ from groupwise.engines.local import LocalEngine
 from groupwise.errors import RewardLimitError
 from groupwise.evaluation.guided import mcts
 from groupwise.evaluation.search import Settings
-from groupwise.model.policy import load_policy
+from groupwise.model.loading import load_policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rewards.base import RewardSet
 from tests.engines.fakes import Answering

@@ -11,7 +11,8 @@ import torch
 from groupwise.config import ModelConfig
 from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.local import LocalEngine
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import load_tokenizer
 from tests.close import close
 

@@ -12,7 +12,8 @@ from groupwise.engines.base import Task, generate, stream
 from groupwise.engines.draw import inverse_cdf
 from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from tests.close import close
 from tests.model import build
 

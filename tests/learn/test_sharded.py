@@ -80,7 +80,7 @@ def test_two_processes_with_half_of_the_outputs_each_learn_the_whole_gradient(tm
 def one_rank(folder: Path, tiny_folder: Path, rank: int) -> None:
     """Leaves the gradient as rank `rank` of two sees it."""
     from groupwise.config import ModelConfig
-    from groupwise.model.policy import load_policy
+    from groupwise.model.loading import load_policy
 
     torch.set_num_threads(1)
     tokenizer = build.tokenizer_for(folder / "model", tiny_folder)

@@ -13,7 +13,8 @@ from groupwise.config import ModelConfig
 from groupwise.data import Group, Message, Output, Question, Reward, Sample
 from groupwise.model.batch import Rollouts
 from groupwise.model.builtin import TINY_CHARACTERS
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 
 VOCABULARY = 6 + len(TINY_CHARACTERS)  # as the built-in tiny model, whose tokenizer stands before every model here

@@ -13,7 +13,7 @@ from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError
 from groupwise.model.checkpoint import save_checkpoint
-from groupwise.model.policy import load_policy
+from groupwise.model.loading import load_policy
 from groupwise.model.template import audit
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from tests.model.templates import FAMILIES, tokenizer_of

@@ -19,8 +19,8 @@ from groupwise.errors import CheckpointError, ConfigError, ModelError
 from groupwise.learn.optimizer import bounded_step, make_optimizer
 from groupwise.learn.tally import Tally
 from groupwise.model.checkpoint import load_state, save_checkpoint
+from groupwise.model.loading import load_policy
 from groupwise.model.lora import load_adapted, merged_weights, without_adapters
-from groupwise.model.policy import load_policy
 from tests.close import close
 from tests.command import RECIPE, SMALL, groupwise
 from tests.model import build

@@ -11,12 +11,12 @@ from transformers.generation.logits_process import MinPLogitsWarper, TopKLogitsW
 from groupwise.config import ModelConfig
 from groupwise.data import Sampling
 from groupwise.errors import ModelError
-from groupwise.model import linear_logprobs
-from groupwise.model import policy as policy_module
+from groupwise.model import linear_logprobs, loading
 from groupwise.model.attention import NAME
 from groupwise.model.batch import Rollouts
 from groupwise.model.device import pick_device
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from tests.close import close
 from tests.model import build
 
@@ -119,7 +119,7 @@ def test_a_window_that_would_not_reach_our_attention_falls_back(tmp_path, tiny_f
         return ours(*args, **settings)
 
     monkeypatch.setitem(AttentionInterface._global_mapping, NAME, without_window)
-    policy_module._settle(policy)
+    loading._settle(policy)
     assert not policy.question_once
 
 

@@ -15,8 +15,8 @@ from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
 from groupwise.errors import ModelError
 from groupwise.model.checkpoint import checkpoint_folder, save_checkpoint
+from groupwise.model.loading import load_policy
 from groupwise.model.lora import load_adapted, merged_weights
-from groupwise.model.policy import load_policy
 from groupwise.model.saved import Best, mark_best
 from groupwise.model.source import source_of
 from groupwise.model.tokenizer import load_tokenizer

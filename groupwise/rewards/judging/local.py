@@ -9,7 +9,8 @@ import torch
 from groupwise.config import ModelConfig
 from groupwise.data import Message, Question
 from groupwise.errors import RewardError
-from groupwise.model.policy import Policy, load_policy
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.registry import nearest
 from groupwise.rewards.judging.cache import Cache, Reply

@@ -1,0 +1,145 @@
+"""Models that read pictures: log-probabilities and gradients are those of the processor and a plain forward pass."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from groupwise.config import ModelConfig
+from groupwise.data import Image, Message, Sampling, message_of_parts
+from groupwise.engines.base import Task, generate
+from groupwise.engines.local import LocalEngine
+from groupwise.model.batch import Rollouts, microbatches
+from groupwise.model.loading import load_policy
+from groupwise.model.policy import Policy
+from groupwise.model.sighted import made
+from groupwise.model.tokenizer import load_tokenizer
+from groupwise.pictures import opened
+from tests.model.vision import write
+
+SAMPLING = Sampling(max_new_tokens=4)
+IN_THE_SUITE = ("qwen3_vl", "gemma3")  # three positions and deep features; both ways and a window
+
+
+@pytest.fixture(scope="module", params=IN_THE_SUITE)
+def policy(request: Any, tmp_path_factory: Any) -> Policy:
+    return loaded(write(tmp_path_factory.mktemp("model") / request.param, request.param))
+
+
+def loaded(folder: Path, **settings: Any) -> Policy:
+    config = ModelConfig(path=str(folder), device="cpu", matmul_backend="torch", **settings)
+    return load_policy(config, load_tokenizer(config))
+
+
+A, B = made((56, 84)), made((60, 30))
+ASKED = (
+    (message_of_parts("user", [A, "what is it?"]),),
+    (Message("system", "look"), message_of_parts("user", ["one", A, " and ", B, "two"])),
+    (Message("user", "no picture"),),
+)
+ANSWERS = {0: ("abc", "de"), 1: ("a", "bcdefg"), 2: ("xyz",)}
+
+
+def rollouts_of(policy: Policy) -> tuple[Rollouts, list[tuple[int, list[int]]]]:
+    """Outputs to the questions, and of each its question's number and its tokens."""
+    rows: list[tuple[int, list[int], list[int]]] = []
+    for number, messages in enumerate(ASKED):
+        asked = policy.tokenizer.encode(messages)
+        rows += [(number, asked, policy.tokenizer.tokenizer(text)["input_ids"]) for text in ANSWERS[number]]
+    rollouts = Rollouts.of_rows(
+        [asked + own for _, asked, own in rows],
+        masks=[[False] * len(asked) + [True] * len(own) for _, asked, own in rows],
+        question_lengths=[len(asked) for _, asked, _ in rows],
+        group=[number for number, _, _ in rows],
+    )
+    return rollouts, [(number, own) for number, _, own in rows]
+
+
+def by_transformers(policy: Policy, number: int, own: list[int]) -> Tensor:
+    """Log-probabilities of an output by the model's processor and forward pass alone, as transformers' docs have it."""
+    processor, messages = policy.tokenizer.processor, ASKED[number]
+    turns = [{"role": m.role, "content": [_part(part) for part in m.parts] if m.parts else m.content} for m in messages]
+    text = processor.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    images = [opened(image) for message in messages for image in message.images]
+    inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt")
+    inputs.pop("attention_mask")
+    answer = torch.tensor([own])
+    for name in [name for name in inputs if name.endswith("token_type_ids")]:
+        inputs[name] = torch.cat([inputs[name], torch.zeros_like(answer)], 1)
+    if not images:
+        inputs = {"input_ids": inputs["input_ids"]}
+    asked = inputs["input_ids"].shape[1]
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], answer], 1)
+    logits = policy.known(policy.model(**inputs, use_cache=False).logits[0, asked - 1 : -1])
+    return logits.log_softmax(-1).gather(-1, answer[0, :, None])[:, 0]
+
+
+def _part(part: str | Image) -> dict[str, str]:
+    return {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part}
+
+
+def learning(policy: Policy) -> list[torch.nn.Parameter]:
+    return [weight for weight in policy.model.parameters() if weight.requires_grad]
+
+
+def gradients(policy: Policy) -> list[Tensor]:
+    found = [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in learning(policy)]
+    policy.model.zero_grad(set_to_none=True)
+    return found
+
+
+def test_logprobs_and_gradients_are_those_of_the_processor_and_a_plain_pass(policy: Policy):
+    rollouts, rows = rollouts_of(policy)
+    expected = [by_transformers(policy, *row) for row in rows]
+    torch.cat(expected).sum().backward()
+    right = gradients(policy)
+    assert any(float(g.abs().max()) > 0 for g in right)
+    assert policy.question_once
+    for once, tokens in ((True, 10_000), (True, 60), (False, 60)):
+        policy.question_once = once
+        found: dict[int, Tensor] = {}
+        for part in microbatches(rollouts, tokens, question_once=once):
+            piece = rollouts[part]
+            scored = policy.backward(
+                piece, piece.output_mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum()
+            )
+            for place, row in enumerate(part.tolist()):
+                found[row] = scored.logprobs[place][piece.output_mask[place]]
+        for row, logprobs in enumerate(expected):
+            torch.testing.assert_close(found[row], logprobs.detach(), rtol=0, atol=1e-5)
+        for mine, other in zip(gradients(policy), right, strict=True):
+            assert float((mine - other).abs().max()) <= 1e-5 * max(1.0, float(other.abs().max()))
+    policy.question_once = True
+
+
+def test_the_samplers_logprobs_are_the_trainers_and_no_picture_is_drawn(policy: Policy):
+    tasks = [
+        Task(tuple(policy.tokenizer.encode(messages)), (number, 7 + number)) for number, messages in enumerate(ASKED)
+    ]
+    outputs = [output for group in generate(LocalEngine(policy), tasks, SAMPLING) for output in group]
+    rollouts = Rollouts.of_rows(
+        [[*output.question_tokens, *output.tokens] for output in outputs],
+        masks=[[False] * len(output.question_tokens) + [True] * len(output.tokens) for output in outputs],
+        question_lengths=[len(output.question_tokens) for output in outputs],
+        group=[0, 0, 1, 1, 2, 2],
+    )
+    found = policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING).logprobs
+    for row, output in enumerate(outputs):
+        torch.testing.assert_close(
+            found[row][rollouts.output_mask[row]], torch.from_numpy(output.logprobs), rtol=0, atol=1e-5
+        )
+        assert policy.tokenizer.gallery is not None
+        assert policy.tokenizer.gallery.token not in output.tokens
+
+
+def test_a_frozen_tower_sees_each_picture_once(policy: Policy):
+    rollouts, _ = rollouts_of(policy)
+    assert policy.sight is not None
+    policy.logprobs(rollouts, rollouts.output_mask, sampling=SAMPLING)
+    before = policy.sight.features.passes
+    for _ in range(2):
+        policy.backward(rollouts, rollouts.output_mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum())
+    gradients(policy)
+    assert policy.sight.features.passes == before <= 2
