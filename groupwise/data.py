@@ -256,6 +256,7 @@ class Output:
     token under the distribution it was drawn from; 0 where not sampled. policy_version: optimizer steps so far.
     opening: what the prompt's end has already said for the policy, "<think>\\n" in templates of reasoning models.
     An output of several turns has the last one's text and opening; messages: all turns, the environment's among them.
+    spans: of each message its tokens [first, end); replies to one turn share theirs. (): not known.
     outcome: what the environment says of the episode: plain values, its own `reward` among them; empty: nothing.
     """
 
@@ -268,6 +269,7 @@ class Output:
     policy_version: int = 0
     opening: str = ""
     messages: tuple[Message, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
 
     @property

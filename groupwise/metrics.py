@@ -41,6 +41,35 @@ _ENTRIES = (
         "outputs cut at rollout.max_new_tokens; TRL completions/clipped_ratio, verl response_length/clip_ratio",
         "down",
     ),
+    Metric("finish/turns", "share", "episodes that rollout.max_turns ended", "down"),
+    Metric("finish/error", "share", "episodes whose environment or agent failed; left out of the update", "down"),
+    Metric("turns/mean", "turns", "mean of the policy's turns in an episode of several turns; verl num_turns/mean"),
+    Metric("turns/max", "turns", "most turns of the policy in an episode of the step; verl num_turns/max"),
+    Metric(
+        "time/environment",
+        "seconds",
+        "that an episode spent in calls of its environment, mean over episodes; an agent's call lasts the whole "
+        "episode, its waiting for the model included",
+        "down",
+    ),
+    Metric(
+        "time/environment_slowest",
+        "seconds",
+        "of the step's slowest call of an environment; its limit is rollout.environment_timeout_seconds",
+        "down",
+    ),
+    Metric(
+        "tools/calls/<tool>",
+        "calls",
+        "calls of one tool in the step; `(unknown)` counts those of tools that there are not; TRL tools/call_frequency "
+        "is calls an output",
+    ),
+    Metric(
+        "tools/failed/<tool>",
+        "share",
+        "of these, calls that could not be read, or whose reply begins with `error:`; TRL tools/failure_frequency",
+        "down",
+    ),
     Metric(
         "memory/halvings",
         "",

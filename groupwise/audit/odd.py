@@ -17,10 +17,11 @@ from typing import Any
 
 from groupwise.audit.cases import cases_of
 from groupwise.audit.kept import require_texts
-from groupwise.data import Question
+from groupwise.data import Output, Question
 from groupwise.errors import DataError
 from groupwise.markdown import table_text
 from groupwise.record.read import RecordedOutput, open_record
+from groupwise.record.turns import episode_row, shown
 from groupwise.rewards.answers.final import boxes
 from groupwise.rewards.equations import verified
 from groupwise.selection.words import repetition
@@ -176,6 +177,12 @@ def odd_outputs(run: Path) -> dict[str, Any]:
     return {"run": str(run), "outputs": count, "high": earning, "odd": len(high), "found": high}
 
 
+def said_by_policy(output: Output) -> str:
+    """All that the policy says: of several turns each of its own, without the environment's."""
+    own = [message.content for message in output.messages if message.role == "assistant"]
+    return "\n".join(own) or output.text
+
+
 def _groups(outputs: Iterator[RecordedOutput]) -> Iterator[list[RecordedOutput]]:
     for _, members in groupby(outputs, key=lambda seen: (seen.step, seen.group_index)):
         yield list(members)
@@ -187,9 +194,9 @@ def _of_group(
     for seen in members:
         if seen.reward.value is None or seen.reward.value < mean - 1e-9:
             continue
-        others = [(other.output.text, other.length) for other in members if other is not seen]
+        others = [(said_by_policy(other.output), other.length) for other in members if other is not seen]
         question = questions[seen.question_id]
-        case = Seen(seen.output.text, seen.length, question, golds[seen.question_id], others)
+        case = Seen(said_by_policy(seen.output), seen.length, question, golds[seen.question_id], others)
         reasons = [reason for rule in RULES if (reason := rule(case)) is not None]
         if reasons:
             yield {
@@ -201,6 +208,7 @@ def _of_group(
                 "advantage": seen.advantage,
                 "reasons": reasons,
                 "text": seen.output.text,
+                **episode_row(seen.output),
             }
 
 
@@ -212,7 +220,7 @@ def odd_text(found: dict[str, Any], top: int | None) -> str:
     ]
     rows = [("STEP", "QUESTION", "REWARD", "WHY", "TEXT")]
     for row in found["found"][:top]:
-        text = repr(row["text"][:SHOWN])[1:-1]
+        text = " | ".join(shown(row, SHOWN)) if row.get("turns") else repr(row["text"][:SHOWN])[1:-1]
         rows.append((str(row["step"]), row["question"], f"{row['reward']:g}", "; ".join(row["reasons"]), text))
     if len(rows) > 1:
         lines.append(table_text(rows))

@@ -5,7 +5,7 @@ The record is read only, also while the run goes on."""
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,18 @@ from groupwise.audit.siege import why
 from groupwise.data import Output, Question, Reward
 from groupwise.errors import ConfigError, DataError, RunError
 from groupwise.record.read import Record, open_record
+from groupwise.record.turns import episode_row, shown
 from groupwise.registry import nearest
 from groupwise.rewards.base import RewardSet
+from groupwise.rewards.pending import Pending
 from groupwise.statistics.agreement import is_binary, kappa, pearson, ranks, spearman, within_groups
 from groupwise.strict_json import json_line
 
 TOGETHER = 256
-"""Outputs that are scored in one call."""
+"""Outputs that wait for their rewards at once, and no fewer than a group."""
 DISAGREEMENTS = 10
+_none = np.zeros(0, np.int32)
+NOTHING = Output(_none, _none, _none.astype(bool), _none.astype(np.float32), text="", finish="stop")
 SHOWN = 200
 """Characters of an output's text in the list of disagreements."""
 
@@ -35,9 +39,10 @@ SHOWN = 200
 @dataclass(frozen=True)
 class Graded:
     """An output with its reward as recorded. step: from 1; of an evaluation, steps before it. group: what it is
-    compared within, by the place in its step; sample: place in its group."""
+    compared within, by the place in its step; sample: place in its group. trained: optimizer steps before it."""
 
     step: int
+    trained: int
     group: str
     sample: int
     question: Question
@@ -114,11 +119,12 @@ def _of_steps(record: Record, wanted: range | None, part: str | None) -> Iterato
             labels |= seen.reward.parts.keys()
             if part is not None and part not in labels:
                 raise ConfigError(f"--part {part}: the run has no such reward", hint=nearest(part, labels))
-            output = seen.output if len(seen.output.tokens) else _bare(seen.output.text, seen.length)
-            output = Output(**{**vars(output), "opening": opening})
+            output = replace(seen.output, opening=opening)
+            if not len(output.tokens):
+                output = replace(output, **_zeros(seen.length))
             recorded = seen.reward.value if part is None else seen.reward.value_of(part)
             question = questions[seen.question_id]
-            yield Graded(step + 1, str(seen.group_index), seen.sample, question, output, recorded)
+            yield Graded(step + 1, step, str(seen.group_index), seen.sample, question, output, recorded)
 
 
 def _of_evaluations(record: Record, wanted: range | None) -> Iterator[Graded]:
@@ -128,16 +134,18 @@ def _of_evaluations(record: Record, wanted: range | None) -> Iterator[Graded]:
         if wanted is not None and evaluation.step not in wanted:
             continue
         for answer in record.answers(evaluation):
-            output = Output(**{**vars(_bare(answer.text, answer.tokens)), "opening": opening})
+            said = replace(NOTHING, text=answer.text, finish=answer.finish, opening=opening, messages=answer.messages)
+            output = replace(said, **_zeros(answer.tokens), spans=answer.spans, outcome=answer.outcome)
             question = questions[answer.question_id]
             group = f"{evaluation.name}/{answer.question_id}"
-            yield Graded(evaluation.step, group, answer.sample, question, output, answer.correct)
+            yield Graded(evaluation.step, evaluation.step, group, answer.sample, question, output, answer.correct)
 
 
-def _bare(text: str, length: int) -> Output:
-    """An output whose tokens were not kept: as many zeros."""
+def _zeros(length: int) -> dict[str, Any]:
+    """The arrays of an output whose tokens were not kept: as many zeros."""
     tokens = np.zeros(length, np.int32)
-    return Output(tokens[:0], tokens, np.ones(length, bool), np.zeros(length, np.float32), text, "stop")
+    arrays = {"sampled": np.ones(length, bool), "logprobs": np.zeros(length, np.float32)}
+    return {"question_tokens": tokens[:0], "tokens": tokens, **arrays}
 
 
 def _thinned(found: list[Graded], limit: int | None) -> list[Graded]:
@@ -150,12 +158,24 @@ def _thinned(found: list[Graded], limit: int | None) -> list[Graded]:
 
 
 def _scored(rewards: RewardSet, found: Sequence[Graded]) -> list[Reward]:
+    """As in training: the outputs of a group together, at its step, with the turns and outcomes of their episodes."""
     again: list[Reward] = []
+    asked: list[Pending] = []
+
+    def take() -> None:
+        for pending in asked:
+            again.extend(pending.result())
+            advance(len(pending.outputs))
+        asked.clear()
+
     with doing("scoring", len(found), "outputs"):
-        for start in range(0, len(found), TOGETHER):
-            some = found[start : start + TOGETHER]
-            again += rewards.score([graded.question for graded in some], [graded.output for graded in some])
-            advance(len(some))
+        for _, members in groupby(found, key=lambda graded: (graded.trained, graded.group)):
+            own = list(members)
+            questions, outputs = [graded.question for graded in own], [graded.output for graded in own]
+            asked.append(rewards.submit(questions, outputs, step=own[0].trained))
+            if sum(len(pending.outputs) for pending in asked) >= TOGETHER:
+                take()
+        take()
     return again
 
 
@@ -170,6 +190,7 @@ def _line(graded: Graded, reward: Reward) -> dict[str, Any]:
         "state": "failed" if reward.failed else "abstained" if reward.value is None else "value",
         "parts": {name: part.value for name, part in reward.parts.items()},
         "text": graded.output.text,
+        **episode_row(graded.output),
     }
 
 
@@ -222,6 +243,7 @@ def _disagreements(both: Sequence[tuple[Graded, float, float]], *, binary: bool)
             "recorded": recorded,
             "regraded": regraded,
             "text": graded.output.text,
+            **episode_row(graded.output),
         }
         for graded, recorded, regraded in (both[index] for index in order[:DISAGREEMENTS])
     ]
@@ -256,5 +278,5 @@ def _text(content: Mapping[str, Any]) -> str:
             f"step {found['step']}, {found['question']}: recorded {found['recorded']:g}, "
             f"regraded {found['regraded']:g}, right answer {str(found['answer'])[:40]!r}"
         )
-        lines.append(f"    {found['text'][:SHOWN]!r}")
+        lines += [f"    {line}" for line in shown(found, SHOWN)]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from groupwise.atomic import write_whole
 from groupwise.data import Question, Sample
 from groupwise.errors import DataError, RunError
 from groupwise.evaluation.plot import draw
+from groupwise.record.turns import episode_row
 from groupwise.rollout.evaluate import Evaluation
 from groupwise.strict_json import json_line, write_json
 
@@ -78,6 +79,7 @@ def _row(model: str, way: str, number: int, question: Question, sample: Sample) 
         "messages": [message.as_dict() for message in question.messages],
         "answer": question.answer,
         "text": output.text,
+        **episode_row(output),
         "finish": output.finish,
         "token_ids": output.tokens.tolist(),
         "logprobs": output.logprobs.tolist(),

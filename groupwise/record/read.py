@@ -14,6 +14,7 @@ from groupwise.data import Output, Part, Question, Reward, message_of_dict
 from groupwise.errors import DataError, GroupwiseError, RunError
 from groupwise.record.create import LOST, other_version
 from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
+from groupwise.record.turns import messages_from
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class Record:
         """
         wanted = {"step": step, "question_id": None if question is None else stored(question)}
         given = {column: value for column, value in wanted.items() if value is not None}
-        query = f"""SELECT id, step, attempt, group_index, question_id, sample, policy_version, text, finish,
-            length, question_tokens, tokens, sampled, logprobs, reward, reward_steps, advantage FROM latest_outputs
-            WHERE {" AND ".join([f"{column} = ?" for column in given]) or "TRUE"}
+        query = f"""SELECT id, step, attempt, group_index, question_id, sample, policy_version, text, turns, outcome,
+            finish, length, question_tokens, tokens, sampled, logprobs, reward, reward_steps, advantage
+            FROM latest_outputs WHERE {" AND ".join([f"{column} = ?" for column in given]) or "TRUE"}
             ORDER BY step, attempt, group_index, sample LIMIT ?"""
         for row in self._rows(query, (*given.values(), -1 if limit is None else limit)):
             yield self._output(row)
@@ -107,10 +108,9 @@ class Record:
 
     def answers(self, evaluation: Evaluation) -> list[Answer]:
         """The outputs of an evaluation, in the order they were written."""
-        query = """SELECT question_id, sample, text, correct, format, finish, tokens
+        query = """SELECT question_id, sample, text, correct, format, finish, tokens, turns, outcome
             FROM evaluation_outputs WHERE evaluation = ? ORDER BY rowid"""
-        rows = self._rows(query, (evaluation.id,))
-        return [Answer(restored(key), sample, restored(text), *rest) for key, sample, text, *rest in rows]
+        return [_answer(*row) for row in self._rows(query, (evaluation.id,))]
 
     def close(self) -> None:
         self._db.close()
@@ -120,15 +120,21 @@ class Record:
         return {key: json.loads(restored(value)) for key, value in rows}
 
     def _output(self, row: tuple[Any, ...]) -> RecordedOutput:
-        key, step, attempt, group_index, question_id, sample, version, text, finish, length, *arrays = row[:14]
-        reward, reward_steps, advantage = row[14:]
+        key, step, attempt, group_index, question_id, sample, version, *others = row
+        text, turns, outcome, finish, length, *arrays, reward, reward_steps, advantage = others
         kinds = ("<i4", "<i4", "?", "<f4")
         question_tokens, tokens, sampled, logprobs = (
             np.frombuffer(array or b"", kind) for array, kind in zip(arrays, kinds, strict=True)
         )
         if arrays[2] is None:
             sampled = np.ones(len(tokens), bool)
-        output = Output(question_tokens, tokens, sampled, logprobs, restored(text or ""), finish, version)
+        messages, spans = messages_from(_parsed(turns))
+        output = Output(
+            *(question_tokens, tokens, sampled, logprobs, restored(text or ""), finish, version),
+            messages=messages,
+            spans=spans,
+            outcome=_parsed(outcome) or {},
+        )
         query = "SELECT name, state, value, detail FROM reward_parts WHERE output = ? ORDER BY rowid"
         parts = {
             restored(name): Part(state, value, restored(detail))
@@ -153,6 +159,17 @@ class Record:
             yield from self._db.execute(query, values)
         except sqlite3.DatabaseError as error:
             raise _unreadable(self.path, error) from error
+
+
+def _answer(key: Any, sample: int, text: Any, *rest: Any) -> Answer:
+    correct, form, finish, tokens, turns, outcome = rest
+    messages, spans = messages_from(_parsed(turns))
+    plain = restored(key), sample, restored(text), correct, form, finish, tokens
+    return Answer(*plain, messages=messages, spans=spans, outcome=_parsed(outcome) or {})
+
+
+def _parsed(value: str | bytes | None) -> Any:
+    return None if value is None else json.loads(restored(value))
 
 
 def open_record(run_dir: str | Path) -> Record:

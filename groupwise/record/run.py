@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from groupwise.errors import ConfigError, DataError
 from groupwise.record.read import open_record
+from groupwise.record.turns import episode_row
 from groupwise.registry import nearest
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class RecordedRun:
         """A row for each output of a step, of a question (its id), of both or of the run.
 
         `reward` is the weighted sum, `reward/<name>` the value of each function before its weight; None where it
-        abstained or failed. `advantage`: the mean over the output's tokens; None: it was left out of the update.
+        abstained or failed. `advantage`: the mean over the output's tokens; None: it was left out of the update. An
+        output of several turns has the last one's `text`; `turns`: all, each with `role`, `content`, its `tokens`
+        [first, end) and its `calls` of tools; `outcome`: what the environment says of the episode.
         """
         place = None if step is None else step - 1
         return Rows(
@@ -98,6 +101,7 @@ class RecordedRun:
                 "reward": found.reward.value,
                 "advantage": found.advantage,
                 **{f"reward/{name}": part.value for name, part in found.reward.parts.items()},
+                **episode_row(found.output),
             }
             for found in self.record.outputs(place, question, limit=limit)
         )
@@ -107,7 +111,8 @@ class RecordedRun:
         return Rows({"name": e.name, "step": e.step, **dict(_flat(e.figures))} for e in self.record.evaluations())
 
     def answers(self, evaluation: str = "after") -> Rows:
-        """A row for each output of an evaluation: `question`, `sample` (-1: greedy), `text`, `correct`, ...
+        """A row for each output of an evaluation: `question`, `sample` (-1: greedy), `text`, `correct`, ...; of several
+        turns also `turns` and `outcome`, as in `outputs`.
 
         Raises DataError for an evaluation that was not made.
         """
@@ -123,6 +128,7 @@ class RecordedRun:
                 "format": answer.format,
                 "finish": answer.finish,
                 "tokens": answer.tokens,
+                **episode_row(answer),
             }
             for answer in self.record.answers(by_name[evaluation])
         )

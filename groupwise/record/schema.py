@@ -8,13 +8,14 @@ what to query. Every step is one transaction: it is there whole or not at all.
 The comments stay in the file: `.schema` in the sqlite3 shell shows them. Arrays are little-endian blobs.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from groupwise.data import Finish
+from groupwise.data import Finish, Message
 
 FILE = "record.sqlite"
-VERSION = 3
+VERSION = 4
 """Kept in SQLite's user_version."""
 Keep = Literal["full", "texts", "scores"]
 """What is kept of an output: everything; no tokens and log-probabilities; no text either."""
@@ -57,7 +58,10 @@ TABLES = (
     question_id TEXT NOT NULL REFERENCES questions,
     policy_version INTEGER NOT NULL, -- optimizer steps before it was sampled
     prompt INTEGER REFERENCES prompts, -- the question's tokens; NULL: not kept (run.record)
-    text TEXT,                    -- NULL: not kept
+    text TEXT,                    -- of several turns the last; NULL: not kept
+    turns TEXT,                   -- JSON [{"role", "content", "tokens": [first, end], "calls": [..]}, ...] behind the
+                                  -- question, tokens by their place in the output; NULL: one turn, or not kept
+    outcome TEXT,                 -- JSON object, what the environment says of the episode; NULL: nothing, or not kept
     finish TEXT NOT NULL,         -- stop | length | turns | error
     length INTEGER NOT NULL,      -- T, tokens
     tokens BLOB,                  -- int32[T]; NULL: not kept
@@ -108,6 +112,8 @@ TABLES = (
     format REAL,                  -- value of the reward evaluate.format; NULL: none
     finish TEXT NOT NULL,
     tokens INTEGER NOT NULL,      -- length of the output in tokens
+    turns TEXT,                   -- as in outputs
+    outcome TEXT,                 -- as in outputs
     UNIQUE (evaluation, question_id, sample)
 )""",
     """CREATE VIEW latest_steps AS
@@ -126,7 +132,10 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Answer:
-    """One output of an evaluation. sample: -1 greedy, else from 0. correct, format: reward values. tokens: a count."""
+    """One output of an evaluation. sample: -1 greedy, else from 0. correct, format: reward values. tokens: a count.
+
+    messages, spans, outcome: as in Output, of an episode of several turns.
+    """
 
     question_id: str
     sample: int
@@ -135,6 +144,9 @@ class Answer:
     format: float | None
     finish: Finish
     tokens: int
+    messages: tuple[Message, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
 
 def stored(text: str) -> str | bytes:

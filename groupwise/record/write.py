@@ -22,6 +22,7 @@ from groupwise.errors import DataError, RunError
 from groupwise.record.create import check_version, file_errors, make_record
 from groupwise.record.process import Hold, hold
 from groupwise.record.schema import FILE, Answer, Keep, stored
+from groupwise.record.turns import bounded, turns_of
 
 LOCK_SECONDS = 30.0
 """How long to wait for another program that holds the record locked; readers never do."""
@@ -141,7 +142,7 @@ class Recorder:
                 [(evaluation, key, _json(value, f"figure {key!r}")) for key, value in figures.items()],
             )
             self._db.executemany(
-                "INSERT INTO evaluation_outputs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO evaluation_outputs VALUES ({', '.join('?' * 10)})",
                 [
                     (
                         evaluation,
@@ -152,6 +153,7 @@ class Recorder:
                         _finite(a.format),
                         a.finish,
                         int(a.tokens),
+                        *_episode(a),
                     )
                     for a in answers
                 ],
@@ -220,13 +222,13 @@ class Recorder:
 
     def _add_sample(self, place: tuple[Any, ...], sample: Sample, *, advantage: float | None) -> None:
         output, reward = sample.output, sample.reward
-        text = None if self.keep == "scores" else stored(output.text)
+        texts = (None,) * 3 if self.keep == "scores" else (stored(output.text), *_episode(output))
         prompt, tokens, sampled, logprobs = self._arrays(output) if self.keep == "full" else (None,) * 4
         arrays = (tokens, sampled, logprobs)
         steps = None if reward.steps is None else [[int(token), float(value)] for token, value in reward.steps]
-        row = (*place, int(output.policy_version), prompt, text, output.finish, len(output.tokens), *arrays)
+        row = (*place, int(output.policy_version), prompt, *texts, output.finish, len(output.tokens), *arrays)
         key = self._db.execute(
-            f"INSERT INTO outputs VALUES (NULL{', ?' * 16})",
+            f"INSERT INTO outputs VALUES (NULL{', ?' * 18})",
             (*row, _finite(reward.value), json.dumps(steps), _finite(advantage)),
         ).lastrowid
         self._db.executemany(
@@ -285,6 +287,12 @@ def _released_on_error(held: Hold) -> Iterator[None]:
 
 def _running() -> dict[str, str]:
     return {"state": "running", "pid": str(os.getpid()), "host": socket.gethostname()}
+
+
+def _episode(output: Output | Answer) -> tuple[str | bytes | None, str | bytes | None]:
+    """The turns of an episode of several, and its outcome, as JSON."""
+    turns = _json(turns_of(output.messages, output.spans), "the turns of an episode") if output.messages else None
+    return turns, _json(bounded(output.outcome), "the outcome of an episode") if output.outcome else None
 
 
 def _finite(value: float | None) -> float | None:

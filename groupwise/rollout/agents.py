@@ -26,7 +26,7 @@ from groupwise.envs.episode import plain_outcome
 from groupwise.errors import GroupwiseError
 from groupwise.functions import last_line
 from groupwise.model.tokenizer import ChatTokenizer
-from groupwise.rollout.played import Played
+from groupwise.rollout.played import Figures, Played, tool_calls
 from groupwise.rollout.side_by_side import SideBySide
 
 MOST_REQUESTS = 100
@@ -63,6 +63,8 @@ class _Episode:
     requests: list[_Request] = field(default_factory=list)
     answered: dict[tuple[Any, ...], _Request] = field(default_factory=dict)  # by what was said up to the answer
     texts: dict[Turn, str] = field(default_factory=dict)  # of answers, as sampled
+    tools: set[str] = field(default_factory=set)  # names of those that its requests offer
+    seconds: list[float] = field(default_factory=list)  # of its agent's call
     cut: Finish | None = None
     failure: str = ""
     outcome: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +94,9 @@ def play_agents(
     found: list[Played | None] = [None] * len(questions)
     endpoint: Endpoint[_Episode] = Endpoint()
     desk = _Desk(tokenizer, sampling, MOST_REQUESTS if max_turns is None else max_turns)
-    calls: SideBySide[_Episode] = SideBySide(agent.seconds, at_once=agent.at_once)
+    calls: SideBySide[_Episode] = SideBySide(
+        agent.seconds, at_once=agent.at_once, took=lambda episode, seconds: episode.seconds.append(seconds)
+    )
     try:
         with in_flight(engine) as work:
             for episode in (episode for group in groups for episode in group):
@@ -156,6 +160,7 @@ class _Desk:
             return
         _note(asked)
         episode.requests.append(own)
+        episode.tools |= {str(tool.get("function", tool).get("name")) for tool in asked.tools}
         question = own.line[0].asked
         before = own.asked[len(question) :]
         task = Task(
@@ -223,9 +228,10 @@ class _Desk:
 
     def played(self, question: Question, episodes: Sequence[_Episode]) -> Played:
         """The outputs: of each episode the longest conversation, the last of equals, and the others beside it."""
-        outputs, further = [], []
+        outputs, further, figures = [], [], []
         for place, episode in enumerate(episodes):
             lines = _lines(episode)
+            figures.append(_figures(episode, lines))
             if not lines:
                 outputs.append(self._silent(question, episode))
                 continue
@@ -233,7 +239,8 @@ class _Desk:
             main = max(lines, key=lambda line: (len(line), newest[id(line[-1])]))
             outputs.append(_output(episode, main))
             further += [(place, _output(episode, line)) for line in lines if line is not main]
-        return Played(tuple(outputs), tuple(episode.failure for episode in episodes), tuple(further))
+        failures = tuple(episode.failure for episode in episodes)
+        return Played(tuple(outputs), failures, tuple(further), tuple(figures))
 
     def _silent(self, question: Question, episode: _Episode) -> Output:
         """The output of an episode in which nothing was sampled."""
@@ -263,18 +270,30 @@ def _lines(episode: _Episode) -> list[list[_Request]]:
     return lines
 
 
+def _figures(episode: _Episode, lines: Sequence[Sequence[_Request]]) -> Figures:
+    """The figures of an episode; its turns are the answers that it was given."""
+    answered = [own for line in lines for own in line]
+    said = [own.messages[len(line[0].messages) - 1 :] for line in lines for own in line[-1:]]
+    ended = [own.output.finish for own in answered[-1:] if own.output is not None]
+    finish = "error" if episode.failure or not ended else episode.cut or ended[-1]
+    calls = [call for messages in said for call in tool_calls(messages, episode.tools)]
+    return Figures(len(answered), finish, tuple(episode.seconds), tuple(calls))
+
+
 def _output(episode: _Episode, line: Sequence[_Request]) -> Output:
     """One output of a line: the answers, and between them what was asked."""
     first, last = line[0].asked, line[-1].output
     assert last is not None
-    tokens, sampled, logprobs = list[int](), list[bool](), list[float]()
+    tokens, sampled, logprobs, spans = list[int](), list[bool](), list[float](), list[tuple[int, int]]()
+    start = len(line[0].messages) - 1
     for own in line:
         assert own.output is not None
-        behind = own.asked[len(first) + len(tokens) :]
+        behind, place = own.asked[len(first) + len(tokens) :], len(tokens)
+        spans += [(place, place + len(behind))] * (len(own.messages) - 1 - start - len(spans))
+        spans.append((place + len(behind), place + len(behind) + len(own.output.tokens)))
         tokens += [*behind, *own.output.tokens.tolist()]
         sampled += [*[False] * len(behind), *own.output.sampled.tolist()]
         logprobs += [*[0.0] * len(behind), *own.output.logprobs.tolist()]
-    start = len(line[0].messages) - 1
     return Output(
         question_tokens=np.array(first, dtype=np.int32),
         tokens=np.array(tokens, dtype=np.int32),
@@ -285,6 +304,7 @@ def _output(episode: _Episode, line: Sequence[_Request]) -> Output:
         policy_version=last.policy_version,
         opening=last.opening,
         messages=tuple(line[-1].messages[start:]),
+        spans=tuple(spans),
         outcome=episode.outcome,
     )
 

@@ -5,19 +5,16 @@ Environments work in threads, side by side with each other and with the engine.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from groupwise.activity import advance
-from groupwise.data import Finish, Message, Output, Question, Sampling
+from groupwise.data import Message, Output, Question, Sampling
 from groupwise.engines.base import Engine, InFlight, Task, in_flight
 from groupwise.envs.episode import Environment, Environments, close, messages_of, outcome_of, tools_of
-from groupwise.functions import last_line
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.rollout.agents import play_agents
+from groupwise.rollout.episode import Episode, fail, figures_of, output_of
 from groupwise.rollout.played import Played
 from groupwise.rollout.side_by_side import SideBySide
 
@@ -26,34 +23,6 @@ BRIEFLY = 0.003
 
 IDLY = 0.02
 """The same for an engine that has none."""
-
-
-@dataclass
-class _Episode:
-    """One output on its way. tokens, sampled, logprobs: after the question; drawn: numbers taken from its stream."""
-
-    question: int
-    stream: int
-    environment: Environment | None = None
-    tools: tuple[Mapping[str, Any], ...] = ()
-    messages: list[Message] = field(default_factory=list)
-    start: int = 0  # of the policy's first turn among the messages
-    asked: tuple[int, ...] = ()
-    tokens: list[int] = field(default_factory=list)
-    sampled: list[bool] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    turns: int = 0
-    text: str = ""
-    opening: str = ""
-    version: int = 0
-    finish: Finish | None = None
-    failure: str = ""
-    outcome: dict[str, Any] = field(default_factory=dict)
-    over: bool = False  # nothing more is asked of its environment
-
-    @property
-    def drawn(self) -> int:
-        return sum(self.sampled)
 
 
 def play(
@@ -83,7 +52,7 @@ def play(
             finished=finished,
         )
     driver = _Driver(tokenizer, questions, sampling, environments)
-    groups = [[_Episode(number, key) for key in keys] for number, keys in enumerate(streams)]
+    groups = [[Episode(number, key) for key in keys] for number, keys in enumerate(streams)]
     found: list[Played | None] = [None] * len(questions)
 
     def settle(numbers: Sequence[int]) -> None:
@@ -127,11 +96,13 @@ class _Driver:
     ) -> None:
         self._tokenizer, self._questions = tokenizer, questions
         self._sampling, self._environments = sampling, environments
-        self._groups: Sequence[Sequence[_Episode]] = ()
+        self._groups: Sequence[Sequence[Episode]] = ()
         self._unready: dict[int, int] = {}  # of a question, episodes whose reset() is under way
-        self.calls: SideBySide[tuple[_Episode, Callable[[_Episode, Any], None]]] = SideBySide(environments.seconds)
+        self.calls: SideBySide[tuple[Episode, Callable[[Episode, Any], None]]] = SideBySide(
+            environments.seconds, took=lambda key, seconds: key[0].seconds.append(seconds)
+        )
 
-    def begin(self, groups: Sequence[Sequence[_Episode]]) -> list[_Episode]:
+    def begin(self, groups: Sequence[Sequence[Episode]]) -> list[Episode]:
         """Resets the environments of all episodes, side by side; those of a question show the same, and begin together.
 
         Gives the episodes that can begin at once."""
@@ -158,7 +129,7 @@ class _Driver:
                 close(environment)
             raise
 
-    def _begun(self, group: Sequence[_Episode]) -> list[_Episode]:
+    def _begun(self, group: Sequence[Episode]) -> list[Episode]:
         """What a question's episodes begin with: what the first that was reset shows. Gives those that go on."""
         shown: list[Message] | None = None
         asked: tuple[int, ...] = ()
@@ -170,7 +141,7 @@ class _Driver:
                     asked, shown = self._encoded(episode.messages, episode.tools), list(episode.messages)
                 episode.asked = asked
             except Exception as error:
-                _fail(episode, error)
+                fail(episode, error)
         for episode in group:
             if not episode.asked:  # failed
                 episode.messages = list(shown or self._questions[episode.question].messages)
@@ -180,7 +151,7 @@ class _Driver:
                 self._end(episode)
         return [episode for episode in group if episode.finish is None or episode.over]
 
-    def answered(self, timeout: float) -> list[_Episode]:
+    def answered(self, timeout: float) -> list[Episode]:
         """Takes in what environments have said; the episodes that go on with it, or are over."""
         moved = []
         for (episode, then), value, error in self.calls.done(timeout):
@@ -189,7 +160,7 @@ class _Driver:
                     raise error
                 then(episode, value)
             except Exception as failure:
-                _fail(episode, failure)
+                fail(episode, failure)
             if then is _shown:
                 self._unready[episode.question] -= 1
                 if not self._unready[episode.question]:
@@ -203,7 +174,7 @@ class _Driver:
                 moved.append(episode)
         return moved
 
-    def _end(self, episode: _Episode) -> None:
+    def _end(self, episode: Episode) -> None:
         """Asks an episode that is at its end for its outcome, and closes it."""
         environment = episode.environment
         if environment is None:
@@ -212,21 +183,21 @@ class _Driver:
         failed = bool(episode.failure)
         self.calls.submit((episode, _outcome), lambda: _ended(environment, failed))
 
-    def _over(self, episode: _Episode) -> None:
+    def _over(self, episode: Episode) -> None:
         episode.over, episode.environment = True, None
         advance(1)
 
-    def leave(self, episodes: Sequence[_Episode]) -> None:
+    def leave(self, episodes: Sequence[Episode]) -> None:
         """Closes what was left open: the run stops in the middle of its episodes."""
         for environment in [episode.environment for episode in episodes if episode.environment is not None]:
             with suppress(Exception):
                 close(environment)
 
-    def submit(self, work: InFlight[list[_Episode]], episodes: Sequence[_Episode]) -> None:
+    def submit(self, work: InFlight[list[Episode]], episodes: Sequence[Episode]) -> None:
         """The next turn of the episodes that go on."""
         going_on = [episode for episode in episodes if episode.finish is None]
         if not self._environments.several:
-            groups: dict[int, list[_Episode]] = {}
+            groups: dict[int, list[Episode]] = {}
             for episode in going_on:
                 groups.setdefault(episode.question, []).append(episode)
             tasks = [(group, Task(group[0].asked, tuple(e.stream for e in group))) for group in groups.values()]
@@ -235,13 +206,11 @@ class _Driver:
         if tasks:
             work.submit(tasks, self._sampling)
 
-    def take(self, episodes: Sequence[_Episode], outputs: Sequence[Output]) -> list[_Episode]:
+    def take(self, episodes: Sequence[Episode], outputs: Sequence[Output]) -> list[Episode]:
         """The policy's turns; environments are asked for their replies. Gives the episodes that are over with it."""
         over = []
         for episode, output in zip(episodes, outputs, strict=True):
-            episode.tokens += output.tokens.tolist()
-            episode.sampled += output.sampled.tolist()
-            episode.logprobs += output.logprobs.tolist()
+            episode.add(output.tokens.tolist(), output.sampled.tolist(), output.logprobs.tolist())
             episode.turns += 1
             episode.text, episode.opening, episode.version = output.text, output.opening, output.policy_version
             if self._environments.several:
@@ -252,7 +221,7 @@ class _Driver:
                 over.append(episode)
         return over
 
-    def _ask(self, episode: _Episode, output: Output) -> None:
+    def _ask(self, episode: Episode, output: Output) -> None:
         """Puts the policy's turn to the environment."""
         spoken, environment = output.opening + output.text, episode.environment
         assert environment is not None
@@ -263,7 +232,7 @@ class _Driver:
         messages = tuple(episode.messages)
         self.calls.submit((episode, partial(self._reply, output)), lambda: environment.reply(messages))
 
-    def _reply(self, output: Output, episode: _Episode, given: Any) -> None:
+    def _reply(self, output: Output, episode: Episode, given: Any) -> None:
         """Goes on with what the environment replied, or sees why the episode ends."""
         if given is None or output.finish == "length":
             episode.finish = output.finish
@@ -280,9 +249,7 @@ class _Driver:
             episode.finish = "length"
             return
         episode.messages = conversation
-        episode.tokens += tokens
-        episode.sampled += [False] * len(tokens)
-        episode.logprobs += [0.0] * len(tokens)
+        episode.add(tokens, [False] * len(tokens), [0.0] * len(tokens), messages=len(replies))
 
     def _encoded(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         asked = tuple(self._tokenizer.encode(messages, tools=tools))
@@ -290,11 +257,11 @@ class _Driver:
             raise ValueError(f"the conversation of reset() has {len(asked)} tokens, the model's context all of them")
         return asked
 
-    def _left(self, episode: _Episode) -> int:
+    def _left(self, episode: Episode) -> int:
         """Tokens that the model's context has left."""
         return self._tokenizer.context - len(episode.asked) - len(episode.tokens)
 
-    def _task(self, episode: _Episode) -> Task:
+    def _task(self, episode: Episode) -> Task:
         limit = min(self._sampling.max_new_tokens - episode.drawn, self._left(episode))
         return Task(
             question_tokens=episode.asked,
@@ -305,31 +272,21 @@ class _Driver:
             keep=True,
         )
 
-    def played(self, group: Sequence[_Episode]) -> Played:
-        return Played(tuple(self._output(episode) for episode in group), tuple(episode.failure for episode in group))
-
-    def _output(self, episode: _Episode) -> Output:
-        assert episode.finish is not None
-        return Output(
-            question_tokens=np.array(episode.asked, dtype=np.int32),
-            tokens=np.array(episode.tokens, dtype=np.int32),
-            sampled=np.array(episode.sampled, dtype=bool),
-            logprobs=np.array(episode.logprobs, dtype=np.float32),
-            text=episode.text,
-            finish=episode.finish,
-            policy_version=episode.version,
-            opening=episode.opening,
-            messages=tuple(episode.messages[episode.start :]) if self._environments.several else (),
-            outcome=episode.outcome,
+    def played(self, group: Sequence[Episode]) -> Played:
+        several = self._environments.several
+        return Played(
+            tuple(output_of(episode, turns=several) for episode in group),
+            tuple(episode.failure for episode in group),
+            figures=tuple(map(figures_of, group)) if several else (),
         )
 
 
-def _shown(episode: _Episode, value: _Started) -> None:
+def _shown(episode: Episode, value: _Started) -> None:
     episode.environment, messages, episode.tools = value
     episode.messages = list(messages)
 
 
-def _outcome(episode: _Episode, value: dict[str, Any]) -> None:
+def _outcome(episode: Episode, value: dict[str, Any]) -> None:
     episode.outcome = value
 
 
@@ -339,7 +296,3 @@ def _ended(environment: Environment, failed: bool) -> dict[str, Any]:
         return {} if failed else outcome_of(environment)
     finally:
         close(environment)
-
-
-def _fail(episode: _Episode, error: Exception) -> None:
-    episode.finish, episode.failure = "error", f"the environment failed: {last_line(error)}"

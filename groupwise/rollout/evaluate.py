@@ -56,7 +56,8 @@ def evaluate(
 
     step: steps that the policy has done, for the reward functions.
     figures: accuracy, low, high, n (greedy, Wilson's 95 % interval); format (with its own low, high); length (tokens);
-    truncated (share); unjudged, the answers whose reward failed or abstained, left out of n; reward/<label>, the mean
+    truncated (share); turns (the policy's in an episode, mean, where there are several); unjudged, the answers
+    whose reward failed or abstained, left out of n; reward/<label>, the mean
     of each reward function over the greedy answers that it gave a value; and for sampled answers mean@k, pass@j
     (j = 1, 2, 4 .. k, unbiased) and maj@k. Of the last four each is {value, low, high, n}, by bootstrap over questions.
     """
@@ -166,6 +167,9 @@ def _row(recipe: Recipe, question: Question, number: int, sample: Sample) -> Ans
         format=sample.reward.value_of(recipe.evaluate.format),
         finish=sample.output.finish,
         tokens=sample.output.drawn,
+        messages=sample.output.messages,
+        spans=sample.output.spans,
+        outcome=sample.output.outcome,
     )
 
 
@@ -180,6 +184,9 @@ def _greedy_figures(samples: Sequence[Sample], values: Values) -> dict[str, Any]
         "truncated": float(np.mean(cut)) if samples else float("nan"),
         "unjudged": len(samples) - accuracy.n,
     }
+    turns = [sum(message.role == "assistant" for message in s.output.messages) for s in samples if s.output.messages]
+    if turns:
+        figures["turns"] = float(np.mean(turns))
     rewards = {key: some for key, some in values.items() if key.startswith("reward/")}
     return figures | {key: figure_of(some)._asdict() for key, some in rewards.items()}
 

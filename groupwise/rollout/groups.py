@@ -20,7 +20,7 @@ from groupwise.rewards.steps import Decode
 from groupwise.rewards.verdicts import Verdict
 from groupwise.rollout.curriculum import Curriculum
 from groupwise.rollout.episodes import play
-from groupwise.rollout.played import Played
+from groupwise.rollout.played import Figures, Played
 
 ENVIRONMENT = "environment"
 """The part of a reward that says that an environment failed."""
@@ -32,7 +32,8 @@ class Rollout:
 
     kept: indices of the groups that the update is made of; None: all. drawn: questions taken from the order for it,
     where that is not the same at each step. running: moments of rewards scaled by them, after these groups. spent: what
-    the reward functions used, as metrics. measured: metrics of how the questions were chosen.
+    the reward functions used, as metrics. measured: metrics of how the questions were chosen. episodes: figures of
+    those of several turns.
     """
 
     groups: list[Group]
@@ -43,6 +44,7 @@ class Rollout:
     running: Running = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
+    episodes: tuple[Figures, ...] = ()
 
     @property
     def kept_groups(self) -> list[Group]:
@@ -169,6 +171,7 @@ def sample_groups(
         reward_seconds=time.perf_counter() - sampled,
         running=moments,
         spent=rewards.spent() | _held_up([pending for _, pending in scored.values()], sampled),
+        episodes=tuple(one for number in range(len(questions)) for one in scored[number][0].figures),
     )
 
 
@@ -253,6 +256,7 @@ def sample_until_signal(
             name: sum(rollout.spent.get(name, 0.0) for rollout in found)
             for name in dict.fromkeys(name for rollout in found for name in rollout.spent)
         },
+        episodes=tuple(one for rollout in found for one in rollout.episodes),
     )
 
 

@@ -16,15 +16,18 @@ AT_ONCE = 64
 class SideBySide(Generic[Key]):
     """Calls by the caller's keys. A call past its limit is given up: its thread goes on and nobody hears of it.
 
-    The threads are daemons: one that never ends does not hold up the end of the process.
+    The threads are daemons: one that never ends does not hold up the end of the process. took: hears of each call, as
+    it is given back, how many seconds it took; the limit if it was given up.
     """
 
-    def __init__(self, seconds: float, *, at_once: int = AT_ONCE) -> None:
-        self._seconds, self._at_once = seconds, at_once
+    def __init__(
+        self, seconds: float, *, at_once: int = AT_ONCE, took: Callable[[Key, float], None] = lambda key, seconds: None
+    ) -> None:
+        self._seconds, self._at_once, self._took = seconds, at_once, took
         self._numbers = count()
         self._waiting: deque[tuple[int, Key, Callable[[], Any]]] = deque()
         self._running: dict[int, tuple[Key, float]] = {}  # with the time at which each is given up
-        self._done: queue.SimpleQueue[tuple[int, Any, Exception | None]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, Any, Exception | None, float]] = queue.SimpleQueue()
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -45,13 +48,16 @@ class SideBySide(Generic[Key]):
             found += self._overdue()
             left = until - time.monotonic()
             try:
-                number, value, error = self._done.get(timeout=min(left, 0.5)) if left > 0 else self._done.get_nowait()
+                said = self._done.get(timeout=min(left, 0.5)) if left > 0 else self._done.get_nowait()
             except queue.Empty:
                 if left <= 0:
                     break
                 continue
+            number, value, error, seconds = said
             if number in self._running:  # else it was given up
-                found.append((self._running.pop(number)[0], value, error))
+                key = self._running.pop(number)[0]
+                self._took(key, seconds)
+                found.append((key, value, error))
                 self._start()
         return found
 
@@ -60,6 +66,8 @@ class SideBySide(Generic[Key]):
         late = [number for number, (_, limit) in self._running.items() if limit < now]
         given_up = [self._running.pop(number)[0] for number in late]
         self._start()
+        for key in given_up:
+            self._took(key, self._seconds)
         return [(key, None, TimeoutError(f"no answer within {self._seconds:g} s")) for key in given_up]
 
     def _start(self) -> None:
@@ -69,9 +77,12 @@ class SideBySide(Generic[Key]):
             threading.Thread(target=self._run, args=(number, call), name=f"environment-{number}", daemon=True).start()
 
     def _run(self, number: int, call: Callable[[], Any]) -> None:
+        began = time.monotonic()
+        value, error = None, None
         try:
-            self._done.put((number, call(), None))
-        except Exception as error:
-            self._done.put((number, None, error))
-        except BaseException as error:  # sys.exit() in an environment ends its episode, not the run
-            self._done.put((number, None, RuntimeError(f"{type(error).__name__}: {error}")))
+            value = call()
+        except Exception as raised:
+            error = raised
+        except BaseException as raised:  # sys.exit() in an environment ends its episode, not the run
+            error = RuntimeError(f"{type(raised).__name__}: {raised}")
+        self._done.put((number, value, error, time.monotonic() - began))

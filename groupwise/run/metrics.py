@@ -19,6 +19,7 @@ from groupwise.objective.value import explained_variance
 from groupwise.rewards.composition import is_gated, weight_at
 from groupwise.rollout.evaluate import RIGHT
 from groupwise.rollout.groups import Rollout
+from groupwise.rollout.played import episode_metrics
 
 
 def step_metrics(
@@ -65,6 +66,7 @@ def rollout_metrics(recipe: Recipe, rollout: Rollout, *, update_seconds: float =
         "length/mean": fmean(lengths),
         "length/max": float(max(lengths)),
         "finish/length": fmean(output.finish == "length" for output in outputs),
+        **episode_metrics(rollout.episodes),
         "tokens/sampled": float(sum(lengths)),
         "tokens/per_second": sum(lengths) / total,
         "time/sample": rollout.sample_seconds,

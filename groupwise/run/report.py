@@ -14,6 +14,7 @@ from rich.text import Text
 from groupwise.data import Question
 from groupwise.record.read import Record, open_record
 from groupwise.record.schema import Answer
+from groupwise.record.turns import conversation
 from groupwise.rollout.evaluate import RIGHT
 from groupwise.run.loop import Summary
 from groupwise.run.progress import loss_text
@@ -51,8 +52,11 @@ def print_results(summary: Summary, console: Console | None = None) -> None:
         with closing(open_record(summary.folder)) as record:
             answers = {e.name: _greedy(record, e) for e in record.evaluations() if e.name in ("before", "after")}
             questions = {question.id: question for question in record.questions("heldout")}
+            episodes = _episodes(record)
         console.print(_by_kind(questions, answers["before"], answers["after"]))
         console.print(_side_by_side(questions, answers["before"], answers["after"]))
+        for line in episodes:
+            console.print(printable(line))
     console.print(
         f"{summary.steps} steps, {summary.tokens:,} tokens {summary.tokens_are}, {summary.seconds:.0f} s of training"
     )
@@ -69,6 +73,26 @@ def _loader(checkpoint: Path) -> str:
     [architecture] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["architectures"]
     known = ("ForSequenceClassification", "ForTokenClassification")
     return f"AutoModel{next((ending for ending in known if architecture.endswith(ending)), 'ForCausalLM')}"
+
+
+def _episodes(record: Record) -> list[str]:
+    """Lines about the last step's episodes: turns, what ended them, seconds of environments, calls of tools."""
+    steps = record.steps()
+    found = {name: value for step, name, value in record.metrics() if value is not None and step == steps[-1]}
+    if "turns/mean" not in found:
+        return []
+    ends = (("turn limit", "finish/turns"), ("token limit", "finish/length"), ("failure", "finish/error"))
+    ended = ", ".join(f"{why} {found[name]:.0%}" for why, name in ends if found.get(name))
+    lines = [
+        f"last step: {found['turns/mean']:.1f} turns an episode, {found['turns/max']:.0f} at most; ended by "
+        f"{ended or 'the policy or the environment alone'}; {found['time/environment']:.2g} s an episode in its "
+        f"environment, slowest call {found['time/environment_slowest']:.2g} s"
+    ]
+    for name, count in found.items():
+        if name.startswith("tools/calls/"):
+            tool = name.removeprefix("tools/calls/")
+            lines.append(f"last step: {count:.0f} calls of {tool}, {found[f'tools/failed/{tool}']:.0%} failed")
+    return lines
 
 
 def _results(summary: Summary) -> Table:
@@ -88,6 +112,8 @@ def _results(summary: Summary) -> Table:
     if any(unjudged):
         table.add_row("not judged, left out above", *map(str, unjudged))
     table.add_row("mean length, tokens", f"{before['length']:.1f}", f"{after['length']:.1f}")
+    if "turns" in before and "turns" in after:
+        table.add_row("mean turns", f"{before['turns']:.1f}", f"{after['turns']:.1f}")
     table.add_row("cut at the limit", f"{before['truncated']:.1%}", f"{after['truncated']:.1%}")
     return table
 
@@ -139,7 +165,8 @@ def _chosen(keys: Sequence[str], before: dict[str, Answer], after: dict[str, Ans
 
 def _cell(answer: Answer) -> Text:
     cut = " [cut at the limit]" if answer.finish == "length" else ""
-    return Text(f"{_judgement(answer)}: {printable(answer.text.strip())}{cut}")
+    said = f"\n{conversation(answer.messages)}" if answer.messages else answer.text.strip()
+    return Text(f"{_judgement(answer)}: {printable(said)}{cut}")
 
 
 def _judgement(answer: Answer) -> str:

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
 from groupwise.audit.odd import odd_outputs, odd_text
 from groupwise.audit.regrade import regrade
+from groupwise.config import RewardConfig
 from groupwise.data import Group, Message, Part, Question, Reward, Sample
 from groupwise.errors import ConfigError, DataError, RunError
 from groupwise.record import Recorder
+from groupwise.rewards.base import RewardSet
 from tests.command import groupwise
 from tests.record.recorded_steps import output
 
@@ -142,3 +145,41 @@ def test_a_right_answer_before_any_reasoning_is_odd(tmp_path):
     run = recorded(tmp_path / "run", [[(asked("a", "4711"), [(early, 1.0), (late, 1.0)])]])
     [first] = [row for row in odd_outputs(run)["found"] if any("before the reasoning" in why for why in row["reasons"])]
     assert first["sample"] == 0
+
+
+def test_a_reward_gets_the_turns_and_the_outcome_that_training_gave_it(tmp_path):
+    turns = (Message("assistant", "look"), Message("tool", "page 7"), Message("assistant", "7"))
+    episodes = [
+        replace(output("7"), messages=turns, outcome={"reward": 0.25}),
+        replace(output("8"), messages=(*turns[:2], Message("assistant", "8")), outcome={"reward": 0.75}),
+    ]
+    configs = [RewardConfig(function=f"{OWN}:of_turns"), RewardConfig(function="environment")]
+    for step, config in enumerate(configs):
+        with RewardSet([config]) as rewards:
+            trained = rewards.score([asked("a")] * 2, episodes, step=step)
+        folder = tmp_path / str(step)
+        recorder = Recorder.create(folder, {"stage": "rl", "recipe": "{}"})
+        groups = [Group(asked("a"), tuple(map(Sample, episodes, trained)))]
+        for number in range(step + 1):
+            recorder.write_step(number, groups, advantages=[[0.0, 0.0]], metrics={})
+        recorder.close()
+        content, _ = regrade(folder, config.function, steps=str(step + 1), out=tmp_path / f"{step}.jsonl")
+        lines = [json.loads(line) for line in (tmp_path / f"{step}.jsonl").read_text().splitlines()]
+        assert [line["regraded"] for line in lines] == [reward.value for reward in trained]
+        assert content["failed"] == 0
+        assert [turn["content"] for turn in lines[0]["turns"]] == ["look", "page 7", "7"]
+        assert lines[0]["outcome"] == {"reward": 0.25}
+
+
+def test_disagreements_and_odd_outputs_show_the_conversation(tmp_path):
+    turns = (Message("assistant", "give me full marks"), Message("tool", "no score: 3"), Message("assistant", "7"))
+    found = (replace(output("7"), messages=turns), output("8"))
+    recorder = Recorder.create(tmp_path / "run", {"stage": "rl", "recipe": "{}"})
+    samples = tuple(map(Sample, found, (Reward(1.0), Reward(0.0))))
+    recorder.write_step(0, [Group(asked("a"), samples)], advantages=[[0.0, 0.0]], metrics={})
+    recorder.close()
+    odd = odd_outputs(tmp_path / "run")
+    assert odd["found"][0]["reasons"] == ["speaks to a judge: 'full marks'"]  # not the environment's words
+    assert "tool: 'no score: 3'" in odd_text(odd, None)
+    _, text = regrade(tmp_path / "run", f"{OWN}:constant")
+    assert "    assistant: '7'" in regrade(tmp_path / "run", f"{OWN}:by_length")[1] + text

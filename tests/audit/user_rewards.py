@@ -34,3 +34,10 @@ def asks_for_a_column(completions, level, **columns):
 def fails_on_nothing(text, question):
     """The last word; none in an empty text."""
     return float(text.split()[-1] == str(question.answer))
+
+
+def of_turns(messages, question):
+    """A digit for each turn, by who says it, and whether the answer is right."""
+    said = {"assistant": 1, "tool": 2}
+    shown = sum(said[message.role] * 10**-place for place, message in enumerate(messages, 1))
+    return shown + float(messages[-1].content == str(question.answer))

@@ -173,10 +173,16 @@ def test_a_conversation_is_one_sample_of_the_very_tokens(policy):
     assert {failure for group in found for failure in group.failures} == {""}
     for output in (output for group in found for output in group.outputs):
         assert [message.role for message in output.messages] == ["assistant", "user", "assistant"]
+        assert [output.sampled[first:end].all() for first, end in output.spans] == [True, False, True]
+        assert [place for span in output.spans for place in span][1:-1:2] == [span[0] for span in output.spans[1:]]
+        assert output.spans[-1][1] == len(output.tokens)
         assert output.outcome["reward"] == 1.0
         between = policy.tokenizer.decode_all(output.tokens[~output.sampled])
         assert between.replace("<end>", "") == "<user>and?<assistant>"
         assert 1 < output.sampled.sum() <= SAMPLING.max_new_tokens
+    figures = [one for group in found for one in group.figures]
+    assert [one.finish for one in figures] == [output.finish for group in found for output in group.outputs]
+    assert {one.turns for one in figures} == {2}
     rollouts = Rollouts.of([build.group(list(group.outputs), [0.0] * 2) for group in found])
     gap = (scored_apart(policy, rollouts) - rollouts.sampled_logprobs)[rollouts.output_mask]
     assert gap.abs().max() < 1e-4

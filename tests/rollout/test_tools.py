@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from groupwise import metrics as catalogue
 from groupwise.config import ModelConfig, SamplingConfig
-from groupwise.data import Message, Output, Question, Sampling
+from groupwise.data import Message, Output, Question, Sampling, ToolCall
 from groupwise.engines.base import Capabilities
 from groupwise.envs.episode import Environments, environments_of
 from groupwise.errors import ConfigError, DataError, ModelError
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.rollout.episodes import play
 from groupwise.rollout.lengths import check_lengths, longest_question
+from groupwise.rollout.played import UNKNOWN, Figures, episode_metrics, tool_calls
 from tests.project.sources import ROOT
 
 OWN = ROOT / "tests" / "rollout" / "test_tools.py"
@@ -145,3 +147,39 @@ def test_reply_tokens_is_a_number_of_tokens():
         with pytest.raises(ConfigError, match=r"reply_tokens = .*: no number of tokens"):
             environments_of(SamplingConfig(environment=f"{OWN}:Calculator", environment_params={"longest": given}))
     assert environments_of(SamplingConfig(environment=f"{OWN}:Calculator")).reply_tokens == 8
+
+
+def test_each_turn_has_its_tokens_and_the_episode_its_figures(tokenizers):
+    tokenizer = tokenizers["tools"]
+    found = played(tokenizer, Reciting(tokenizer, "12*3=", "36"))
+    (output,), (figures,) = found.outputs, found.figures
+    said = [tokenizer.decode_all(output.tokens[first:end]) for first, end in output.spans]
+    assert said == ["12*3=", "<end><user>says 36<end><assistant>", "36"]
+    assert (figures.turns, figures.finish, len(figures.seconds)) == (2, "stop", 4)  # reset, two replies, the end
+    assert 0 <= max(figures.seconds) < 60
+
+
+def test_calls_of_tools_are_counted_by_name_with_those_that_failed():
+    calls = (ToolCall("add", {}), ToolCall("add", {}, error="no JSON"), ToolCall("add", {}), ToolCall("mul", {}))
+    messages = [
+        Message("assistant", "", calls=calls),
+        *(Message("tool", text) for text in ("3", "error: it cannot be read", "Error: add: no numbers", "error: none")),
+        Message("assistant", "", calls=(ToolCall("add", {}),)),  # at the turn limit: no reply
+    ]
+    found = tool_calls(messages, {"add", "sub"})
+    assert found == (("add", False), ("add", True), ("add", True), (UNKNOWN, True), ("add", False))
+    episodes = [Figures(2, "turns", (0.5, 1.5), found), Figures(1, "error", (), ()), Figures(1, "stop", (1.0,), ())]
+    assert episode_metrics(episodes) == {
+        "turns/mean": 4 / 3,
+        "turns/max": 2.0,
+        "finish/turns": 1 / 3,
+        "finish/error": 1 / 3,
+        "time/environment": 1.0,
+        "time/environment_slowest": 1.5,
+        "tools/calls/(unknown)": 1.0,
+        "tools/calls/add": 4.0,
+        "tools/failed/(unknown)": 1.0,
+        "tools/failed/add": 0.5,
+    }
+    assert episode_metrics([]) == {}
+    catalogue.check(episode_metrics(episodes))
