@@ -19,7 +19,7 @@ from groupwise.registry import nearest
 
 
 class Toolset(Protocol):
-    """Tools under their names: what several of them have in common, such as a server. Shared by all episodes."""
+    """Tools under their names: what several of them have in common, such as a server. Made once for a run."""
 
     def schemas(self) -> Sequence[Mapping[str, Any]]:
         """JSON schemas in OpenAI's form, {"type": "function", "function": {"name", "description", "parameters"}}."""

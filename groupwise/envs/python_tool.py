@@ -11,6 +11,8 @@ class PythonTool:
     ConfigError, with what to install, if no sandbox holds here: there is no other way to run a program.
     """
 
+    shared = True  # opening a sandbox takes a second
+
     def __init__(
         self,
         *,

@@ -26,6 +26,8 @@ class Search:
     word. k1, b: BM25's. Raises ConfigError for a folder without texts, DataError for a file that cannot be read.
     """
 
+    shared = True  # the index is the same for all
+
     def __init__(
         self,
         folder: str,

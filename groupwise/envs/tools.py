@@ -8,6 +8,7 @@ import math
 import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from groupwise import registry
@@ -16,7 +17,9 @@ from groupwise.envs.functions import Functions, Toolset, methods_of
 from groupwise.errors import ConfigError
 from groupwise.functions import find, last_line
 
-_made: dict[str, Toolset] = {}
+Makes = Callable[[], tuple[Toolset, Any]]
+"""Gives an episode its toolset, and the instance of a class that is this episode's alone; None: it has none."""
+_made: dict[str, Makes] = {}
 _making = threading.Lock()
 
 
@@ -24,9 +27,10 @@ class Tools:
     """Each turn with calls is answered with what the tools say; a turn without any is the answer and ends the episode.
 
     tools: names of `groupwise list tools`, functions or classes of your own as path/to/file.py:name, or for a class
-    with parameters {tool: .., params: {..}}. A tool's instance is made once for a run and shared by all episodes.
-    max_calls: in an episode; further ones are refused with a text that says so. max_characters: of one result, which is
-    then cut. system: put before the conversation.
+    with parameters {tool: .., params: {..}}. Each episode has its own instance of a class, which is closed when the
+    episode ends; one with `shared = True`, or with `schemas` and `call`, is made once for a run. max_calls: in an
+    episode; further ones are refused with a text that says so. max_characters: of one result, which is then cut.
+    system: put before the conversation.
     """
 
     def __init__(
@@ -39,19 +43,31 @@ class Tools:
     ) -> None:
         if isinstance(tools, str) or not tools:
             raise ConfigError(f"environment_params.tools = {tools!r}: give a list", hint="[calculator], for one")
-        sets = [_toolset(tool, f"environment_params.tools[{place}]") for place, tool in enumerate(tools)]
+        makes = [_maker(tool, f"environment_params.tools[{place}]") for place, tool in enumerate(tools)]
+        self._own: list[Any] = []
+        try:
+            self.tools = self._offered(makes)
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to hear of
+                self.close()
+            raise
+        self._max_calls, self._max_characters, self._system = max_calls, max_characters, system
+        self._calls = self._errors = 0
+
+    def _offered(self, makes: Sequence[Makes]) -> tuple[Mapping[str, Any], ...]:
+        """The schemas of all tools, whose toolsets are kept by name."""
         self._by_name: dict[str, Toolset] = {}
         schemas = []
-        for toolset in sets:
+        for make in makes:
+            toolset, instance = make()
+            self._own += [] if instance is None else [instance]
             for schema in toolset.schemas():
                 name = str(schema["function"]["name"])
                 if name in self._by_name:
                     raise ConfigError(f"environment_params.tools: two are named {name!r}", hint="rename one")
                 self._by_name[name] = toolset
                 schemas.append(schema)
-        self.tools = tuple(schemas)
-        self._max_calls, self._max_characters, self._system = max_calls, max_characters, system
-        self._calls = self._errors = 0
+        return tuple(schemas)
 
     def reset(self, question: Question) -> Sequence[Message]:
         if self._system is None:
@@ -67,6 +83,14 @@ class Tools:
 
     def outcome(self) -> dict[str, int]:
         return {"calls": self._calls, "failed_calls": self._errors}
+
+    def close(self) -> None:
+        """Closes the instances that are this episode's alone, each even if another cannot be."""
+        with ExitStack() as stack:
+            for instance in self._own:
+                if callable(getattr(instance, "close", None)):
+                    stack.callback(instance.close)
+            self._own = []
 
     def _answer(self, call: ToolCall) -> str:
         if self._max_calls is not None and self._calls >= self._max_calls:
@@ -89,34 +113,47 @@ class Tools:
         return f"{text[: self._max_characters]}\n... cut here, {len(text):,} characters in all"
 
 
-def _toolset(tool: str | Mapping[str, Any], where: str) -> Toolset:
-    """What an entry of `tools` names; made once in a process. Raises ConfigError."""
+def _maker(tool: str | Mapping[str, Any], where: str) -> Makes:
+    """What an entry of `tools` names; found once in a process. Raises ConfigError."""
     if isinstance(tool, Mapping) and (set(tool) - {"tool", "params"} or "tool" not in tool):
         raise ConfigError(f"{where} = {dict(tool)!r}", hint="give a name, or {tool: name, params: {...}}")
     name, params = (tool, {}) if isinstance(tool, str) else (str(tool["tool"]), dict(tool.get("params") or {}))
     key = json.dumps([name, params], sort_keys=True, default=repr)
     with _making:
         if key not in _made:
-            _made[key] = _new_toolset(name, params, f"{where} = {name!r}")
+            _made[key] = _new_maker(name, params, f"{where} = {name!r}")
         return _made[key]
 
 
-def _new_toolset(name: str, params: Mapping[str, Any], where: str) -> Toolset:
-    found: Any = find(registry.TOOLS, name, where, ConfigError)
-    try:
-        if not inspect.isclass(found):
-            if params:
-                raise TypeError("a function takes no params; write a class, whose methods are the tools")
-            return Functions([found])
-        instance: Any = found(**params)
-        if callable(getattr(instance, "schemas", None)) and callable(getattr(instance, "call", None)):
-            toolset: Toolset = instance
-            return toolset
-        if callable(getattr(instance, "close", None)):
-            atexit.register(instance.close)
-        return Functions([getattr(instance, method) for method in methods_of(found, ("close",))])
-    except Exception as error:  # whatever the user's code, a package or a server raises
-        raise ConfigError(f"{where}: {last_line(error, [])}", hint="docs/environments.md shows tools") from None
+def _new_maker(name: str, params: Mapping[str, Any], where: str) -> Makes:
+    kind: Any = find(registry.TOOLS, name, where, ConfigError)
+    toolset = all(callable(getattr(kind, method, None)) for method in ("schemas", "call"))
+
+    def made() -> tuple[Toolset, Any]:
+        instance: Any = None
+        try:
+            if not inspect.isclass(kind):
+                if params:
+                    raise TypeError("a function takes no params; write a class, whose methods are the tools")
+                return Functions([kind]), None
+            instance = kind(**params)
+            return (
+                instance
+                if toolset
+                else Functions([getattr(instance, method) for method in methods_of(kind, ("close",))])
+            ), instance
+        except Exception as error:  # whatever the user's code, a package or a server raises
+            if callable(getattr(instance, "close", None)):
+                with suppress(Exception):
+                    instance.close()
+            raise ConfigError(f"{where}: {last_line(error, [])}", hint="docs/tools.md shows tools") from None
+
+    if inspect.isclass(kind) and not toolset and not getattr(kind, "shared", False):
+        return made
+    shared, instance = made()
+    if callable(getattr(instance, "close", None)):
+        atexit.register(instance.close)
+    return lambda: (shared, None)
 
 
 def calculator(expression: str) -> str:

@@ -1,10 +1,12 @@
 """Python functions as tools, and classes written for TRL."""
 
+from typing import ClassVar
+
 import pytest
 
 from groupwise.config import SamplingConfig
 from groupwise.data import Message, Question, ToolCall
-from groupwise.envs.episode import environments_of
+from groupwise.envs.episode import close, environments_of
 from groupwise.envs.functions import Functions
 from groupwise.envs.tools import Tools, calculator
 from groupwise.errors import ConfigError
@@ -68,6 +70,56 @@ class Counter:
 
     def get_reward(self) -> float:
         return float(str(self.count) == self._row["answer"])
+
+
+class Basket:
+    """Keeps what is put into it, until it is closed."""
+
+    open: ClassVar = []
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.things: list[str] = []
+        self.broken = broken
+        self.open.append(self)
+
+    def put(self, thing: str) -> list[str]:
+        """Puts a thing into the basket and says what is in it.
+
+        Args:
+            thing: Its name.
+        """
+        self.things.append(thing)
+        return self.things
+
+    def close(self) -> None:
+        self.open.remove(self)
+        if self.broken:
+            raise OSError("it is torn")
+
+
+class Shop(Basket):
+    """One for all."""
+
+    shared = True
+
+
+class Counted:
+    """A toolset that describes itself."""
+
+    made: ClassVar = []
+
+    def __init__(self) -> None:
+        self.made.append(self)
+
+    def schemas(self):
+        return [{"type": "function", "function": {"name": "count", "description": "-", "parameters": {}}}]
+
+    def call(self, name, arguments):
+        return str(len(self.made))
+
+
+def put(thing):
+    return ToolCall("put", {"thing": thing})
 
 
 def called(environment, *calls):
@@ -182,3 +234,38 @@ def test_a_class_for_trl_is_played_as_it_is():
     assert called(environment, ToolCall("add", {"number": 1})) == ["3"]
     assert environment.reply([Message("assistant", "3")]) is None
     assert environment.outcome() == {"count": 3, "reward": 1.0}
+
+
+def test_each_episode_has_its_own_instance_of_a_class_which_is_closed_with_it():
+    kind = environments_of(SamplingConfig(environment="tools", environment_params={"tools": [f"{OWN}:Basket"]}))
+    first, second = kind.make(), kind.make()
+    live = type(first._own[0]).open
+    assert len(live) == 2  # what was tried before the start is closed
+    assert called(first, put("egg")) == ['["egg"]']
+    assert called(second, put("ham"), put("jam")) == ['["ham"]', '["ham", "jam"]']
+    assert called(first, put("oat")) == ['["egg", "oat"]']
+    assert len(live) == 2
+    close(first)
+    close(first)
+    assert [basket.things for basket in live] == [["ham", "jam"]]
+    close(second)
+    assert live == []
+
+
+def test_every_instance_is_closed_even_if_one_cannot_be():
+    environment = Tools(tools=[{"tool": f"{OWN}:Basket", "params": {"broken": True}}])
+    [torn] = environment._own
+    environment._own.append(type(torn)())
+    with pytest.raises(OSError, match="it is torn"):
+        environment.close()
+    assert torn.open == []
+    with pytest.raises(ConfigError, match="two are named 'put'"):
+        Tools(tools=[f"{OWN}:Basket", {"tool": f"{OWN}:Basket", "params": {"broken": True}}])
+    assert torn.open == []  # what was made for it is closed
+
+
+def test_what_is_marked_as_shared_or_describes_itself_is_made_once():
+    first, second = (Tools(tools=[f"{OWN}:Shop", f"{OWN}:Counted"]) for _ in range(2))
+    assert called(first, put("egg"), ToolCall("count", {})) == ['["egg"]', "1"]
+    first.close()
+    assert called(second, put("ham"), ToolCall("count", {})) == ['["egg", "ham"]', "1"]
