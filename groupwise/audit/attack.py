@@ -1,7 +1,9 @@
 """What `groupwise attack REWARD` does: from its words to questions, figures, and a table. Writes no file."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from groupwise.audit.cases import cases_of, sample
@@ -12,7 +14,9 @@ from groupwise.data import Question
 from groupwise.datasets.base import load_questions
 from groupwise.errors import DataError
 from groupwise.markdown import table_text
+from groupwise.places import is_run
 from groupwise.rewards.base import RewardSet
+from groupwise.rewards.judging.cache import kept_in
 
 SHOWN = 60
 """Characters of an attack's text in the table."""
@@ -49,9 +53,11 @@ def attack(
     Raises InputError for what cannot be read.
     """
     configs, own, seed = rewards_of(word, params, timeout_seconds=timeout_seconds)
-    with RewardSet(configs) as rewards:
+    with RewardSet(configs, folder=kept_in(Path(word) if is_run(Path(word)) else None)) as rewards:
         asked, source, left_out = _questions(data, own, seed, questions, configs, rewards)
         siege = besiege(rewards, cases_of(asked))
+        for line in rewards.paid():
+            print(line, file=sys.stderr)
     content = _content(word, siege, asked=len(asked), source=source, left_out=left_out, limit=limit)
     return Attacked(content, _text(content, siege, every=every), bool(content["fell"]))
 

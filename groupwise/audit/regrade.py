@@ -3,6 +3,7 @@
 The record is read only, also while the run goes on."""
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -90,6 +91,8 @@ def regrade(
     with RewardSet(configs, folder=run) as rewards:  # what a judge said before is not paid for again
         rewards.require_columns(graded.question for graded in found)
         again = _scored(rewards, found)
+        for line in rewards.paid():
+            print(line, file=sys.stderr)
     if all(reward.failed for reward in again):
         raise RunError(f"reward {word!r} fails on all {len(again)} outputs: {why(again[0])}", hint="mend it")
     if out is not None:

@@ -26,6 +26,7 @@ from groupwise.evaluation.search import Settings
 from groupwise.evaluation.subject import (
     Asked,
     Subject,
+    is_run,
     model_of,
     named_model,
     questions_of,
@@ -36,6 +37,7 @@ from groupwise.evaluation.table import markdown
 from groupwise.model.loading import load_policy
 from groupwise.model.tokenizer import ChatTokenizer, load_tokenizer
 from groupwise.rewards.base import RewardSet
+from groupwise.rewards.judging.cache import kept_in
 from groupwise.rollout.evaluate import Evaluation, evaluate, figure_of
 from groupwise.rollout.groups import score
 from groupwise.rollout.lengths import check_lengths
@@ -92,7 +94,8 @@ def evaluate_source(source: str, overrides: Sequence[str], wanted: Wanted) -> Re
     asked = questions_of(recipe, named=wanted.questions)
     if wanted.out is not None:
         check_folder(wanted.out)
-    with RewardSet(recipe.rewards) as rewards, _guide(recipe, wanted.search) as guide:
+    folder = kept_in(Path(source) if is_run(source) else None)
+    with RewardSet(recipe.rewards, folder=folder) as rewards, _guide(recipe, wanted.search, folder) as guide:
         _check_rewards(recipe, rewards, asked)
         tokenizers = [_tokenizer(recipe, subject, asked) for subject in subjects]
         seen = _told_of_training(subjects, asked)
@@ -100,6 +103,8 @@ def evaluate_source(source: str, overrides: Sequence[str], wanted: Wanted) -> Re
             _measured(recipe, subject, asked, tokenizer, rewards, guide=guide if first else None, wanted=wanted)
             for subject, tokenizer, first in zip(subjects, tokenizers, (True, False), strict=False)
         ]
+        for line in rewards.paid():
+            print(line, file=sys.stderr)
     ours = measured[0]
     figures = [{**m.evaluation.figures, **_best_figures(recipe, m.evaluation, wanted)} for m in measured]
     label = wanted.best_of or (wanted.search.guide if wanted.search else None)
@@ -169,12 +174,13 @@ def _told_of_training(subjects: Sequence[Subject], asked: Asked) -> list[int | N
     return seen
 
 
-def _guide(recipe: Recipe, search: Settings | None) -> Any:
+def _guide(recipe: Recipe, search: Settings | None, folder: Path) -> Any:
     """The guide's reward function alone, in a process of its own; its weight is of no account."""
     if search is None:
         return nullcontext()
     return RewardSet(
-        [r.model_copy(update={"weight": 1.0, "gate": None}) for r in recipe.rewards if r.label == search.guide]
+        [r.model_copy(update={"weight": 1.0, "gate": None}) for r in recipe.rewards if r.label == search.guide],
+        folder=folder,
     )
 
 

@@ -13,6 +13,7 @@ from groupwise.errors import ConfigError, DataError, RewardError, RewardLimitErr
 from groupwise.registry import nearest
 from groupwise.rewards.composition import weight_at
 from groupwise.rewards.forms import Scored, columns_of
+from groupwise.rewards.judging.cache import told
 from groupwise.rewards.opening import as_asked
 from groupwise.rewards.pending import Found, Pending, asked, asked_behind
 from groupwise.rewards.pool import Pool
@@ -41,7 +42,7 @@ class RewardSet:
             )
         self.configs: Mapping[str, RewardConfig] = {config.label: config for config in configs}
         self._pools = {config.label: Pool(config, folder=folder) for config in configs}
-        self._halts = 0
+        self._halts, self._folder = 0, folder
         try:
             for pool in self._pools.values():  # all import at the same time
                 pool.start()
@@ -123,6 +124,11 @@ class RewardSet:
         return {
             f"{name}/{label}": amount for label, pool in self._pools.items() for name, amount in pool.spent().items()
         }
+
+    def paid(self) -> list[str]:
+        """A line for each judge: what it was asked since `spent` was last asked, and where its replies are kept."""
+        files = {label: config.params.get("cache") for label, config in self.configs.items()}
+        return told(self.spent(), files, self._folder) if self._folder else []
 
     def failed_on(self, label: str, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Questions on which a function fails if nothing was said, with its error's last line."""

@@ -108,7 +108,7 @@ class Child:
         spec = self._job[0]
         try:
             self._write(packed(self._job))
-            reply = self._read(time.monotonic() + START_SECONDS)
+            reply = self._first_reply()
         except _Lost as lost:
             self._end()
             raise RewardError(f"reward {spec!r}: while it was imported {lost}", hint="import it by hand") from None
@@ -119,6 +119,17 @@ class Child:
             self._end()
             raise RewardError(reply[1], hint=reply[2])
         self._per_batch, self.concurrent, self.columns = reply[1:]
+
+    def _first_reply(self) -> Any:
+        """Whether the function is ready; what it waits for meanwhile is passed on, and gives it more time."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            reply = self._read(deadline)
+            if reply[0] in ("ready", "refused"):
+                return reply
+            if reply[0] == "patience":
+                deadline = max(deadline, time.monotonic() + START_SECONDS + reply[1])
+            self._heard(reply[0], reply[-1])
 
     def verdicts(self, samples: Sequence[Scored], *, step: int) -> list[Verdict]:
         """One verdict per sample, in their order; a function that judges many outputs in a call is given a question's.

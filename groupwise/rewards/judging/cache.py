@@ -8,10 +8,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groupwise.places import cache_folder
 from groupwise.rewards import host
 
 FILE = "judgements.sqlite"
@@ -30,6 +32,29 @@ class Reply:
 def key_of(identity: Mapping[str, Any], messages: Sequence[Mapping[str, str]]) -> bytes:
     """Hash of who is asked (endpoint, model, sampling) and of what: the messages hold the rubric and the texts."""
     return hashlib.blake2b(json.dumps([identity, messages], sort_keys=True).encode(), digest_size=16).digest()
+
+
+def kept_in(run: Path | None) -> Path:
+    """The folder of the file: a run's own; for what is asked outside a run the cache folder, made if missing."""
+    if run is not None:
+        return run
+    folder = cache_folder()
+    with suppress(OSError):  # then replies stay in memory
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def told(spent: Mapping[str, float], files: Mapping[str, str | None], folder: Path) -> list[str]:
+    """A line for each judge: what it was asked, and what its replies are kept in. spent: as RewardSet.spent.
+
+    files: by label the file that a recipe names, None: FILE in the folder."""
+    lines = []
+    for label, file in files.items():
+        calls, cached = (int(spent.get(f"judge/{name}/{label}", 0)) for name in ("calls", "cached"))
+        if calls or cached:
+            place = file or folder / FILE
+            lines.append(f"judge {label!r}: {calls} requests, {cached} replies were known; they are kept in {place}")
+    return lines
 
 
 class Cache:

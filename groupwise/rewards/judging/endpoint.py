@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -30,7 +31,7 @@ LONGEST_WAIT = 60.0
 """Seconds between two attempts while the endpoint is away; Retry-After may ask for more, up to an hour."""
 AWAY = (429, 502, 503, 504)
 _FIRST_WAIT = 0.5
-_PROBE_SECONDS = 10.0
+PROBE_SECONDS = 10.0
 
 
 class JudgeError(Exception):
@@ -72,7 +73,11 @@ class Settings:
 
 def settings_from(*, base_url: str, model: str, api_key_env: str | None, **others: Any) -> Settings:
     """The settings that params of a recipe say. Raises RewardError for what cannot be asked."""
-    if not isinstance(base_url, str) or not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", base_url):
+    if (
+        not isinstance(base_url, str)
+        or not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", base_url)
+        or _bad(base_url)
+    ):
         shown = "a URL with a password" if "@" in str(base_url) else repr(base_url)
         raise RewardError(
             f"params.base_url = {shown}: not the address of an endpoint",
@@ -81,6 +86,14 @@ def settings_from(*, base_url: str, model: str, api_key_env: str | None, **other
     if not isinstance(model, str) or not model:
         raise RewardError(f"params.model = {model!r}: give the name under which the endpoint serves the model")
     return Settings(base_url.rstrip("/"), model, _key(api_key_env), **others)
+
+
+def _bad(url: str) -> bool:
+    """Whether its port is none."""
+    try:
+        return urlsplit(url).port == 0
+    except ValueError:
+        return True
 
 
 def _key(variable: str | None) -> str:
@@ -96,28 +109,6 @@ def _key(variable: str | None) -> str:
         said = "is not set" if not key else "holds characters that no key has"
         raise RewardError(f"params.api_key_env = {variable!r}: the variable {said}", hint=f"export {variable}=...")
     return key
-
-
-def require_answering(settings: Settings) -> None:
-    """Raises RewardError if nothing answers at the address, or it refuses the key."""
-    error: Exception | None = None
-    for attempt in range(3):
-        try:
-            response = httpx2.get(f"{settings.base_url}/models", headers=_headers(settings), timeout=_PROBE_SECONDS)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as caught:
-            error = caught
-            time.sleep(0.3 * attempt)
-            continue
-        if response.status_code in (401, 403):
-            raise RewardError(
-                f"params.base_url = {settings.base_url!r}: the endpoint answers {response.status_code}",
-                hint="name the environment variable with the right key: params.api_key_env",
-            )
-        return
-    raise RewardError(
-        f"params.base_url = {settings.base_url!r}: no endpoint answers there ({_one_line(error)})",
-        hint="start the server, or mend the address",
-    )
 
 
 class Endpoint:
@@ -218,14 +209,14 @@ class Endpoint:
         except TimeoutError:
             raise _Broken(f"no reply within {limit:g} s") from None
         except (httpx2.RemoteProtocolError, httpx2.DecodingError) as error:
-            raise _Broken(f"the response was cut off or is no HTTP ({_one_line(error)})") from None
+            raise _Broken(f"the response was cut off or is no HTTP ({one_line(error)})") from None
         except (httpx2.HTTPError, OSError) as error:
-            raise _Away(_one_line(error)) from None
+            raise _Away(one_line(error)) from None
         finally:
             host.count("calls", 1)
             host.count("seconds", time.monotonic() - started)
         if status in AWAY:
-            raise _Away(f"HTTP {status}", _retry_after(headers.get("retry-after", "")))
+            raise _Away(f"HTTP {status}", retry_after(headers.get("retry-after", "")))
         if status >= 500:
             raise _Broken(f"HTTP {status}: {self._shown(content)}")
         if status != 200:
@@ -242,7 +233,7 @@ class Endpoint:
     async def _post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         if self._client is None:
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=self._terms.concurrency)
-            self._client = httpx2.AsyncClient(timeout=None, limits=limits, headers=_headers(self.settings))
+            self._client = httpx2.AsyncClient(timeout=None, limits=limits, headers=headers_of(self.settings))
         content = json.dumps(body).encode()
         received = bytearray()
         async with self._client.stream("POST", f"{self.settings.base_url}{path}", content=content) as response:
@@ -256,7 +247,7 @@ class Endpoint:
         """Whether anything but an error of its own answers at the address."""
         try:
             assert self._client is not None
-            response = await self._client.get(f"{self.settings.base_url}/models", timeout=_PROBE_SECONDS)
+            response = await self._client.get(f"{self.settings.base_url}/models", timeout=PROBE_SECONDS)
         except (httpx2.HTTPError, OSError):
             return False
         return response.status_code < 500 and response.status_code not in AWAY
@@ -293,12 +284,12 @@ def _read(content: bytes) -> Reply:
     return Reply(text, *counted)
 
 
-def _headers(settings: Settings) -> dict[str, str]:
+def headers_of(settings: Settings) -> dict[str, str]:
     key = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     return {"Content-Type": "application/json", "User-Agent": "groupwise", **key}
 
 
-def _retry_after(value: str) -> float:
+def retry_after(value: str) -> float:
     """Seconds that a Retry-After header asks for, an hour at most; 0 if it says nothing that can be read."""
     try:
         seconds = float(value)
@@ -310,5 +301,5 @@ def _retry_after(value: str) -> float:
     return min(max(seconds, 0.0), 3600.0) if seconds == seconds else 0.0
 
 
-def _one_line(error: BaseException | None) -> str:
+def one_line(error: BaseException | None) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

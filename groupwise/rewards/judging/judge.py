@@ -11,11 +11,12 @@ from groupwise.registry import nearest
 from groupwise.rewards import host
 from groupwise.rewards.answer import answer_text
 from groupwise.rewards.judging.cache import FILE, Cache, Reply, key_of
-from groupwise.rewards.judging.endpoint import Endpoint, JudgeError, Settings, require_answering, settings_from
+from groupwise.rewards.judging.endpoint import Endpoint, JudgeError, Settings, settings_from
 from groupwise.rewards.judging.pairs import SCORES, Won, inconsistent, pairs_of
 from groupwise.rewards.judging.prompts import Chat, chat, corrected, of_choice, of_grades
 from groupwise.rewards.judging.replies import Unreadable, choice, grades, score, share
 from groupwise.rewards.judging.rubric import OF_ONE, OF_TWO, Rubric, load_rubric
+from groupwise.rewards.judging.start import wait_for
 
 T = TypeVar("T")
 Scored = dict[str, Any] | BaseException | None
@@ -223,7 +224,7 @@ def endpoint_settings(
     price_out: float,
     give_up_seconds: float | None,
 ) -> Settings:
-    """The params of a recipe that say where and how a model is asked; something must answer there.
+    """The params of a recipe that say where and how a model is asked; returns once something answers there.
 
     Raises RewardError for what is out of range, unless it is the endpoint's to refuse."""
     for name, value in (("temperature", temperature), ("price_in", price_in), ("price_out", price_out)):
@@ -244,7 +245,7 @@ def endpoint_settings(
         prices=(float(price_in or 0.0), float(price_out or 0.0)),
         give_up_seconds=give_up_seconds,
     )
-    require_answering(settings)
+    wait_for(settings)
     return settings
 
 

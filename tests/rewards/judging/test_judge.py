@@ -11,7 +11,7 @@ from groupwise.data import Message, Question
 from groupwise.errors import RewardError
 from groupwise.rewards import calls, host
 from groupwise.rewards.adapters import adapt, find
-from groupwise.rewards.judging import cache, endpoint
+from groupwise.rewards.judging import cache, endpoint, start
 from groupwise.rewards.judging.cache import FILE
 from tests.rewards.build import output
 from tests.rewards.judging.server import cut, free_port, hang_up, says, serving, slow, status
@@ -213,7 +213,7 @@ def test_what_was_paid_for_is_not_asked_again_by_the_next_process(rubric, sent, 
         assert value(judged(server, rubric, "before", "after")) == [("value", 0.8)] * 2
         assert len(server.asked) == 2
         judged(server, rubric, "before", model="other")
-        assert len(server.asked) == 3
+        assert len(server.asked) == 4  # and once whether it is known
     assert "secret" not in (tmp_path / "run" / FILE).read_bytes().decode("latin-1")
 
 
@@ -317,7 +317,8 @@ def test_pairs_that_could_not_be_judged_count_for_nobody(tmp_path, sent):
         ({"max_tokens": 0}, "params.max_tokens = 0"),
         ({"extra": {"stream": True}}, "params.extra: 'stream'"),
         ({"rubric": "no.yml"}, "params.rubric = 'no.yml': cannot be read"),
-        ({"base_url": f"http://127.0.0.1:{free_port()}/v1"}, "no endpoint answers there"),
+        ({"base_url": f"http://127.0.0.1:{free_port()}/v1", "give_up_seconds": 0}, "away for more than 0 s"),
+        ({"base_url": "http://a.b:99999/v1"}, "not the address of an endpoint"),
         ({"scores": "elo"}, "params.scores = 'elo': no such name"),
         ({"pairs_per_output": 0}, "params.pairs_per_output = 0"),
     ],
@@ -339,6 +340,49 @@ def test_an_endpoint_that_refuses_the_key_is_refused(rubric, sent):
         server.health = 401
         with pytest.raises(RewardError, match="the endpoint answers 401"):
             judged(server, rubric, "a")
+    assert sent == []
+
+
+@pytest.mark.parametrize("code", [400, 404])
+def test_a_model_that_the_endpoint_does_not_know_is_refused_and_an_alias_is_not(code, rubric, sent):
+    with serving(status(code, b'{"error": "no such model"}')) as server:
+        with pytest.raises(RewardError, match=r"params.model = 'jugde': .* does not know it .*; it serves: judge"):
+            judged(server, rubric, "a", model="jugde")
+        assert len(server.asked) == 1
+        server.always = says(GOOD)
+        assert value(judged(server, rubric, "a", model="alias")) == [("value", 0.8)]
+
+
+@pytest.mark.parametrize("first", ["no connection", 429, 503])
+def test_an_endpoint_that_is_away_at_the_start_is_waited_for(first, rubric, sent, monkeypatch):
+    monkeypatch.setattr(start, "SHORT_WAIT", 0.01)
+    monkeypatch.setattr(start.time, "sleep", lambda seconds, sleep=time.sleep: sleep(seconds / 50))
+    port, found = free_port(), []
+    waiter = threading.Thread(target=lambda: found.extend(value(judged(f"http://127.0.0.1:{port}/v1", rubric, "a"))))
+
+    def spoken():
+        return [message[2] for message in list(sent) if message[0] == "patience" and message[2]]
+
+    def until_spoken():
+        end = time.monotonic() + 10
+        while not spoken() and time.monotonic() < end:
+            threading.Event().wait(0.01)
+
+    if first == "no connection":
+        waiter.start()
+        until_spoken()
+    with serving(says(GOOD), port) as server:
+        if first != "no connection":
+            server.health = first
+            waiter.start()
+            until_spoken()
+            server.health = 200
+        waiter.join(10)
+    why = r"HTTP \d+" if isinstance(first, int) else ".+"
+    pattern = rf"paused: http://127.0.0.1:{port}/v1 is away since \d\d:\d\d:\d\d \({why}\); tries again in 1 s"
+    assert re.fullmatch(pattern, spoken()[0])
+    assert any(message[0] == "resumed" for message in sent)
+    assert found == [("value", 0.8)]
 
 
 @pytest.mark.parametrize(

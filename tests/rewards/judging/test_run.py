@@ -16,9 +16,16 @@ def test_a_run_waits_for_its_judge_past_its_time_limit_and_scores_nothing_0(tmp_
     config = RewardConfig(function="judge", timeout_seconds=0.5, params={**params, "retries": 0})
     folder = tmp_path / "run"
     folder.mkdir()
+    made, seen = [], ""
+    maker = threading.Thread(target=lambda: made.append(RewardSet([config], folder=folder)))
+    maker.start()  # nobody answers yet: it is waited for, in its process too
+    end = time.monotonic() + 60
+    while "is away since" not in seen and time.monotonic() < end:
+        seen += capfd.readouterr().err
+        time.sleep(0.05)
     with serving(says('{"score": 5}'), port):
-        rewards = RewardSet([config], folder=folder)
-    with rewards:
+        maker.join(60)
+    with made[0] as rewards:
         pending, found = rewards.submit([question()] * 2, [output("a"), output("b")]), []
         waiter = threading.Thread(target=lambda: found.extend(pending.result()))
         waiter.start()
