@@ -44,7 +44,11 @@ def cosine_length(
     (r_0, r_L) = (right_short, right_long) for a right answer, else (wrong_short, wrong_long); `exceeded` if L >= L_max.
     L: tokens of the output, its end token included. max_tokens: L_max, rollout.max_new_tokens or less. verifier:
     `math`, `exact` or `number` decides what is right. A short right answer earns more than a long one; a wrong one
-    loses less the longer it tried. Raises ValueError for max_tokens < 1 or another verifier."""
+    loses less the longer it tried. Raises ValueError for max_tokens < 1 or another verifier.
+
+    Defaults: of the paper's runs (eddycmu/demystify-long-cot, section_4.2 with cosine and repetition penalty:
+    min_value_correct 1, max_value_correct 2, min_value_wrong -10, max_value_wrong 0, exceed_length -10). TRL's and
+    Open-R1's get_cosine_scaled_reward have 1.0, 0.5 for right answers and -1.0, -0.5 for wrong ones."""
     if max_tokens < 1 or verifier not in VERIFIERS:
         raise ValueError(
             f"max_tokens = {max_tokens}, verifier = {verifier!r}: 1 or more, and one of math, exact, number"

@@ -161,10 +161,10 @@ def test_tokens_within_a_repeated_n_gram_are_counted_once():
     assert repeated([1, 1, 1], 2) == {1, 2}
     assert repeated([1, 2], 3) == set()
     asked, said = question(), [1, 2, 3, 1, 2, 3, 1]
-    assert part("repetition", "x", asked, tokens=said, ngram=2, penalty=-0.7).value == pytest.approx(-0.4)
-    assert part("repetition", "x", asked, tokens=said, ngram=2, penalty=-0.7, counted="tokens").value == pytest.approx(
-        -2.8
-    )
+    # tokens: 4; share: 4 of 7; ngrams: 3 of 6 are distinct
+    for counted, value in ({}, -2.8), ({"counted": "share"}, -0.4), ({"counted": "ngrams"}, -0.35):
+        found = part("repetition", "x", asked, tokens=said, ngram=2, penalty=-0.7, **counted)
+        assert found.value == pytest.approx(value)
     assert part("repetition", "x", asked, tokens=[], ngram=2).value == 0
     for wrong in ({"ngram": 0}, {"penalty": 1.0}, {"counted": "words"}):
         assert part("repetition", "x", asked, **wrong).state == "failed"
