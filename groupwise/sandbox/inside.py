@@ -86,6 +86,7 @@ def become(source: bytes, path: "list[str]", preloaded: bool) -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", closefd=False, errors="backslashreplace", buffering=1)  # noqa: SIM115
         sys.__dict__.update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
+    _name_streams()
     sys.path[:] = path
     sys.argv[:] = ["program.py"]
     main = type(sys)("__main__")
@@ -101,6 +102,36 @@ def become(source: bytes, path: "list[str]", preloaded: bool) -> None:
         sys.excepthook(type(error), error.with_traceback(shown), shown)
         status = 1
     _finish(status)
+
+
+def _name_streams() -> None:
+    """Lets programs open their streams by name, as /dev/stdin: there is no /proc that such a name could lead to."""
+    import builtins
+    import io
+
+    names = {f"/dev/{name}": end for end, name in enumerate(("stdin", "stdout", "stderr"))}
+    names.update({f"{folder}/{end}": end for folder in ("/dev/fd", "/proc/self/fd") for end in range(3)})
+    opened, opened_low = io.open, os.open
+
+    def stream(file: "Any") -> "int | None":
+        try:
+            return names.get(os.fspath(file))
+        except TypeError:  # a descriptor
+            return None
+
+    def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):  # type: ignore[no-untyped-def]
+        end = stream(file)
+        if end is not None and opener is None:
+            file, mode = os.dup(end), mode.replace("a", "w").replace("+", "") if isinstance(mode, str) else mode
+        return opened(file, mode, buffering, encoding, errors, newline, closefd, opener)
+
+    def open_low(path, flags, mode=0o777, *, dir_fd=None):  # type: ignore[no-untyped-def]
+        end = stream(path)
+        return opened_low(path, flags, mode, dir_fd=dir_fd) if end is None else os.dup(end)
+
+    open.__doc__, open_low.__doc__, open_low.__name__ = opened.__doc__, opened_low.__doc__, "open"
+    builtins.open = io.open = open
+    os.open = open_low
 
 
 def _exit_status(code: "Any") -> int:

@@ -31,6 +31,16 @@ _CALLS = {
     "chmod": (90, 53),
     "setpriority": (141, 140),
     "clone3": (435, 435),
+    "socket": (41, 198),
+    "connect": (42, 203),
+    "bind": (49, 200),
+    "listen": (50, 201),
+    "accept4": (288, 242),
+    "sendmsg": (46, 211),
+    "recvmsg": (47, 212),
+    "sendmmsg": (307, 269),
+    "recvmmsg": (299, 243),
+    "setsockopt": (54, 208),
 }
 """Calls that no program needs: numbers on x86-64 and aarch64."""
 
@@ -84,7 +94,9 @@ attempt("see variables of its parents", lambda: "GROUPWISE_BAIT" in os.environ)
 attempt("signal another process", lambda: os.kill(pid, 0))
 for family in ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_ALG", "AF_VSOCK"):
     attempt(f"socket {family}", lambda: socket.socket(getattr(socket, family), socket.SOCK_DGRAM))
-attempt("socketpair", socket.socketpair)
+for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_RAW):  # one of streams reaches nothing but itself
+    attempt(f"socketpair {kind!r}", lambda: socket.socketpair(socket.AF_UNIX, kind))
+attempt("out-of-band bytes", lambda: socket.socketpair()[0].send(b"x", socket.MSG_OOB))
 attempt("fork", forked)
 attempt("vfork", lambda: os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {}))
 attempt("execute a program", executed)

@@ -29,7 +29,7 @@ getgroups 115 158; getresuid 118 148; getresgid 120 150; getpgrp 111 -; getpgid 
 futex 202 98; set_robust_list 273 99; set_tid_address 218 96; rseq 334 293; sched_yield 24 124; getcpu 309 168
 getrandom 318 278; arch_prctl 158 -; exit 60 93; exit_group 231 94
 clone 56 220; clone3 435 435; kill 62 129; tgkill 234 131; ioctl 16 29; prctl 157 167; prlimit64 302 261
-fcntl 72 25; sched_getaffinity 204 123
+fcntl 72 25; sched_getaffinity 204 123; socketpair 53 199; sendto 44 206; recvfrom 45 207
 """
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -44,20 +44,30 @@ _OWN_PID = 0xFFFFFFFF
 # What glibc and musl (with one flag more, which means nothing) start a thread with; all else is a new process.
 _THREAD, _THREAD_MASK = 0x003D0F00, 0xFFBFFFFF
 
-ARGUMENTS: dict[str, tuple[int, int, tuple[int, ...]]] = {
-    "clone": (0, _THREAD_MASK, (_THREAD,)),
-    "kill": (0, 0xFFFFFFFF, (_OWN_PID,)),
-    "tgkill": (0, 0xFFFFFFFF, (_OWN_PID,)),
+_WHOLE = 0xFFFFFFFF
+Test = tuple[int, int, tuple[int, ...]]
+"""An argument's index, a mask, and the values that it may have after the mask."""
+
+ARGUMENTS: dict[str, tuple[Test, ...]] = {
+    "clone": ((0, _THREAD_MASK, (_THREAD,)),),
+    "kill": ((0, _WHOLE, (_OWN_PID,)),),
+    "tgkill": ((0, _WHOLE, (_OWN_PID,)),),
+    # What wakes an event loop: AF_UNIX and SOCK_STREAM, perhaps SOCK_CLOEXEC or SOCK_NONBLOCK. Both ends are the
+    # program's own. A datagram socket could name another one by its path; a descriptor goes by sendmsg alone.
+    "socketpair": ((0, _WHOLE, (1,)), (1, 0xFFF7F7FF, (1,)), (2, _WHOLE, (0,))),
+    # No flags: MSG_OOB is a way into the kernel that nothing needs. No address, by its length.
+    "sendto": ((3, _WHOLE, (0, 0x4000)), (5, _WHOLE, (0,))),
+    "recvfrom": ((3, _WHOLE, (0,)),),
     # TCGETS (is it a terminal?), TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX: nothing that types into a terminal
-    "ioctl": (1, 0xFFFFFFFF, (0x5401, 0x5413, 0x541B, 0x5421, 0x5451, 0x5450)),
+    "ioctl": ((1, _WHOLE, (0x5401, 0x5413, 0x541B, 0x5421, 0x5451, 0x5450)),),
     # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA (names that malloc gives its memory)
-    "prctl": (0, 0xFFFFFFFF, (15, 16, 0x53564D41)),
-    "prlimit64": (0, 0xFFFFFFFF, (0,)),
+    "prctl": ((0, _WHOLE, (15, 16, 0x53564D41)),),
+    "prlimit64": ((0, _WHOLE, (0,)),),
     # F_DUPFD, GETFD, SETFD, GETFL, SETFL, GETLK, SETLK, SETLKW, DUPFD_CLOEXEC, GETPIPE_SZ: no owner for signals
-    "fcntl": (1, 0xFFFFFFFF, (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)),
-    "sched_getaffinity": (0, 0xFFFFFFFF, (_OWN_PID, 0)),
+    "fcntl": ((1, _WHOLE, (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)),),
+    "sched_getaffinity": ((0, _WHOLE, (_OWN_PID, 0)),),
 }
-"""Calls that are allowed with some values of one argument: its index, a mask, the values after it.
+"""Calls that are allowed with some values of their arguments alone: all of the tests must hold.
 
 The kernel reads each of these arguments as 32 bits, so the lower half alone is looked at."""
 
@@ -96,7 +106,7 @@ def assembled(machine: str | None = None) -> Filter:
         if name == "clone3":
             steps += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ENOSYS)]
         elif name in ARGUMENTS:
-            block = list(_by_argument(*ARGUMENTS[name]))
+            block = list(_by_arguments(ARGUMENTS[name]))
             steps += [_step(_EQUAL, number, 0, len(block)), *block]
         else:
             steps += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ALLOW)]
@@ -105,12 +115,13 @@ def assembled(machine: str | None = None) -> Filter:
     return Filter(b"".join(steps), places)
 
 
-def _by_argument(index: int, mask: int, values: tuple[int, ...]) -> Iterator[bytes]:
-    yield _step(_LOAD, 16 + 8 * index)  # both architectures are little-endian: the lower half comes first
-    yield _step(_AND, mask)
-    for place, value in enumerate(values):
-        yield _step(_EQUAL, value, len(values) - place, 0)
-    yield _step(_RETURN, _EPERM)
+def _by_arguments(tests: tuple[Test, ...]) -> Iterator[bytes]:
+    for index, mask, values in tests:
+        yield _step(_LOAD, 16 + 8 * index)  # both architectures are little-endian: the lower half comes first
+        yield _step(_AND, mask)
+        for place, value in enumerate(values):
+            yield _step(_EQUAL, value, len(values) - place, 0)
+        yield _step(_RETURN, _EPERM)
     yield _step(_RETURN, _ALLOW)
 
 

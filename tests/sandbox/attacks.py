@@ -150,8 +150,40 @@ ATTACKS = {
         'for name in ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_ALG", "AF_VSOCK", "AF_BLUETOOTH"):\n'
         "    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW):\n"
         "        refused(name, lambda: socket.socket(getattr(socket, name, 31), kind))\n"
-        'refused("pair", socket.socketpair)\n'
         'refused("resolve", lambda: socket.getaddrinfo("localhost", 80))'
+    ),
+    "socket pairs": Attack(  # one of streams is allowed: it must reach nothing but itself, and say nothing but bytes
+        "a, b = socket.socketpair()\n"
+        "for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_RAW, socket.SOCK_RDM):\n"
+        "    refused(kind, lambda: socket.socketpair(socket.AF_UNIX, kind))\n"
+        "for family in (socket.AF_INET, socket.AF_INET6, 30, 40):\n"
+        "    refused(family, lambda: socket.socketpair(family, socket.SOCK_STREAM))\n"
+        "for kind in (0, 2, 1 | 1 << 31, 1 | 4096):\n"
+        "    refused(kind, lambda: call(53, 199, 1, kind, 0, (ctypes.c_int * 2)()))\n"
+        'refused("protocol", lambda: call(53, 199, 1, 1, 1, (ctypes.c_int * 2)()))\n'
+        'refused("connect", lambda: a.connect("\\0groupwise-test"))\n'
+        'refused("bind", lambda: a.bind("/tmp/s"))\n'
+        'refused("listen", a.listen)\n'
+        f'refused("name another", lambda: a.sendto(b"x", "{FOLDER}/socket"))\n'
+        'refused("out of band", lambda: a.send(b"x", socket.MSG_OOB))\n'
+        'refused("take out of band", lambda: b.recv(1, socket.MSG_OOB))\n'
+        'refused("zero copy", lambda: a.send(b"x", 0x4000000))\n'
+        'refused("descriptors", lambda: a.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", 0))]))\n'
+        'refused("options", lambda: a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, 1 << 28))\n'
+        'refused("its peer", lambda: a.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))'
+    ),
+    "socket pairs without end": Attack(
+        "pairs = []\n"
+        "def more():\n"
+        "    while True:\n"
+        "        pairs.append(socket.socketpair())\n"
+        "        pairs[-1][0].setblocking(False)\n"
+        "        try:\n"
+        "            while True:\n"
+        "                pairs[-1][0].send(b'x' * 65536)\n"
+        "        except BlockingIOError:\n"
+        "            pass\n"
+        'refused("pairs", more)'
     ),
     "abstract sockets": Attack(
         'def abstract():\n    s = socket.socket(socket.AF_UNIX)\n    s.bind("\\0groupwise-test")\nrefused("bind", abstract)\n'

@@ -153,7 +153,8 @@ def test_the_filter_fits_the_kernel_and_lists_no_call_twice():
         found = assembled(machine)
         assert len(found.code) % 8 == 0
         assert len(found.code) // 8 < 4096
-        assert len(found.pid_places) == sum(0xFFFFFFFF in values for _, _, values in ARGUMENTS.values())
+        tests = [test for some in ARGUMENTS.values() for test in some]
+        assert len(found.pid_places) == sum(0xFFFFFFFF in values for _, _, values in tests)
         calls = numbers(machine)
         assert len(set(calls.values())) == len(calls)
-        assert not {"execve", "fork", "vfork", "socket", "socketpair", "ptrace", "chmod", "memfd_create"} & set(calls)
+        assert not {"execve", "fork", "vfork", "socket", "sendmsg", "ptrace", "chmod", "memfd_create"} & set(calls)
