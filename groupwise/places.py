@@ -36,16 +36,6 @@ def shipped_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1] / "recipes"
 
 
-def cache_folder() -> Path:
-    """Where what can be made again is kept: $GROUPWISE_CACHE, else $XDG_CACHE_HOME/groupwise, else ~/.cache/groupwise.
-
-    Models, compiled kernels, and replies of judges that were asked outside a run."""
-    own = os.environ.get("GROUPWISE_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groupwise"
-
-
 def shipped() -> dict[str, Path]:
     """The shipped recipes by name: `tiny`, `presets/dapo`."""
     root = shipped_folder()
