@@ -1,7 +1,8 @@
 """What a model's vision tower makes of pictures, each once: frozen parts are computed on first sight and kept.
 
-The model's own `get_image_features` is called, a picture at a time. Where the tower is frozen and its projector learns,
-what the projector reads is kept, and the tower is passed by afterwards. Knows no text.
+The model's own `get_image_features` is called: for what learns with pictures of one shape together, else a picture at a
+time. Where the tower is frozen and its projector learns, what the projector reads is kept, and the tower is passed by
+afterwards. Knows no text.
 """
 
 from collections import OrderedDict
@@ -55,6 +56,8 @@ class Features:
         Raises RunError if a picture has another number of features than tokens.
         """
         learning, outputs = learning_parts(self.model), dict[int, Any]()
+        if learning & {"vision", "projector"} and self._alike(pictures):
+            return _together([self._several(pictures, learning)])
         for picture in pictures:
             if picture.first not in outputs:
                 outputs[picture.first] = self._one(picture, learning)
@@ -66,47 +69,68 @@ class Features:
         names = [name for name in found[0] if name != "pixel_values"]
         return {name: joined([own[name] for own in found]) for name in names}
 
+    def _alike(self, pictures: Sequence[Picture]) -> bool:
+        """True for several distinct pictures whose pixels have one shape: they are one batch to every family."""
+        if len({picture.first for picture in pictures}) < max(2, len(pictures)):
+            return False
+        values = [list(self._pixels(self._entry(picture), picture).values()) for picture in pictures]
+        shapes = {tuple(v.shape if isinstance(v, Tensor) else None for v in own) for own in values}
+        return len(shapes) == 1 and None not in next(iter(shapes))
+
+    def _several(self, pictures: Sequence[Picture], learning: set[Part]) -> Any:
+        """The output for pictures that are alike, of which something learns, from one call."""
+        if "vision" in learning or not self.replays:
+            self.passes += len(pictures)
+            return self._call(pictures)
+        kept = [self._entry(picture) for picture in pictures]
+        read = [self._read(own, picture) for own, picture in zip(kept, pictures, strict=True)]
+        with _passed_by(self._layers, self._projectors, [joined(call) for call in zip(*read, strict=True)]):
+            return self._call(pictures)
+
     def _one(self, picture: Picture, learning: set[Part]) -> Any:
         kept = self._entry(picture)
         if kept.output is not None:
             return kept.output
         if "vision" in learning:
-            output = self._whole(kept, picture)
+            output = self._whole(picture)
         elif "projector" in learning and self.replays:
-            if kept.read is None:
-                kept.read = self._noted(kept, picture)
-                self._count(picture, sum(map(_size, kept.read)))
-            with _passed_by(self._layers, self._projectors, kept.read):
-                output = self._call(kept, picture)
+            with _passed_by(self._layers, self._projectors, self._read(kept, picture)):
+                output = self._call([picture])
         elif "projector" in learning:
-            output = self._whole(kept, picture)
+            output = self._whole(picture)
         else:
             # not in inference mode: what is kept is read where a gradient is taken, too
             with torch.inference_mode(False), torch.no_grad():
-                kept.output = output = _together([self._whole(kept, picture)])
+                kept.output = output = _together([self._whole(picture)])
             self._count(picture, _size(kept.output) - _size(kept.pixels))
             kept.pixels = {name: value for name, value in (kept.pixels or {}).items() if name != "pixel_values"}
         return output
 
-    def _noted(self, kept: _Kept, picture: Picture) -> list[Tensor]:
+    def _read(self, kept: _Kept, picture: Picture) -> list[Tensor]:
         """What each call of a projector reads, in their order."""
-        found: list[Tensor] = []
-        with torch.inference_mode(False), torch.no_grad(), _noting(self._projectors, found):
-            self._whole(kept, picture)
-        return found
+        if kept.read is None:
+            kept.read = []
+            with torch.inference_mode(False), torch.no_grad(), _noting(self._projectors, kept.read):
+                self._whole(picture)
+            self._count(picture, sum(map(_size, kept.read)))
+        return kept.read
 
-    def _whole(self, kept: _Kept, picture: Picture) -> Any:
+    def _whole(self, picture: Picture) -> Any:
         self.passes += 1
-        return self._call(kept, picture)
+        return self._call([picture])
 
-    def _call(self, kept: _Kept, picture: Picture) -> Any:
-        pixels = {name: value for name, value in self._pixels(kept, picture).items() if name in self._takes}
-        output = _owner(self.model).get_image_features(**pixels, return_dict=True)
-        found = _features(output.pooler_output)
-        if found != picture.count:
+    def _call(self, pictures: Sequence[Picture]) -> Any:
+        """The model's output for one picture, or for several that are alike."""
+        given = [self._pixels(self._entry(picture), picture) for picture in pictures]
+        taken = [name for name in given[0] if name in self._takes]
+        pixels = given[0] if len(given) == 1 else {name: joined([own[name] for own in given]) for name in taken}
+        output = _owner(self.model).get_image_features(**{name: pixels[name] for name in taken}, return_dict=True)
+        found, written = _features(output.pooler_output), sum(picture.count for picture in pictures)
+        if found != written:
+            names = " and ".join(picture.image.name for picture in pictures[:2])
             raise RunError(
-                f"{type(self.model).__name__} makes {found} features of the picture {picture.image.name}, and its "
-                f"processor writes {picture.count} tokens",
+                f"{type(self.model).__name__} makes {found} features of {len(pictures)} pictures, {names}, and its "
+                f"processor writes {written} tokens",
                 hint="use the processor that belongs to the model",
             )
         return output

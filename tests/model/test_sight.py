@@ -1,8 +1,10 @@
 """Models that read pictures: log-probabilities and gradients are those of the processor and a plain forward pass."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,10 +15,11 @@ from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
 from groupwise.model.batch import Rollouts, microbatches
 from groupwise.model.loading import load_policy
+from groupwise.model.parts import projectors
 from groupwise.model.policy import Policy
 from groupwise.model.sighted import made
 from groupwise.model.tokenizer import load_tokenizer
-from groupwise.pictures import opened
+from groupwise.pictures import opened, png_of_pixels
 from tests.model.vision import write
 
 SAMPLING = Sampling(max_new_tokens=4)
@@ -33,6 +36,7 @@ def loaded(folder: Path, **settings: Any) -> Policy:
     return load_policy(config, load_tokenizer(config))
 
 
+UP = np.random.default_rng(0).integers(0, 256, (56, 84, 3), np.uint8)
 A, B = made((56, 84)), made((60, 30))
 ASKED = (
     (message_of_parts("user", [A, "what is it?"]),),
@@ -143,3 +147,23 @@ def test_a_frozen_tower_sees_each_picture_once(policy: Policy):
         policy.backward(rollouts, rollouts.output_mask, sampling=SAMPLING, loss=lambda logprobs, _: logprobs.sum())
     gradients(policy)
     assert policy.sight.features.passes == before <= 2
+
+
+def test_pictures_of_one_shape_are_projected_together_into_the_features_of_each(policy: Policy):
+    assert policy.sight is not None
+    images = [replace(A, digest=name, data=png_of_pixels(pixels)) for name, pixels in (("up", UP), ("down", UP[::-1]))]
+    asked = policy.tokenizer.encode((message_of_parts("user", images),))
+    up, down = policy.sight.gallery.shown(torch.tensor([asked]))
+    calls: list[int] = []
+    [hook] = [m.register_forward_hook(lambda *_: calls.append(1)) for m in projectors(policy.model)[:1]]
+    together = joined_features(policy.sight.features.of([up, down]))
+    assert len(calls) == 3  # each once to note what the projector reads
+    apart = [joined_features(policy.sight.features.of([picture])) for picture in (up, down)]
+    hook.remove()
+    torch.testing.assert_close(together, torch.cat(apart), rtol=0, atol=1e-5)
+    assert (apart[0] - apart[1]).abs().max() > 1e-3
+
+
+def joined_features(output: Any) -> Tensor:
+    found = output.pooler_output
+    return (found if isinstance(found, Tensor) else torch.cat(list(found))).flatten(0, -2).detach()
