@@ -13,6 +13,7 @@ import numpy as np
 from groupwise.data import Output, Part, Question, Reward, message_of_dict
 from groupwise.errors import DataError, GroupwiseError, RunError
 from groupwise.record.create import LOST, other_version
+from groupwise.record.pictures import Picture, pictures, placed, shown
 from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
 from groupwise.record.turns import messages_from
 
@@ -21,7 +22,8 @@ from groupwise.record.turns import messages_from
 class RecordedOutput:
     """An output as it was recorded. group_index: place of its group in the step; sample: its place in the group.
 
-    length: tokens of the output; where the run keeps less (`run.record`) its arrays are empty, or also its text.
+    length: tokens of the output; where the run keeps less (`run.record`) its arrays are empty, or also its text. shown:
+    digests of the pictures that its environment replied.
     """
 
     step: int
@@ -33,6 +35,7 @@ class RecordedOutput:
     output: Output
     reward: Reward
     advantage: float | None
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,12 @@ class Record:
         """The questions of one split or of all, in the order they were added."""
         query = "SELECT id, messages, answer, meta FROM questions WHERE ?1 IS NULL OR split = ?1 ORDER BY rowid"
         for key, messages, answer, meta in self._rows(query, (split,)):
-            turns = tuple(map(message_of_dict, json.loads(restored(messages))))
+            turns = tuple(placed(message_of_dict(turn), self._rows) for turn in json.loads(restored(messages)))
             yield Question(restored(key), turns, json.loads(restored(answer)), json.loads(restored(meta)))
+
+    def pictures(self) -> Iterator[Picture]:
+        """The pictures of questions and of what environments replied, each once."""
+        return pictures(self._rows)
 
     def outputs(
         self, step: int | None = None, question: str | None = None, *, limit: int | None = None
@@ -152,6 +159,7 @@ class Record:
             output=output,
             reward=Reward(reward, parts, steps),
             advantage=advantage,
+            shown=shown(self._rows, key),
         )
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

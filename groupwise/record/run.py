@@ -69,16 +69,32 @@ class RecordedRun:
         return Rows(by_step.values())
 
     def questions(self, split: str | None = None) -> Rows:
-        """A row for each question of a split (train, heldout) or of both: `id`, `messages`, `answer`, `meta`."""
+        """A row for each question of a split (train, heldout) or of both: `id`, `messages`, `answer`, `meta`, `images`.
+
+        images: digests of its pictures, as in `pictures`."""
         return Rows(
             {
                 "id": question.id,
                 "messages": [turn.as_dict() for turn in question.messages],
                 "answer": question.answer,
                 "meta": dict(question.meta),
+                "images": [image.digest for turn in question.messages for image in turn.images],
             }
             for question in self.record.questions(split)
         )
+
+    def pictures(self) -> Rows:
+        """A row for each picture that was asked about or that an environment showed: `digest`, `reference` (the path it
+        was given by), `file`, `width`, `height` (pixels) and `thumbnail` (the bytes of a small PNG or JPEG)."""
+        return Rows(vars(picture) for picture in self.record.pictures())
+
+    def thumbnail(self, digest: str) -> bytes:
+        """A small PNG or JPEG of the picture with that digest, or that beginning of it. Raises DataError for none."""
+        found = [picture for picture in self.record.pictures() if picture.digest.startswith(digest)]
+        if len(found) != 1:
+            what = "no picture" if not found else f"{len(found)} pictures"
+            raise DataError(f"{self.path}: {what} with the digest {digest!r}", hint="see the rows of pictures()")
+        return found[0].thumbnail
 
     def outputs(self, step: int | None = None, question: str | None = None, *, limit: int | None = None) -> Rows:
         """A row for each output of a step, of a question (its id), of both or of the run.
@@ -86,7 +102,8 @@ class RecordedRun:
         `reward` is the weighted sum, `reward/<name>` the value of each function before its weight; None where it
         abstained or failed. `advantage`: the mean over the output's tokens; None: it was left out of the update. An
         output of several turns has the last one's `text`; `turns`: all, each with `role`, `content`, its `tokens`
-        [first, end) and its `calls` of tools; `outcome`: what the environment says of the episode.
+        [first, end) and its `calls` of tools; `outcome`: what the environment says of the episode. `images`:
+        digests of the pictures that its environment showed.
         """
         place = None if step is None else step - 1
         return Rows(
@@ -100,6 +117,7 @@ class RecordedRun:
                 "length": found.length,
                 "reward": found.reward.value,
                 "advantage": found.advantage,
+                "images": list(found.shown),
                 **{f"reward/{name}": part.value for name, part in found.reward.parts.items()},
                 **episode_row(found.output),
             }

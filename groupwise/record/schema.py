@@ -38,6 +38,15 @@ TABLES = (
     answer TEXT NOT NULL,              -- JSON, what the rewards compare with
     meta TEXT NOT NULL                 -- JSON object, what else the rewards may know
 )""",
+    """CREATE TABLE pictures (     -- of questions, and of what environments replied: each once
+    digest TEXT NOT NULL PRIMARY KEY, -- BLAKE2b of the file's bytes, as in questions.messages
+    reference TEXT NOT NULL,      -- the path or URL it was given by; empty: its bytes were given
+    file TEXT,                    -- where it was read; NULL: its bytes were given
+    width INTEGER NOT NULL,       -- pixels
+    height INTEGER NOT NULL,
+    data BLOB,                    -- the file's bytes, if they were given and are at most 16 KiB
+    thumbnail BLOB NOT NULL       -- a PNG or JPEG of at most 192 pixels a side and 16 KiB
+)""",
     """CREATE TABLE steps (        -- a row for each step that was written whole
     step INTEGER NOT NULL,
     attempt INTEGER NOT NULL REFERENCES attempts,
@@ -74,6 +83,12 @@ TABLES = (
     FOREIGN KEY (step, attempt) REFERENCES steps
 )""",
     "CREATE INDEX outputs_by_question ON outputs (question_id)",
+    """CREATE TABLE output_pictures ( -- what an environment showed in an output's episode
+    output INTEGER NOT NULL REFERENCES outputs,
+    place INTEGER NOT NULL,       -- from 0, in the order of the turns
+    picture TEXT NOT NULL REFERENCES pictures,
+    PRIMARY KEY (output, place)
+) WITHOUT ROWID""",
     """CREATE TABLE reward_parts ( -- what each reward function said of an output
     output INTEGER NOT NULL REFERENCES outputs,
     name TEXT NOT NULL,                -- the function's label in the recipe

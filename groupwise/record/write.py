@@ -20,6 +20,7 @@ from groupwise import metrics as catalogue
 from groupwise.data import Group, Output, Question, Sample
 from groupwise.errors import DataError, RunError
 from groupwise.record.create import check_version, file_errors, make_record
+from groupwise.record.pictures import add_pictures, add_shown
 from groupwise.record.process import Hold, hold
 from groupwise.record.schema import FILE, Answer, Keep, stored
 from groupwise.record.turns import bounded, turns_of
@@ -215,6 +216,7 @@ class Recorder:
                 )
             if found:
                 continue
+            add_pictures(self._db, (image for message in question.messages for image in message.images))
             messages = [message.as_dict() for message in question.messages]
             fields = ((messages, "messages"), (question.answer, "answer"), (dict(question.meta), "meta"))
             texts = [_json(value, f"{name} of question {question.id!r}") for value, name in fields]
@@ -231,6 +233,8 @@ class Recorder:
             f"INSERT INTO outputs VALUES (NULL{', ?' * 18})",
             (*row, _finite(reward.value), json.dumps(steps), _finite(advantage)),
         ).lastrowid
+        assert key is not None
+        add_shown(self._db, key, output.messages)
         self._db.executemany(
             "INSERT INTO reward_parts VALUES (?, ?, ?, ?, ?)",
             [(key, stored(n), p.state, _finite(p.value), stored(p.detail)) for n, p in reward.parts.items()],
