@@ -12,6 +12,7 @@ from groupwise.errors import GroupwiseError, RewardError
 from groupwise.registry import REWARDS, nearest
 from groupwise.rewards.calls import Scorer, at_once, concurrently, failure, is_async, one_by_one
 from groupwise.rewards.forms import TOLD, TRL, asked, by_questions, form_of, one_each
+from groupwise.rewards.seen import NAMES
 
 
 class Adapted(NamedTuple):
@@ -52,7 +53,7 @@ def adapt(function: Callable[..., Any], params: Mapping[str, Any], spec: str) ->
     required = {name for name in names if parameters[name].default is inspect.Parameter.empty} - set(params)
     wanted = required - set(form.names)
     if not form.columns:
-        _check_given(wanted, spec)
+        _check_given(wanted - set(NAMES), spec)
     any_column = open_ended and form is TRL
     accepted = None if any_column else set(names) | (set(form.names) if open_ended else set())
     call = asked(form, function, params, accepted, wanted)

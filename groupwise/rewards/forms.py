@@ -13,6 +13,7 @@ import numpy as np
 
 from groupwise.data import Question
 from groupwise.rewards.opening import OWN, episode_of, outcome_of
+from groupwise.rewards.seen import NAMES, Unopened, asked_for, images_of
 
 Scored = tuple[Question, str, np.ndarray]
 """A question, the text of one of its outputs, and that output's token ids [T]."""
@@ -57,6 +58,7 @@ def asked(
         logged: dict[str, list[Any]] = {}
         given = form.gives(samples, step, logged)
         columns = _columns([question for question, _, _ in samples]) if form.columns else {}
+        columns = asked_for(samples, accepted, wanted) | columns
         missing = sorted(wanted - set(columns) - set(given))
         if missing:
             there = ", ".join(sorted({**columns, **given}))
@@ -104,13 +106,17 @@ def _listed(result: Any, count: int) -> list[Any]:
 
 
 def _columns(questions: Sequence[Question]) -> dict[str, list[Any]]:
-    names = {name: None for question in questions for name in columns_of(question)}
+    names = {name: None for question in questions for name in _columns_of(question)}
     columns = {name: [q.meta.get(name) for q in questions] for name in names}
     return {"answer": [question.answer for question in questions]} | columns
 
 
 def columns_of(question: Question) -> list[str]:
-    """Columns of a question that a function may ask for, `answer` beside them."""
+    """Columns of a question that a function may ask for, its pictures among them, `answer` beside them."""
+    return [*_columns_of(question), *(NAMES if images_of(question) else ())]
+
+
+def _columns_of(question: Question) -> list[str]:
     # as TRL has it: what is asked and said has its own parameters
     taken = ("prompt", "prompts", "completion", "completions", "completion_ids", "_plain")
     return [name for name in question.meta if name not in taken and name not in OWN]
@@ -168,7 +174,12 @@ def _easyr1(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[s
 
 def _easyr1_at_once(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
     inputs = [
-        {"response": text, "response_length": len(tokens), "ground_truth": _ground_truth(question)}
+        {
+            "response": text,
+            "response_length": len(tokens),
+            "ground_truth": _ground_truth(question),
+            **({"images": Unopened(images_of(question))} if images_of(question) else {}),
+        }
         for question, text, tokens in samples
     ]
     return {"reward_inputs": inputs}

@@ -122,3 +122,7 @@ def slow_batch(completions: list, **columns: list) -> list[float]:
 
 def of_level(completions, level):
     return [float(one) for one in level]
+
+
+def reddest(text: str, question: Question, images: list) -> float:
+    return float(images[-1].getpixel((0, 0)) == (255, 0, 0))
