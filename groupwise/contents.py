@@ -77,6 +77,27 @@ def picture_in(part: Mapping[str, Any], where: str, place: Place) -> Image | Non
     return _of_mapping(part, where, place)
 
 
+def parts_of(content: Sequence[Any], where: str, place: Place) -> list[str | Image]:
+    """Text and pictures of a content that is a list of parts, texts or pictures in memory. Raises DataError."""
+    return [_part(part, f"{where}[{number}]", place) for number, part in enumerate(content)]
+
+
+def _part(part: Any, where: str, place: Place) -> str | Image:
+    if isinstance(part, str | Image):
+        return part
+    if is_drawing(part):
+        return image_of(part, where, place)
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    if kind in TEXTS and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if kind not in PICTURES:
+        raise DataError(f"{where}: a part of type {kind!r}", hint="give text or a picture")
+    found = picture_in(part, where, place)
+    if found is None:
+        raise DataError(f"{where} = {excerpt(dict(part))}: names no picture", hint=FORMS)
+    return found
+
+
 def _of_mapping(given: Mapping[str, Any], where: str, place: Place) -> Image:
     if given.get("type") == "base64":  # Anthropic's source
         _check_keys(given, where, ("data",))

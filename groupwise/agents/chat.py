@@ -9,7 +9,6 @@ from groupwise.agents.wire import (
     BadRequest,
     Call,
     Protocol,
-    Turn,
     canonical,
     chosen_tools,
     function_of,
@@ -19,7 +18,7 @@ from groupwise.agents.wire import (
     refuse,
     role_of,
     stops_of,
-    text_of,
+    turn_of,
     unused_of,
 )
 
@@ -32,8 +31,8 @@ def _asked(body: Mapping[str, Any]) -> Asked:
     turns = []
     for where, message in objects(body, "messages", some=True):
         calls = tuple(_call(call.get("function"), where) for _, call in objects(message, "tool_calls"))
-        content = text_of(message.get("content"), f"{where}.content")
-        turns.append(Turn(role_of(message.get("role"), where), content, calls))
+        role = role_of(message.get("role"), where)
+        turns.append(turn_of(role, message.get("content"), f"{where}.content", calls))
     tools = [function_of(tool.get("function"), where) for where, tool in objects(body, "tools")]
     return Asked(
         turns=tuple(turns),

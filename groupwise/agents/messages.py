@@ -17,7 +17,7 @@ from groupwise.agents.wire import (
     objects,
     role_of,
     stops_of,
-    text_of,
+    turn_of,
     unused_of,
 )
 
@@ -25,7 +25,7 @@ _READ = {"model", "messages", "system", "tools", "tool_choice", "max_tokens", "s
 
 
 def _asked(body: Mapping[str, Any]) -> Asked:
-    turns = [Turn("system", text_of(body["system"], "system"))] if body.get("system") else []
+    turns = [turn_of("system", body["system"], "system")] if body.get("system") else []
     for where, message in objects(body, "messages", some=True):
         turns += _anthropic_turns(message, where)
     tools = [
@@ -61,10 +61,10 @@ def _anthropic_turns(message: Mapping[str, Any], where: str) -> list[Turn]:
         if kind == "tool_use":
             calls.append(Call(str(block.get("name")), canonical(block.get("input"))))
         elif kind == "tool_result":
-            results.append(Turn("tool", text_of(block.get("content"), f"{where}.content")))
+            results.append(turn_of("tool", block.get("content"), f"{where}.content"))
         elif kind not in ("thinking", "redacted_thinking"):
             texts.append(block)
-    said = Turn(role, text_of(texts, f"{where}.content"), tuple(calls))
+    said = turn_of(role, texts, f"{where}.content", tuple(calls))
     return [*results, *([said] if texts or calls or not results else [])]
 
 

@@ -19,7 +19,7 @@ from groupwise.agents.wire import (
     openai_error,
     refuse,
     role_of,
-    text_of,
+    turn_of,
     unused_of,
 )
 
@@ -37,13 +37,13 @@ def _asked(body: Mapping[str, Any]) -> Asked:
     for where, item in objects(items, "input", some=True):
         kind = item.get("type", "message")
         if kind == "message":
-            turn = Turn(role_of(item.get("role"), where), text_of(item.get("content"), f"{where}.content"))
+            turn = turn_of(role_of(item.get("role"), where), item.get("content"), f"{where}.content")
             turns = _joined(turns, turn) if turn.role == "assistant" else [*turns, turn]
         elif kind == "function_call":
             call = Call(str(item.get("name")), canonical(item.get("arguments")))
             turns = _joined(turns, Turn("assistant", "", (call,)))
         elif kind == "function_call_output":
-            turns.append(Turn("tool", text_of(item.get("output"), f"{where}.output")))
+            turns.append(turn_of("tool", item.get("output"), f"{where}.output"))
         elif kind != "reasoning":
             raise BadRequest(f"{where}.type = {kind!r} is not read here")
     tools = [

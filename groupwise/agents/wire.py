@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from groupwise.contents import Place, parts_of
+from groupwise.data import Image, message_of_parts
+from groupwise.errors import GroupwiseError
+
+_SENT = Place(None, remedy="send it in a data: URL")
 Finish = Literal["stop", "length", "calls"]
 
 
@@ -27,6 +32,8 @@ class Turn:
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     calls: tuple[Call, ...] = ()
+    parts: tuple[str | Image, ...] = ()
+    """Text and pictures in their order, as a `Message` has them; () without pictures."""
 
 
 @dataclass(frozen=True)
@@ -103,26 +110,24 @@ def objects(body: Mapping[str, Any], key: str, *, some: bool = False) -> list[tu
     return [(f"{key}[{place}]", one) for place, one in enumerate(found)]
 
 
-def text_of(content: Any, where: str) -> str:
-    """The text of a message's content: a string, None, or a list of parts that are text."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
+def turn_of(role: Any, content: Any, where: str, calls: tuple[Call, ...] = ()) -> Turn:
+    """A turn of a content that is a string, None, or a list of parts: text and pictures. Raises BadRequest."""
+    if content is None or isinstance(content, str):
+        return Turn(role, content or "", calls)
     if not isinstance(content, list):
         raise BadRequest(f"{where} is neither text nor a list of parts")
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-        if isinstance(part, str):
-            texts.append(part)
-        elif kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        elif kind == "refusal":
-            texts.append(str(part.get("refusal", "")))
-        else:
-            raise BadRequest(f"{where} has a part of type {kind!r}; the model reads text alone")
-    return "".join(texts)
+    try:
+        message = message_of_parts(role, parts_of([_without_refusal(part) for part in content], where, _SENT))
+    except GroupwiseError as error:
+        raise BadRequest(str(error)) from None
+    if role == "assistant" and message.images:
+        raise BadRequest(f"{where} has a picture; the model writes text alone")
+    return Turn(role, message.content, calls, message.parts)
+
+
+def _without_refusal(part: Any) -> Any:
+    refused = isinstance(part, Mapping) and part.get("type") == "refusal"
+    return str(part.get("refusal", "")) if refused else part
 
 
 def role_of(role: Any, where: str) -> Any:

@@ -12,7 +12,8 @@ from typing import Any, Protocol, get_args
 
 from groupwise import registry
 from groupwise.config.sections import SamplingConfig
-from groupwise.data import Message, Question, Role
+from groupwise.contents import Place, parts_of
+from groupwise.data import Message, Question, Role, message_of_parts
 from groupwise.envs.agent import Plays
 from groupwise.envs.trl import OfTrl, is_of_trl
 from groupwise.errors import ConfigError, DataError, GroupwiseError
@@ -25,7 +26,8 @@ SINGLE = "single_turn"
 class Environment(Protocol):
     """One episode. A class that a recipe names is called with `rollout.environment_params` for each episode.
 
-    Messages are `Message`s, or dicts with role and content. The same question and turns must give the same messages, or
+    Messages are `Message`s, or dicts with role and content: text, or a list of texts, pictures in memory (Pillow's) and
+    parts as in OpenAI's and transformers' messages. The same question and turns must give the same messages, or
     a resumed run would sample others.
     """
 
@@ -189,13 +191,22 @@ def close(environment: Environment) -> None:
 
 
 def messages_of(given: Any) -> tuple[Message, ...]:
-    """An environment's messages. Raises TypeError for what is none."""
+    """An environment's messages. Raises TypeError for what is none, DataError for a picture that cannot be read."""
     if isinstance(given, str | bytes | Mapping | Message) or not isinstance(given, Sequence):
         raise TypeError(f"an environment gives a list of messages, not {type(given).__name__}")
-    found = tuple(Message(**one) if isinstance(one, Mapping) else one for one in given)
+    found = tuple(
+        _message(one, f"messages[{number}]") if isinstance(one, Mapping) else one for number, one in enumerate(given)
+    )
     for message in found:
         if not isinstance(message, Message) or message.role not in get_args(Role):
             raise TypeError(f"not a message: {message!r}"[:200])
         if not isinstance(message.content, str):
             raise TypeError(f"a message's content is text, not {type(message.content).__name__}")
     return found
+
+
+def _message(one: Mapping[str, Any], where: str) -> Message:
+    content = one.get("content")
+    if not isinstance(content, list | tuple) or not set(one) <= {"role", "content"}:
+        return Message(**one)
+    return message_of_parts(one["role"], parts_of(content, f"{where}.content", Place(".")))

@@ -312,7 +312,7 @@ def _output(episode: _Episode, line: Sequence[_Request]) -> Output:
 def _message(turn: Turn, texts: Mapping[Turn, str]) -> Message:
     """A turn of a request as a message; an answer that was given before as it was sampled."""
     if turn.role != "assistant":
-        return Message(turn.role, turn.content)
+        return Message(turn.role, turn.content, turn.parts)
     if turn in texts:
         return Message("assistant", texts[turn])
     calls = [f'<tool_call>{{"name": {json.dumps(c.name)}, "arguments": {c.arguments}}}</tool_call>' for c in turn.calls]

@@ -1,13 +1,17 @@
 """The three protocols: one conversation in each is the same, and each takes its own answers back."""
 
+import base64
 import json
 import threading
 import urllib.request
+from dataclasses import replace
 
 import pytest
 
 from groupwise.agents.endpoint import PROTOCOLS, Endpoint
-from groupwise.agents.wire import Answer, Call, Turn
+from groupwise.agents.wire import Answer, BadRequest, Call, Turn
+from groupwise.contents import Place, image_of
+from tests.drawn import file_of
 
 TURNS = (
     Turn("system", "be brief"),
@@ -103,6 +107,68 @@ def test_an_answer_that_comes_back_is_known_again(path, calls):
     answer = Answer("yes", calls, "calls" if calls else "stop", (1,), (2,))
     whole = PROTOCOLS[path].whole(answer, "key", "m")
     assert PROTOCOLS[path].asked(again(path, whole)).turns == (*TURNS, answer.turn)
+
+
+DATA = base64.b64encode(file_of()).decode()
+URL = "data:image/png;base64," + DATA
+RED = image_of(URL, "x", Place(None))
+TEXT = {"type": "text", "text": "Which?"}
+BLOCK = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}}
+SEEING = {
+    "/chat/completions": {
+        "messages": [
+            {"role": "user", "content": [TEXT, {"type": "image_url", "image_url": {"url": URL, "detail": "high"}}]},
+        ]
+    },
+    "/responses": {
+        "input": [
+            {
+                "role": "user",
+                "content": [{"type": "input_text", "text": "Which?"}, {"type": "input_image", "image_url": URL}],
+            },
+            {"type": "function_call", "name": "look", "arguments": "{}"},
+            {"type": "function_call_output", "output": [{"type": "input_image", "image_url": URL}]},
+        ]
+    },
+    "/messages": {
+        "messages": [
+            {"role": "user", "content": [TEXT, BLOCK]},
+            {"role": "assistant", "content": [{"type": "tool_use", "name": "look", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "content": [BLOCK]}]},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("path", PROTOCOLS)
+def test_pictures_of_a_request_stand_where_it_puts_them(path):
+    turns = PROTOCOLS[path].asked(SEEING[path]).turns
+    assert (turns[0].content, turns[0].parts) == ("Which?<image>", ("Which?", RED))
+    if path != "/chat/completions":
+        assert (turns[-1].role, turns[-1].parts) == ("tool", (RED,))
+    assert turns[0] != replace(turns[0], parts=("Which?", image_of(file_of(color="blue"), "x", Place(None))))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"type": "image_url", "image_url": {"url": "http://a.b/c.png"}}, "not fetched; send it in a data: URL"),
+        ({"type": "image_url", "image_url": {"url": "/etc/passwd"}}, "paths are not read here; give a data: URL"),
+        (
+            {"type": "image_url", "image_url": {"url": URL[:-40]}},
+            r"messages\[0\]\.content\[0\]: a broken picture|no base64",
+        ),
+        ({"type": "image_url"}, "names no picture"),
+        ({"type": "input_audio", "input_audio": {}}, "a part of type 'input_audio'"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_refused_with_the_reason(part, message):
+    for role in ("user", "system"):
+        with pytest.raises(BadRequest, match=message):
+            PROTOCOLS["/chat/completions"].asked({"messages": [{"role": role, "content": [part]}]})
+    seen = {"type": "image_url", "image_url": {"url": URL}}
+    with pytest.raises(BadRequest, match="has a picture; the model writes text alone"):
+        PROTOCOLS["/chat/completions"].asked({"messages": [{"role": "assistant", "content": [seen]}]})
 
 
 def asked_of(base_url, path, body):
