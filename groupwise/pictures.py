@@ -5,6 +5,7 @@ and Llama's processors and vLLM; 16-bit grey is brought to 8 bits. Animations, a
 no agreed range, are refused.
 """
 
+import base64
 import hashlib
 import warnings
 import zlib
@@ -36,6 +37,7 @@ _KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM or AVIF"
 _TAG = 0x0112  # EXIF's orientation
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """EXIF orientation -> Pillow's transposition that undoes it."""
+_SERVED = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _QUALITIES = (80, 60, 40, 20, 10, 5)
 
 
@@ -96,6 +98,19 @@ def thumbnail(image: Image) -> bytes:
         return drawn
     sizes = (_encoded(small, "JPEG", quality=quality) for quality in _QUALITIES)
     return next(drawn for drawn in sizes if len(drawn) <= THUMBNAIL_BYTES)
+
+
+def data_url(image: Image) -> str:
+    """The picture for a model behind an endpoint: its own file if that is RGB as any server reads it, else a PNG.
+
+    Raises as `opened` does."""
+    data = read(image)
+    found = _header(data, image.name)
+    plain = found.format in _SERVED and found.mode == "RGB" and _TURNS.get(_orientation(found, data)) is None
+    kind = _SERVED[str(found.format)] if plain and not found.has_transparency_data else "image/png"
+    if kind == "image/png" and not (plain and found.format == "PNG"):
+        data = _encoded(opened(image), "PNG")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def png_of(drawing: "PIL.Image", place: str) -> bytes:

@@ -29,7 +29,7 @@ class Reply:
     tokens_out: int = 0
 
 
-def key_of(identity: Mapping[str, Any], messages: Sequence[Mapping[str, str]]) -> bytes:
+def key_of(identity: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> bytes:
     """Hash of who is asked (endpoint, model, sampling) and of what: the messages hold the rubric and the texts."""
     return hashlib.blake2b(json.dumps([identity, messages], sort_keys=True).encode(), digest_size=16).digest()
 

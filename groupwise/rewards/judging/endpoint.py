@@ -124,7 +124,7 @@ class Endpoint:
         self._up.set()
         self._chance = random.Random()
 
-    async def reply(self, messages: Sequence[Mapping[str, str]]) -> Reply:
+    async def reply(self, messages: Sequence[Mapping[str, Any]]) -> Reply:
         """What the model says. Waits while the endpoint is away; raises JudgeError if there will be no reply."""
         async with self._free:
             begun, tries = time.monotonic(), 0
@@ -147,7 +147,7 @@ class Endpoint:
                         return found
                     begun, tries = time.monotonic(), 0
 
-    async def _paused(self, messages: Sequence[Mapping[str, str]], why: Exception) -> Reply | None:
+    async def _paused(self, messages: Sequence[Mapping[str, Any]], why: Exception) -> Reply | None:
         """Asks again and again while all others wait. The reply; None: it answers, and not with one."""
         self._up.clear()
         started, since, tries = self._away_since or time.monotonic(), time.strftime("%H:%M:%S"), 0
@@ -191,7 +191,7 @@ class Endpoint:
         if limit is not None and time.monotonic() - started > limit:
             raise JudgeError(f"{self.settings.base_url} was away for more than {limit:g} s: {why}") from None
 
-    async def _ask(self, messages: Sequence[Mapping[str, str]]) -> Reply:
+    async def _ask(self, messages: Sequence[Mapping[str, Any]]) -> Reply:
         """One request. Raises _Away, _Broken or JudgeError."""
         settings, limit = self.settings, self._terms.timeout_seconds
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}

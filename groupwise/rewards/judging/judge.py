@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from groupwise.data import Question
+from groupwise.data import Image, Question
 from groupwise.errors import RewardError
+from groupwise.pictures import data_url
 from groupwise.registry import nearest
 from groupwise.rewards import host
 from groupwise.rewards.answer import answer_text
 from groupwise.rewards.judging.cache import FILE, Cache, Reply, key_of
 from groupwise.rewards.judging.endpoint import Endpoint, JudgeError, Settings, settings_from
 from groupwise.rewards.judging.pairs import SCORES, Won, inconsistent, pairs_of
-from groupwise.rewards.judging.prompts import Chat, chat, corrected, of_choice, of_grades
+from groupwise.rewards.judging.prompts import Chat, chat, corrected, of_choice, of_grades, with_pictures
 from groupwise.rewards.judging.replies import Unreadable, choice, grades, score, share
 from groupwise.rewards.judging.rubric import OF_ONE, OF_TWO, Rubric, load_rubric
 from groupwise.rewards.judging.start import wait_for
+from groupwise.rewards.seen import images_of
 
 T = TypeVar("T")
 Scored = dict[str, Any] | BaseException | None
@@ -30,7 +33,8 @@ class Judge:
     chat completions. rubric: a file (docs/judges.md). api_key_env: environment variable with the key. temperature,
     max_tokens: of the reply; null leaves them out of the request. extra: further keys of the request. retries: of a
     request that went wrong. rereads: further replies where one holds no grade. price_in, price_out: per million tokens.
-    cache: file of replies; null: in the run's folder. give_up_seconds: longest pause; null: no limit.
+    cache: file of replies; null: in the run's folder. give_up_seconds: longest pause; null: no limit. images: whether
+    the model is sent the question's pictures.
     """
 
     limits_itself = True
@@ -47,19 +51,20 @@ class Judge:
         extra: Mapping[str, Any] | None = None,
         retries: int = 4,
         rereads: int = 2,
+        images: bool = False,
         price_in: float = 0.0,
         price_out: float = 0.0,
         cache: str | None = None,
         give_up_seconds: float | None = None,
     ) -> None:
-        self._rubric = load_rubric(rubric, OF_ONE)
+        self._rubric, self._images = load_rubric(rubric, OF_ONE), yes_or_no("images", images)
         settings = endpoint_settings(
             base_url, model, api_key_env, temperature, max_tokens, extra, retries, price_in, price_out, give_up_seconds
         )
         self._asked = Asked(Endpoint(settings).reply, settings.identity, rereads=rereads, cache=_cache(cache))
 
     async def __call__(self, texts: Sequence[str], questions: Sequence[Question]) -> list[Scored]:
-        return await graded(self._asked, self._rubric, texts, questions)
+        return await graded(self._asked, self._rubric, texts, questions, shown=_urls if self._images else _nothing)
 
 
 class PairwiseJudge:
@@ -86,19 +91,22 @@ class PairwiseJudge:
         extra: Mapping[str, Any] | None = None,
         retries: int = 4,
         rereads: int = 2,
+        images: bool = False,
         price_in: float = 0.0,
         price_out: float = 0.0,
         cache: str | None = None,
         give_up_seconds: float | None = None,
     ) -> None:
         self._rubric, self._pairing = load_rubric(rubric, OF_TWO), pairing(scores, pairs_per_output)
+        self._images = yes_or_no("images", images)
         settings = endpoint_settings(
             base_url, model, api_key_env, temperature, max_tokens, extra, retries, price_in, price_out, give_up_seconds
         )
         self._asked = Asked(Endpoint(settings).reply, settings.identity, rereads=rereads, cache=_cache(cache))
 
     async def __call__(self, texts: Sequence[str], questions: Sequence[Question]) -> list[Scored]:
-        return await compared(self._asked.choice, self._rubric, self._pairing, texts, questions)
+        shown = _urls if self._images else _nothing
+        return await compared(self._asked.choice, self._rubric, self._pairing, texts, questions, shown=shown)
 
 
 class Asked:
@@ -155,11 +163,36 @@ class Asked:
         raise JudgeError(f"no grade in {1 + self._rereads} replies: {why}; the last begins {said[:80]!r}")
 
 
-async def graded(asked: Asked, rubric: Rubric, texts: Sequence[str], questions: Sequence[Question]) -> list[Scored]:
+Shown = Callable[[Question], Sequence[str]]
+"""Data URLs of the pictures of a question that a judge is sent."""
+
+
+def _nothing(question: Question) -> Sequence[str]:
+    return ()
+
+
+def _urls(question: Question) -> Sequence[str]:
+    return [_url(image) for image in images_of(question)]
+
+
+@lru_cache(maxsize=16)
+def _url(image: Image) -> str:
+    return data_url(image)
+
+
+async def graded(
+    asked: Asked,
+    rubric: Rubric,
+    texts: Sequence[str],
+    questions: Sequence[Question],
+    *,
+    shown: Shown = _nothing,
+) -> list[Scored]:
     """The score of each output, with the share of each criterion where there are several."""
 
     async def one(text: str, question: Question) -> dict[str, Any]:
         messages = chat(rubric, {**given(rubric, question), "output": text}, reply=of_grades(rubric))
+        messages = with_pictures(messages, shown(question))
         found = await asked.read(messages, lambda reply: grades(rubric, reply), reply=of_grades(rubric))
         more = {name: share(rubric, grade) for name, grade in found.items()} if len(found) > 1 else {}
         return {"score": score(rubric, found), **more}
@@ -178,6 +211,7 @@ async def compared(
     questions: Sequence[Question],
     *,
     reply: str | None = None,
+    shown: Shown = _nothing,
 ) -> list[Scored]:
     """The score of each output of one question by its pairs. judged: share of the first of two in a conversation.
     reply: what the judge is told of its reply; None: a choice at its end.
@@ -193,7 +227,7 @@ async def compared(
         if texts[first] == texts[second]:
             return 0.5
         pair = {**given(rubric, question), "first": texts[first], "second": texts[second]}
-        return await judged(chat(rubric, pair, reply=reply or of_choice()))
+        return await judged(with_pictures(chat(rubric, pair, reply=reply or of_choice()), shown(question)))
 
     pairs = pairs_of(count, per_output)
     forth = await _all([in_order(i, j) for i, j in pairs] + [in_order(j, i) for i, j in pairs])
@@ -253,6 +287,13 @@ def whole(name: str, value: Any, *, least: int) -> int:
     """A param that is a whole number, `least` or more. Raises RewardError if it is none."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 10**9:
         raise RewardError(f"params.{name} = {value!r}: give a whole number, {least} or more")
+    return value
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """A param that is true or false. Raises RewardError if it is neither."""
+    if not isinstance(value, bool):
+        raise RewardError(f"params.{name} = {value!r}: give true or false")
     return value
 
 

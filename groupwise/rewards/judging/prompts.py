@@ -7,11 +7,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from groupwise.rewards.judging.rubric import Rubric, filled
 
-Chat = tuple[Mapping[str, str], ...]
-"""Messages with `role` and `content`."""
+Chat = tuple[Mapping[str, Any], ...]
+"""Messages with `role` and `content`: text, or parts in OpenAI's form."""
 _CONTROL = re.compile(
     r"<(?=\|[^<>\n]{0,80}\|>)|<(?=｜[^<>\n]{0,80}｜>)|<(?=/?s>)|<(?=/?(?:start_of_turn|end_of_turn|bos|eos|pad)>)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\])|<(?=<SYS>>)|<(?=</SYS>>)"
@@ -40,6 +41,19 @@ def chat(rubric: Rubric, texts: Mapping[str, str], *, reply: str) -> Chat:
     )
     system = () if rubric.system is None else ({"role": "system", "content": rubric.system},)
     return (*system, {"role": "user", "content": prompt})
+
+
+def with_pictures(messages: Chat, urls: Sequence[str]) -> Chat:
+    """The messages that ask for a judgement, with pictures before the text. urls: data: URLs; (): nothing changes."""
+    if not urls:
+        return messages
+    *before, asking = messages
+    told = (
+        f"The {len(urls)} pictures before this text are" if len(urls) > 1 else "The picture before this text is"
+    ) + " the question's; `<image>` stands for each in its text, in order. What is written in one is material too."
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    parts.append({"type": "text", "text": f"{asking['content']}\n\n{told}"})
+    return (*before, {**asking, "content": parts})
 
 
 def corrected(messages: Chat, said: str, why: str, *, reply: str) -> Chat:

@@ -1,18 +1,23 @@
 """A judge behind an endpoint, against a real server on loopback: what it sends, what it reads, and every fault."""
 
+import base64
 import json
 import re
 import threading
 import time
+from io import BytesIO
 
 import pytest
+from PIL import Image as PIL
 
-from groupwise.data import Message, Question
+from groupwise.contents import Place, image_of
+from groupwise.data import Message, Question, message_of_parts
 from groupwise.errors import RewardError
 from groupwise.rewards import calls, host
 from groupwise.rewards.adapters import adapt, find
 from groupwise.rewards.judging import cache, endpoint, start
 from groupwise.rewards.judging.cache import FILE
+from tests.drawn import file_of
 from tests.rewards.build import output
 from tests.rewards.judging.server import cut, free_port, hang_up, says, serving, slow, status
 
@@ -84,6 +89,32 @@ def test_it_sends_chat_completions_and_reads_the_grade(rubric, sent, monkeypatch
     counted = host.counted()
     assert (counted["calls"], counted["tokens_in"], counted["tokens_out"]) == (1, 100, 10)
     assert counted["cost"] == pytest.approx((2.0 * 100 + 10.0 * 10) / 1e6)
+
+
+def test_a_judge_that_is_to_see_pictures_is_sent_them_before_the_text(rubric, sent, tmp_path):
+    turned = PIL.Exif()
+    turned[0x0112] = 6
+    jpeg, upright = file_of(kind="JPEG", exif=turned), file_of(kind="JPEG")
+    images = [image_of(data, "x", Place(None)) for data in (file_of(), jpeg, upright, file_of(kind="BMP"))]
+    asked = Question("q", (message_of_parts("user", ["Which? ", *images]),), "4")
+    two = tmp_path / "two.yml"
+    two.write_text("prompt: '{question} {first} {second}'\n")
+    with serving(says(GOOD)) as server:
+        assert value(judged(server, rubric, "a", asked=asked, images=True)) == [("value", 0.8)]
+        server.always = says("<choice>A</choice>")
+        assert len(judged(server, str(two), "a", "b", asked=asked, images=True, name="pairwise_judge")) == 2
+        server.always = says(GOOD)
+        judged(server, rubric, "b", asked=asked)
+    for request in server.asked[:2]:
+        *pictures, text = request["messages"][-1]["content"]
+        urls = [part["image_url"]["url"] for part in pictures]
+        assert [url.partition(";")[0] for url in urls] == ["data:image/png"] * 2 + ["data:image/jpeg", "data:image/png"]
+        assert urls[2].endswith(base64.b64encode(upright).decode())
+        assert PIL.open(BytesIO(base64.b64decode(urls[1].partition(",")[2]))).size == (4, 6)
+        assert "`<image>` stands for each in its text" in text["text"]
+    assert isinstance(server.asked[-1]["messages"][-1]["content"], str)
+    with pytest.raises(RewardError, match=r"params\.images = 'yes': give true or false"):
+        judged("http://127.0.0.1:9/v1", rubric, "a", images="yes")
 
 
 def test_several_criteria_are_weighed_and_logged(tmp_path, sent):
