@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from groupwise.data import Image
 from groupwise.errors import DataError, excerpt
 from groupwise.fetched import fetched
-from groupwise.pictures import checked, digest_of, is_drawing, png_of
+from groupwise.pictures import checked, digest_of, is_drawing, own_url, png_of
 
 PICTURES = ("image", "image_url", "input_image")
 """Types of parts that are pictures: transformers' and Anthropic's, OpenAI's two."""
@@ -28,7 +28,7 @@ MOST_BYTES = 500_000_000
 FORMS = 'give a path, a data: URL, or {"bytes": ..., "path": ...}'
 _SOURCES = ("bytes", "image", "image_url", "url", "base64", "source", "path")
 # detail: OpenAI's class of price; how large a model sees a picture is model.max_pixels's to say
-_BESIDE = ("type", "cache_control", "detail", "media_type")
+_BESIDE = ("type", "cache_control", "detail", "media_type", "digest")
 _BASE64 = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
 """How base64 of a PNG, JPEG, GIF, WebP, BMP and TIFF begins."""
 
@@ -77,6 +77,14 @@ def picture_in(part: Mapping[str, Any], where: str, place: Place) -> Image | Non
     return _of_mapping(part, where, place)
 
 
+def part_of(image: Image) -> dict[str, str]:
+    """A picture as a part that `picture_in` reads again from any folder: by its file, else with its bytes.
+
+    Its digest is with it: a file that is another by then is refused."""
+    source = image.file or own_url(image)
+    return {"type": "image", "image": source, "digest": image.digest}
+
+
 def parts_of(content: Sequence[Any], where: str, place: Place) -> list[str | Image]:
     """Text and pictures of a content that is a list of parts, texts or pictures in memory. Raises DataError."""
     return [_part(part, f"{where}[{number}]", place) for number, part in enumerate(content)]
@@ -99,6 +107,13 @@ def _part(part: Any, where: str, place: Place) -> str | Image:
 
 
 def _of_mapping(given: Mapping[str, Any], where: str, place: Place) -> Image:
+    found = _within(given, where, place)
+    if given.get("digest") not in (None, "", found.digest):
+        raise DataError(f"{where}: {found.name} is not the picture that it was", hint="put the file back")
+    return found
+
+
+def _within(given: Mapping[str, Any], where: str, place: Place) -> Image:
     if given.get("type") == "base64":  # Anthropic's source
         _check_keys(given, where, ("data",))
         return _of_bytes(_decoded(given.get("data"), where), where)

@@ -20,13 +20,14 @@ IMAGE = "<image>"
 
 @dataclass(frozen=True)
 class Image:
-    """A picture of a message. reference: the path it was given by, "" if its bytes were. digest: of its file's bytes.
+    """A picture of a message. reference: the path it was given by, "" if its bytes were. digest: of its file's bytes,
+    which tells pictures apart.
 
     file: the path to read; None: `data` has the file's bytes. size: width and height in pixels, turned as its EXIF
     says; None: not looked at.
     """
 
-    reference: str
+    reference: str = field(compare=False)
     digest: str
     file: str | None = field(default=None, compare=False)
     data: bytes | None = field(default=None, compare=False, repr=False)

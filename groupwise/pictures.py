@@ -23,7 +23,7 @@ from groupwise.data import Image
 from groupwise.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from PIL import Image as PIL
+    from PIL.Image import Image as Drawing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is read, by Pillow's names. Not EPS: Pillow hands it to another program."""
@@ -69,7 +69,7 @@ def size_of(image: Image) -> tuple[int, int]:
     return _turned_size(_header(data, image.name), data)
 
 
-def opened(image: Image) -> "PIL.Image":
+def opened(image: Image) -> "Drawing":
     """The picture in RGB, turned as EXIF says.
 
     Raises DataError if its file is gone, has changed, is broken, or is none of FORMATS; ConfigError without Pillow.
@@ -113,7 +113,14 @@ def data_url(image: Image) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def png_of(drawing: "PIL.Image", place: str) -> bytes:
+def own_url(image: Image) -> str:
+    """The picture's own file as a data: URL. Raises as `opened` does."""
+    data = read(image)
+    kind = _pillow().MIME.get(_header(data, image.name).format, "application/octet-stream")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def png_of(drawing: "Drawing", place: str) -> bytes:
     """A picture in memory as a PNG file, in RGB and turned as its EXIF says. Raises DataError."""
     turn = _TURNS.get(_orientation(drawing, b"eXIf"))
     _check_mode(drawing, place)
@@ -153,11 +160,11 @@ def read(image: Image) -> bytes:
     return data
 
 
-def _header(data: bytes, place: str) -> "PIL.Image":
+def _header(data: bytes, place: str) -> "Drawing":
     """The picture with nothing decoded. Raises DataError for what is no picture, or is none of those that are read."""
     pillow = _pillow()
     try:
-        found: PIL.Image = pillow.open(BytesIO(data), formats=FORMATS)
+        found: Drawing = pillow.open(BytesIO(data), formats=FORMATS)
         width, height = found.size
         frames = 1 if found.format == "MPO" else _frames(found)
     except pillow.DecompressionBombError:
@@ -173,26 +180,26 @@ def _header(data: bytes, place: str) -> "PIL.Image":
     return found
 
 
-def _frames(found: "PIL.Image") -> int:
+def _frames(found: "Drawing") -> int:
     animated = bool(getattr(found, "is_animated", False))  # n_frames would read all of them
     found.seek(0)
     return 2 if animated else 1
 
 
-def _check_mode(found: "PIL.Image", place: str) -> None:
+def _check_mode(found: "Drawing", place: str) -> None:
     if found.mode in ("I", "F", "LAB"):
         what = {"I": "32-bit grey", "F": "floats", "LAB": "Lab colours"}[found.mode]
         raise DataError(f"{place}: pixels are {what}, of no agreed range", hint="save it with 8 bits in RGB or grey")
 
 
-def _decoded(found: "PIL.Image", place: str) -> None:
+def _decoded(found: "Drawing", place: str) -> None:
     try:
         found.load()
     except Exception as error:
         raise DataError(f"{place}: a broken picture: {error}", hint="save or copy the file again") from None
 
 
-def _orientation(found: "PIL.Image", data: bytes) -> int:
+def _orientation(found: "Drawing", data: bytes) -> int:
     """EXIF's, 1 to 8; 1 where there is none or it cannot be read, and for a TIFF, which Pillow turns by itself."""
     if found.format == "TIFF":
         return 1
@@ -204,12 +211,12 @@ def _orientation(found: "PIL.Image", data: bytes) -> int:
         return 1
 
 
-def _turned_size(found: "PIL.Image", data: bytes) -> tuple[int, int]:
+def _turned_size(found: "Drawing", data: bytes) -> tuple[int, int]:
     width, height = found.size
     return (height, width) if _orientation(found, data) in (5, 6, 7, 8) else (width, height)
 
 
-def _rgb(found: "PIL.Image") -> "PIL.Image":
+def _rgb(found: "Drawing") -> "Drawing":
     if found.mode.startswith("I;16"):
         grey = (np.asarray(found).astype(np.uint16) >> 8).astype(np.uint8)
         return _pillow().fromarray(grey).convert("RGB")
@@ -221,7 +228,7 @@ def _rgb(found: "PIL.Image") -> "PIL.Image":
     return white.convert("RGB")
 
 
-def _encoded(drawing: "PIL.Image", kind: str, **settings: object) -> bytes:
+def _encoded(drawing: "Drawing", kind: str, **settings: object) -> bytes:
     buffer = BytesIO()
     drawing.save(buffer, kind, **settings)
     return buffer.getvalue()

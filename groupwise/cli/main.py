@@ -246,6 +246,10 @@ def evaluate(
 def sample(
     model: Annotated[str, typer.Argument(help="A run directory, a model folder, a built-in name or a hub name.")],
     question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A picture; may be repeated."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Number of answers.")] = 1,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens of an answer.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: greedy.")] = 1.0,
@@ -260,7 +264,7 @@ def sample(
     text = sys.stdin.read() if question == "-" else question
     asked = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
     with begun_again(sys.argv[1:]), showing(as_json):
-        found = answers_to(model, text, temperature=temperature, **asked)
+        found = answers_to(model, text, images=image or (), temperature=temperature, **asked)
     if as_json:
         print(json_text(found))
         return

@@ -1,11 +1,14 @@
 """What `groupwise sample` does: one question to one model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from groupwise.activity import doing
 from groupwise.config import ModelConfig, SamplingConfig
-from groupwise.data import Message, Output, Question, Sampling
+from groupwise.data import Message, Output, Question, Sampling, message_of_dict
+from groupwise.datasets.images import images_of, placed
+from groupwise.datasets.row import Row
 from groupwise.engines.base import stream
 from groupwise.engines.factory import capabilities_of, open_engine
 from groupwise.envs.episode import Environments, environments_of
@@ -18,19 +21,27 @@ from groupwise.rollout.episodes import play
 
 
 def answers_to(
-    model: str, question: str, *, samples: int, max_new_tokens: int, temperature: float, seed: int
+    model: str,
+    question: str,
+    *,
+    images: Sequence[str] = (),
+    samples: int,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Answers of a model to one question; temperature 0 is greedy. A run's engine and environment are used.
 
-    An answer has text, finish, tokens, and in an environment the episode's messages. Raises DataError, before weights
-    are loaded, for a question that is empty or too long; RunError if the environment fails.
+    images: files of pictures or data: URLs, each where the question has <image>; without any they come first. An answer
+    has text, finish, tokens, and in an environment the episode's messages. Raises DataError, before weights are loaded,
+    for a question that is empty or too long, or a picture; RunError if the environment fails.
     """
     if not question.strip():
         raise DataError("the question is empty", hint="give some text")
     config, rollout = _model(model)
     environments = environments_of(rollout)
     capabilities_of(rollout)
-    asked = Question("sample", (Message("user", question),))
+    asked = Question("sample", _with_pictures(question, images))
     tokenizer = load_tokenizer(config, stop=rollout.stop)
     _check_length(tokenizer, asked, environments, max_new_tokens)
     sampling = Sampling(
@@ -56,7 +67,16 @@ def answers_to(
 def text_of(answer: dict[str, Any]) -> str:
     """An answer as a person reads it: its text, or all turns of its episode."""
     turns = answer.get("messages")
-    return answer["text"] if turns is None else "".join(f"\n  {turn['role']}: {turn['content']}" for turn in turns)
+    if turns is None:
+        return str(answer["text"])
+    return "".join(f"\n  {turn['role']}: {message_of_dict(turn).content}" for turn in turns)
+
+
+def _with_pictures(question: str, images: Sequence[str]) -> tuple[Message, ...]:
+    if not images:
+        return (Message("user", question),)
+    row = Row(1, "--image", {"images": list(images)}, "sample", folder=".")
+    return placed((Message("user", question),), row, images_of(row, row.cells))
 
 
 def _model(model: str) -> tuple[ModelConfig, SamplingConfig]:

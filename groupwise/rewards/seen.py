@@ -11,7 +11,7 @@ from groupwise.data import Image, Question
 from groupwise.pictures import opened
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Drawing
+    from groupwise.pictures import Drawing
 
 NAMES = ("images", "image")
 """Parameters by which a function asks for all pictures of a question, and for its first."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from groupwise.data import Message
+from groupwise.data import IMAGE, Message
 from groupwise.selection.markup import unmarked
 from groupwise.selection.words import ngrams
 from groupwise.selection.words import words as words_of
@@ -91,9 +91,18 @@ def words(text: str) -> list[str]:
 
 def asked(messages: Sequence[Message]) -> str:
     """What is asked last: the turns before it, worked examples for one, are every question's."""
-    return next((message.content for message in reversed(messages) if message.role == "user"), "")
+    return next((_text(message) for message in reversed(messages) if message.role == "user"), "")
 
 
 def contents(messages: Iterable[Message]) -> list[str]:
     """The texts in which a question is looked for: a system prompt is no question."""
-    return [message.content for message in messages if message.role != "system"]
+    return [_text(message) for message in messages if message.role != "system"]
+
+
+def _text(message: Message) -> str:
+    """A turn's text; of one with pictures every word is marked by them: other pictures make it another question."""
+    if not message.images:
+        return message.content
+    seen = "".join(image.digest for image in message.images)
+    mark = hashlib.blake2b(seen.encode(), digest_size=4).hexdigest()
+    return " ".join(f"{mark}{word}" for word in message.content.replace(IMAGE, " ").split())

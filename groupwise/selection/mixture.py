@@ -77,9 +77,10 @@ def clean(source: Source, heldout: Heldout, config: RejectionConfig) -> Source:
 def _clean(source: Source, heldout: Heldout, config: RejectionConfig) -> Iterator[Example]:
     for example in source.examples:
         question = heldout.question_in(contents(example.messages))
+        said = " ".join(turn.content for turn in example.messages if turn.role != "system")
         if question is not None and config.contaminated == "refuse":
             raise DataError(
-                f"{example.where}: shares its words with {question}: {' '.join(contents(example.messages))[:60]!r}",
+                f"{example.where}: shares its words with {question}: {said[:60]!r}",
                 hint="remove it, or set rejection.contaminated to drop",
             )
         if question is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.atomic import write_whole
+from groupwise.contents import part_of
 from groupwise.data import Example, Message
 from groupwise.selection.select import Kept, drawn
 
@@ -49,7 +50,7 @@ def row_of_example(example: Example, source: str) -> Row:
 
 def lines(rows: Iterable[Row], *, seed: int) -> list[str]:
     """The rows as JSON, in an order drawn by the seed from what they say, wherever that came from."""
-    ordered = sorted(rows, key=lambda row: drawn(seed, "order", _json([row["prompt"], row["completion"]])))
+    ordered = sorted(rows, key=lambda row: drawn(seed, "order", _json([_told(row["prompt"]), row["completion"]])))
     return [_json(row) for row in ordered]
 
 
@@ -63,4 +64,19 @@ def write_lines(path: Path, found: Sequence[str]) -> None:
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [message.as_dict() for message in messages]
+    return [{"role": turn.role, "content": _content(turn)} for turn in messages]
+
+
+def _content(turn: Message) -> Any:
+    if not turn.images:
+        return turn.content
+    return [{"type": "text", "text": part} if isinstance(part, str) else part_of(part) for part in turn.parts]
+
+
+def _told(said: Any) -> Any:
+    """Turns without where their pictures are: these have digests."""
+    if isinstance(said, list):
+        return [_told(inner) for inner in said]
+    if not isinstance(said, dict):
+        return said
+    return {key: _told(value) for key, value in said.items() if key != "image" or "digest" not in said}
