@@ -93,7 +93,7 @@ def open_run(path: str | Path) -> RecordedRun:
     >>> [row["step"] for row in metrics]
     [1, 2]
     >>> sorted(outputs[0])[:4]
-    ['advantage', 'finish', 'group', 'images']
+    ['advantage', 'finish', 'group', 'length']
     """
     return RecordedRun(_path(path, "path"))
 

@@ -133,9 +133,9 @@ def png_of_pixels(pixels: np.ndarray) -> bytes:
     return _encoded(_pillow().fromarray(pixels), "PNG")
 
 
-def blank(size: tuple[int, int]) -> "PIL.Image":
+def blank(size: tuple[int, int]) -> "Drawing":
     """A black picture of that width and height. Raises ConfigError without Pillow."""
-    drawing: PIL.Image = _pillow().new("RGB", size)
+    drawing: Drawing = _pillow().new("RGB", size)
     return drawing
 
 

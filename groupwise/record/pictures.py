@@ -37,14 +37,6 @@ def add_pictures(db: sqlite3.Connection, images: Iterable[Image]) -> None:
         db.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, small, thumbnail(image)))
 
 
-def add_shown(db: sqlite3.Connection, output: int, messages: Iterable[Message]) -> None:
-    """Adds the pictures that an environment showed in an output's episode."""
-    images = [image for message in messages for image in message.images]
-    add_pictures(db, images)
-    rows = [(output, place, image.digest) for place, image in enumerate(images)]
-    db.executemany("INSERT INTO output_pictures VALUES (?, ?, ?)", rows)
-
-
 def pictures(rows: Rows) -> Iterator[Picture]:
     """All of them, in the order they were added."""
     query = "SELECT digest, reference, file, width, height, thumbnail FROM pictures ORDER BY rowid"
@@ -52,22 +44,18 @@ def pictures(rows: Rows) -> Iterator[Picture]:
         yield Picture(digest, restored(reference), restored(file) if file else None, width, height, small)
 
 
-def shown(rows: Rows, output: int) -> tuple[str, ...]:
-    """Digests of the pictures that an environment showed in an output's episode."""
-    query = "SELECT picture FROM output_pictures WHERE output = ? ORDER BY place"
-    return tuple(digest for (digest,) in rows(query, (output,)))
+def placed(messages: Iterable[Message], rows: Rows) -> tuple[Message, ...]:
+    """The messages, whose pictures have their files, or their bytes if these are few."""
+    return tuple(_placed(message, rows) if message.images else message for message in messages)
 
 
-def placed(message: Message, rows: Rows) -> Message:
-    """The message, whose pictures have their files, or their bytes if these are few."""
-    if not message.images:
-        return message
+def _placed(message: Message, rows: Rows) -> Message:
     query = "SELECT file, data, width, height FROM pictures WHERE digest = ?"
     known: Mapping[str, tuple[Any, ...]] = {
         image.digest: row for image in message.images for row in rows(query, (image.digest,))
     }
     parts = [part if isinstance(part, str) else _found(part, known.get(part.digest)) for part in message.parts]
-    return message_of_parts(message.role, parts)
+    return replace(message_of_parts(message.role, parts), calls=message.calls)
 
 
 def _found(image: Image, row: tuple[Any, ...] | None) -> Image:

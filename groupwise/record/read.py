@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from groupwise.data import Output, Part, Question, Reward, message_of_dict
 from groupwise.errors import DataError, GroupwiseError, RunError
 from groupwise.record.create import LOST, other_version
-from groupwise.record.pictures import Picture, pictures, placed, shown
+from groupwise.record.pictures import Picture, pictures, placed
 from groupwise.record.schema import FILE, VERSION, Answer, restored, stored
 from groupwise.record.turns import messages_from
 
@@ -22,8 +22,7 @@ from groupwise.record.turns import messages_from
 class RecordedOutput:
     """An output as it was recorded. group_index: place of its group in the step; sample: its place in the group.
 
-    length: tokens of the output; where the run keeps less (`run.record`) its arrays are empty, or also its text. shown:
-    digests of the pictures that its environment replied.
+    length: tokens of the output; where the run keeps less (`run.record`) its arrays are empty, or also its text.
     """
 
     step: int
@@ -35,7 +34,6 @@ class RecordedOutput:
     output: Output
     reward: Reward
     advantage: float | None
-    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Record:
         """The questions of one split or of all, in the order they were added."""
         query = "SELECT id, messages, answer, meta FROM questions WHERE ?1 IS NULL OR split = ?1 ORDER BY rowid"
         for key, messages, answer, meta in self._rows(query, (split,)):
-            turns = tuple(placed(message_of_dict(turn), self._rows) for turn in json.loads(restored(messages)))
+            turns = placed(map(message_of_dict, json.loads(restored(messages))), self._rows)
             yield Question(restored(key), turns, json.loads(restored(answer)), json.loads(restored(meta)))
 
     def pictures(self) -> Iterator[Picture]:
@@ -117,7 +115,8 @@ class Record:
         """The outputs of an evaluation, in the order they were written."""
         query = """SELECT question_id, sample, text, correct, format, finish, tokens, turns, outcome
             FROM evaluation_outputs WHERE evaluation = ? ORDER BY rowid"""
-        return [_answer(*row) for row in self._rows(query, (evaluation.id,))]
+        found = [_answer(*row) for row in self._rows(query, (evaluation.id,))]
+        return [replace(answer, messages=placed(answer.messages, self._rows)) for answer in found]
 
     def close(self) -> None:
         self._db.close()
@@ -138,7 +137,7 @@ class Record:
         messages, spans = messages_from(_parsed(turns))
         output = Output(
             *(question_tokens, tokens, sampled, logprobs, restored(text or ""), finish, version),
-            messages=messages,
+            messages=placed(messages, self._rows),
             spans=spans,
             outcome=_parsed(outcome) or {},
         )
@@ -159,7 +158,6 @@ class Record:
             output=output,
             reward=Reward(reward, parts, steps),
             advantage=advantage,
-            shown=shown(self._rows, key),
         )
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -102,8 +102,7 @@ class RecordedRun:
         `reward` is the weighted sum, `reward/<name>` the value of each function before its weight; None where it
         abstained or failed. `advantage`: the mean over the output's tokens; None: it was left out of the update. An
         output of several turns has the last one's `text`; `turns`: all, each with `role`, `content`, its `tokens`
-        [first, end) and its `calls` of tools; `outcome`: what the environment says of the episode. `images`:
-        digests of the pictures that its environment showed.
+        [first, end) and its `calls` of tools; `outcome`: what the environment says of the episode.
         """
         place = None if step is None else step - 1
         return Rows(
@@ -117,7 +116,6 @@ class RecordedRun:
                 "length": found.length,
                 "reward": found.reward.value,
                 "advantage": found.advantage,
-                "images": list(found.shown),
                 **{f"reward/{name}": part.value for name, part in found.reward.parts.items()},
                 **episode_row(found.output),
             }

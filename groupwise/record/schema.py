@@ -15,7 +15,7 @@ from typing import Any, Literal
 from groupwise.data import Finish, Message
 
 FILE = "record.sqlite"
-VERSION = 4
+VERSION = 5
 """Kept in SQLite's user_version."""
 Keep = Literal["full", "texts", "scores"]
 """What is kept of an output: everything; no tokens and log-probabilities; no text either."""
@@ -83,12 +83,6 @@ TABLES = (
     FOREIGN KEY (step, attempt) REFERENCES steps
 )""",
     "CREATE INDEX outputs_by_question ON outputs (question_id)",
-    """CREATE TABLE output_pictures ( -- what an environment showed in an output's episode
-    output INTEGER NOT NULL REFERENCES outputs,
-    place INTEGER NOT NULL,       -- from 0, in the order of the turns
-    picture TEXT NOT NULL REFERENCES pictures,
-    PRIMARY KEY (output, place)
-) WITHOUT ROWID""",
     """CREATE TABLE reward_parts ( -- what each reward function said of an output
     output INTEGER NOT NULL REFERENCES outputs,
     name TEXT NOT NULL,                -- the function's label in the recipe

@@ -20,7 +20,7 @@ from groupwise import metrics as catalogue
 from groupwise.data import Group, Output, Question, Sample
 from groupwise.errors import DataError, RunError
 from groupwise.record.create import check_version, file_errors, make_record
-from groupwise.record.pictures import add_pictures, add_shown
+from groupwise.record.pictures import add_pictures
 from groupwise.record.process import Hold, hold
 from groupwise.record.schema import FILE, Answer, Keep, stored
 from groupwise.record.turns import bounded, turns_of
@@ -154,7 +154,7 @@ class Recorder:
                         _finite(a.format),
                         a.finish,
                         int(a.tokens),
-                        *_episode(a),
+                        *self._episode(a),
                     )
                     for a in answers
                 ],
@@ -224,7 +224,7 @@ class Recorder:
 
     def _add_sample(self, place: tuple[Any, ...], sample: Sample, *, advantage: float | None) -> None:
         output, reward = sample.output, sample.reward
-        texts = (None,) * 3 if self.keep == "scores" else (stored(output.text), *_episode(output))
+        texts = (None,) * 3 if self.keep == "scores" else (stored(output.text), *self._episode(output))
         prompt, tokens, sampled, logprobs = self._arrays(output) if self.keep == "full" else (None,) * 4
         arrays = (tokens, sampled, logprobs)
         steps = None if reward.steps is None else [[int(token), float(value)] for token, value in reward.steps]
@@ -233,12 +233,16 @@ class Recorder:
             f"INSERT INTO outputs VALUES (NULL{', ?' * 18})",
             (*row, _finite(reward.value), json.dumps(steps), _finite(advantage)),
         ).lastrowid
-        assert key is not None
-        add_shown(self._db, key, output.messages)
         self._db.executemany(
             "INSERT INTO reward_parts VALUES (?, ?, ?, ?, ?)",
             [(key, stored(n), p.state, _finite(p.value), stored(p.detail)) for n, p in reward.parts.items()],
         )
+
+    def _episode(self, output: Output | Answer) -> tuple[str | bytes | None, str | bytes | None]:
+        """The turns of an episode of several, and its outcome, as JSON; the pictures in them are added."""
+        add_pictures(self._db, (image for message in output.messages for image in message.images))
+        turns = _json(turns_of(output.messages, output.spans), "the turns of an episode") if output.messages else None
+        return turns, _json(bounded(output.outcome), "the outcome of an episode") if output.outcome else None
 
     def _arrays(self, output: Output) -> tuple[int, bytes, bytes | None, bytes]:
         """Id of the question's tokens, which are kept once, and the output's arrays."""
@@ -291,12 +295,6 @@ def _released_on_error(held: Hold) -> Iterator[None]:
 
 def _running() -> dict[str, str]:
     return {"state": "running", "pid": str(os.getpid()), "host": socket.gethostname()}
-
-
-def _episode(output: Output | Answer) -> tuple[str | bytes | None, str | bytes | None]:
-    """The turns of an episode of several, and its outcome, as JSON."""
-    turns = _json(turns_of(output.messages, output.spans), "the turns of an episode") if output.messages else None
-    return turns, _json(bounded(output.outcome), "the outcome of an episode") if output.outcome else None
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,8 +8,10 @@ import pytest
 
 from groupwise.api import open_run
 from groupwise.data import Group, Image, Message, Reward, Sample, ToolCall, message_of_parts
+from groupwise.pictures import digest_of
 from groupwise.record import Answer, Recorder, open_record
 from groupwise.record.turns import LEFT_OUT, MOST_OUTCOME, bounded, conversation
+from tests.drawn import file_of
 from tests.record.recorded_steps import output, question, write
 
 RAW = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
@@ -18,7 +20,7 @@ TURNS = (
         "assistant", f"first {RAW} {RAW}", calls=(ToolCall("add", {"a": 1}, RAW), ToolCall("", {}, "{", "no JSON"))
     ),
     Message("tool", "2 \ud800"),  # a lone surrogate is legal JSON
-    message_of_parts("user", ["see ", Image("a.png", "d1")]),
+    message_of_parts("user", ["see ", Image("a.png", digest_of(file_of()), data=file_of())]),
     Message("assistant", "2"),
 )
 SPANS = ((0, 1), (1, 2), (1, 2), (2, 3))
