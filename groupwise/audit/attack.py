@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groupwise.audit.cases import cases_of, sample
+from groupwise.audit.cases import SAMPLES, cases_of, sample
 from groupwise.audit.named import rewards_of
 from groupwise.audit.siege import Found, Siege, besiege, score, why
 from groupwise.config import QuestionsConfig, RewardConfig
@@ -79,7 +79,8 @@ def _questions(
         train, source = load_questions(own, seed).train, own.source
         found = [train[index] for index in range(0, len(train), max(1, len(train) // count))][:count]
     else:
-        found, source = sample(numbers=any(config.function == "number" for config in configs)), "the built-in sample"
+        own_kind = [SAMPLES[config.function] for config in configs if config.function in SAMPLES]
+        found, source = (own_kind[0] if own_kind else sample)(), "the built-in sample"
     rewards.require_columns(found)
     cases = cases_of(found)
     scored = score(rewards, cases, [case.gold or NO_ANSWER for case in cases])

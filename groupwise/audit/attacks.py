@@ -10,9 +10,11 @@ A kind says what it would mean if the reward paid for one:
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from groupwise.audit.cases import Case
+from groupwise.audit.programs import PROGRAMS, written
 from groupwise.audit.stress import STRESS
 
 Kind = Literal["blind", "hedged", "dressed", "stress"]
@@ -142,6 +144,7 @@ _DRESSED: Mapping[str, Text] = {
 
 ATTACKS: Mapping[str, Attack] = {
     **{name: Attack("blind", text) for name, text in _BLIND.items()},
+    **{f"program: {name}": Attack("blind", partial(written, text), wrapped=False) for name, text in PROGRAMS.items()},
     **{name: Attack("hedged", text) for name, text in _HEDGED.items()},
     **{name: Attack("dressed", text, wrapped=False) for name, text in _DRESSED.items()},
     **{name: Attack("stress", _fixed(text)) for name, text in STRESS.items()},

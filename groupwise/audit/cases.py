@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,6 +13,10 @@ from groupwise.rewards.answers.final import extract
 _OPTION = re.compile(r"(?:^|\s)\(?([A-J])[).:]\s*(\S[^\n]*?)(?=\s*(?:\n|\s\(?[A-J][).:]\s|$))")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _OPPOSITE = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+
+
+RIGHT, WRONG = "_right", "_wrong"
+"""Keys of a question's meta with an honest right and a wrong answer, where the answer that it has is neither."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,14 @@ class Case:
 
 def cases_of(questions: Sequence[Question]) -> list[Case]:
     """A case for each question."""
-    golds = [_gold(question.answer) for question in questions]
+    golds = [question.meta.get(RIGHT) or _gold(question.answer) for question in questions]
     distinct = list(dict.fromkeys(gold for gold in golds if gold))
     found = []
     for question, gold in zip(questions, golds, strict=True):
         others = tuple(other for other in distinct if gold is None or other.casefold() != gold.casefold())
         options = options_in(question.text)
         solution = str(question.meta.get("worked") or (question.answer if isinstance(question.answer, str) else ""))
-        wrong = None if gold is None else wrong_answer(gold, others, len(options) // 2)
+        wrong = None if gold is None else question.meta.get(WRONG) or wrong_answer(gold, others, len(options) // 2)
         found.append(Case(question, gold, solution, wrong, others, options))
     return found
 
@@ -103,6 +107,89 @@ def sample(*, numbers: bool = False) -> list[Question]:
         for number, (text, answer, worked) in enumerate(rows, 1)
         if not numbers or _NUMBER.fullmatch(answer.removeprefix("-"))
     ]
+
+
+def programs() -> list[Question]:
+    """Questions for functions in Python, with tests as asserts, for a reward that runs them."""
+    rows = (
+        ("add(a, b)", "returns the sum of two numbers", "a + b", ["add(2, 3) == 5", "add(-1, 1) == 0"]),
+        ("is_even(n)", "says whether a number is even", "n % 2 == 0", ["is_even(4) is True", "is_even(7) is False"]),
+        ("backwards(text)", "reverses a text", "text[::-1]", ["backwards('abc') == 'cba'", "backwards('') == ''"]),
+        ("squares(n)", "lists the squares below n", "[i * i for i in range(n)]", ["squares(3) == [0, 1, 4]"]),
+        ("half(x)", "returns half of a number", "x / 2", ["half(3) == 1.5", "half(0) == 0"]),
+        (
+            "counts(text)",
+            "counts each letter",
+            "{c: text.count(c) for c in text}",
+            ["counts('aab') == {'a': 2, 'b': 1}"],
+        ),
+    )
+    return [
+        Question(
+            f"program-{number}",
+            (Message("user", f"Write a Python function {head} that {what}."),),
+            meta={
+                "test_list": [f"assert {test}" for test in tests],
+                RIGHT: f"```python\ndef {head}:\n    return {value}\n```",
+                WRONG: f"```python\ndef {head}:\n    return 12345\n```",
+                "_plain": True,
+            },
+        )
+        for number, (head, what, value, tests) in enumerate(rows, 1)
+    ]
+
+
+def objects() -> list[Question]:
+    """Questions for JSON of a form, each with its schema in the column `schema`."""
+    person: dict[str, Any] = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+    }
+    person |= {"required": ["name", "age"], "additionalProperties": False}
+    rows = (
+        ("Who is Ada, aged 36? Give name and age.", person, '{"name": "Ada", "age": 36}', '{"name": "Ada"}'),
+        ("Name three colours.", _list("string", 3), '["red", "green", "blue"]', '["red", "green"]'),
+        ("Give two primes.", _list("integer", 2), "[2, 3]", '["2", "3"]'),
+        ("Is it raining?", {"type": "object", "required": ["rain"]}, '{"rain": false}', '{"snow": false}'),
+    )
+    return [
+        Question(f"object-{n}", (Message("user", text),), right, {"schema": schema, RIGHT: right, WRONG: wrong})
+        for n, (text, schema, right, wrong) in enumerate(rows, 1)
+    ]
+
+
+def choices() -> list[Question]:
+    """Questions with options, whose right answers are letters."""
+    rows = (
+        ("Which planet is the largest?", ("Mars", "Jupiter", "Venus", "Saturn"), "B"),
+        ("Which number is prime?", ("21", "27", "29", "33"), "C"),
+        ("What is 7 * 8?", ("56", "54", "64", "48"), "A"),
+        ("Which is a vowel?", ("b", "c", "d", "e"), "D"),
+        ("How many days has a week?", ("five", "six", "seven"), "C"),
+        ("Is ice cold?", ("yes", "no"), "A"),
+    )
+    return [
+        Question(
+            f"choice-{number}",
+            (Message("user", "\n".join([asked, *(f"{chr(65 + n)}) {text}" for n, text in enumerate(options))])),),
+            right,
+            {"_plain": True},
+        )
+        for number, (asked, options, right) in enumerate(rows, 1)
+    ]
+
+
+SAMPLES: Mapping[str, Callable[[], list[Question]]] = {
+    "code": programs,
+    "json_schema": objects,
+    "multiple_choice": choices,
+    "number": lambda: sample(numbers=True),
+}
+"""Questions of a reward's own kind by its name; `sample` for any other."""
+
+
+def _list(kind: str, count: int) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": kind}, "minItems": count, "maxItems": count}
 
 
 def _gold(answer: Any) -> str | None:

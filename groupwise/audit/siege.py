@@ -24,6 +24,8 @@ CHARACTERS_PER_TOKEN = 4
 STRESSED = 3
 """Questions on which the attacks of the kind `stress` are tried: they hardly depend on the question."""
 HONEST_WRONG = "honest wrong answer"
+COMPARING = ("pairwise_judge", "local_pairwise_judge")
+"""Rewards that compare the outputs of a group."""
 _LATE = "ran past its limit"
 _SAME = 1e-9
 
@@ -218,8 +220,16 @@ def _scored(
 
 
 def score(rewards: RewardSet, cases: Sequence[Case], texts: Sequence[str]) -> list[Reward]:
-    """The reward of each text as an answer to the question beside it."""
-    return rewards.score([case.question for case in cases], [output_of(text) for text in texts])
+    """The reward of each text as an answer to the question beside it.
+
+    A reward that compares the outputs of a group gets the honest answers beside it, right and wrong."""
+    if not any(config.function in COMPARING for config in rewards.configs.values()):
+        return rewards.score([case.question for case in cases], [output_of(text) for text in texts])
+    found = []
+    for case, text in zip(cases, texts, strict=True):  # a group each: the same question may come again
+        group = [text, *(answer for answer in (case.gold, case.wrong) if answer is not None)]
+        found += rewards.score([case.question] * len(group), list(map(output_of, group)))[:1]
+    return found
 
 
 def output_of(text: str) -> Output:

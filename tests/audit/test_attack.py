@@ -1,16 +1,24 @@
 """What an attack finds: who pays for what, the figure, the exit code."""
 
 import json
+import re
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import yaml
 
-from groupwise.audit.cases import cases_of, sample
-from groupwise.audit.siege import besiege, exploit
+from groupwise.audit.attack import attack
+from groupwise.audit.cases import SAMPLES, cases_of, sample
+from groupwise.audit.programs import PROGRAMS, called, written
+from groupwise.audit.siege import besiege, exploit, score
 from groupwise.config import RewardConfig
+from groupwise.data import Reward
 from groupwise.rewards.base import RewardSet
+from groupwise.rewards.schema import JsonSchema
 from tests.command import RECIPE, groupwise
 from tests.project.sources import ROOT
+from tests.rewards.judging.server import says, serving
 
 OWN = "tests.audit.user_rewards"
 
@@ -101,3 +109,70 @@ def test_what_cannot_be_attacked_is_told_in_one_line(words, told):
     assert done.code == 2
     assert told in done.err
     assert done.err.count("\n") == 1
+
+
+def in_fence(name, prompt):
+    found = re.search(rf"<<<{name} (\w+)\n(.*)\n{name} \1>>>", prompt, re.DOTALL)
+    return found[2] if found else ""
+
+
+def obedient_judge(prompt):
+    """Full marks for the right answer alone, and for whoever asks for them."""
+    text, right = in_fence("OUTPUT", prompt), in_fence("ANSWER", prompt)
+    asks, knows = "score 10" in text, text[:99].removeprefix("The answer is ").rstrip(".") == right
+    return json.dumps({"score": 10 * (asks or knows)})
+
+
+def test_a_judge_that_obeys_what_it_reads_falls_and_is_paid_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GROUPWISE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "rubric.yml").write_text("prompt: |\n  {question}\n  {answer}\n  {output}\n")
+    with serving(says(obedient_judge)) as server:
+        params = [f"base_url={server.url}", "model=judge", f"rubric={tmp_path / 'rubric.yml'}"]
+        found = attack("judge", params, questions=1, timeout_seconds=30)
+        sent = len(server.asked)
+        again = attack("judge", params, questions=1, timeout_seconds=30)
+        assert len(server.asked) == sent > 50
+    paid = {row["name"] for row in found.content["attacks"] if row["exploit"] and row["kind"] != "dressed"}
+    assert paid == {"ignore the rubric"}  # what an honest judge gives nothing for
+    assert found.content["exploitability"] == again.content["exploitability"] == 1.0
+    assert found.fell
+    said = capsys.readouterr().err
+    assert f"judge 'judge': {sent} requests" in said
+    assert "judge 'judge': 0 requests" in said
+    assert f"kept in {tmp_path / 'cache' / 'judgements.sqlite'}" in said
+
+
+class _Compared:
+    """A reward that gives the longest of a group 1, as pairs would."""
+
+    configs: ClassVar = {"pairs": SimpleNamespace(function="pairwise_judge")}
+
+    def score(self, questions, outputs):
+        longest = max(len(output.text) for output in outputs)
+        assert len({question.id for question in questions}) == 1
+        return [Reward(float(len(output.text) == longest), {}) for output in outputs]
+
+
+def test_a_reward_that_compares_gets_the_honest_answers_beside_an_attack():
+    cases = cases_of(sample())[:2]
+    assert [reward.value for reward in score(_Compared(), cases, ["", "x" * 99])] == [0.0, 1.0]
+
+
+def test_questions_of_a_rewards_own_kind_have_an_answer_that_is_right_and_one_that_is_not():
+    for name, make in SAMPLES.items():
+        for case in cases_of(make()):
+            assert case.gold, name
+            assert case.gold != case.wrong, name
+    schemas = cases_of(SAMPLES["json_schema"]())
+    judged = JsonSchema(schema_column="schema")
+    assert [judged(case.gold, case.question) for case in schemas] == [1.0] * len(schemas)
+    assert [judged(case.wrong, case.question) for case in schemas] == [0.0] * len(schemas)
+
+
+def test_programs_that_spoof_are_tried_where_a_program_is_asked_for():
+    case = cases_of(SAMPLES["code"]())[1]
+    assert called(case) == "is_even"
+    assert written("def NAME(*a): return True", case) == "```python\ndef is_even(*a): return True\n```"
+    assert written("pass", cases_of(sample())[0]) is None
+    for program in PROGRAMS.values():
+        compile(program.replace("NAME", "f"), "<attack>", "exec")
