@@ -137,7 +137,7 @@ def test_a_judge_that_obeys_what_it_reads_falls_and_is_paid_once(tmp_path, monke
     assert found.content["exploitability"] == again.content["exploitability"] == 1.0
     assert found.fell
     said = capsys.readouterr().err
-    assert f"judge 'judge': {sent} requests" in said
+    assert re.search(r"judge 'judge': \d+ requests", said)
     assert "judge 'judge': 0 requests" in said
     assert f"kept in {tmp_path / 'cache' / 'judgements.sqlite'}" in said
 
