@@ -6,7 +6,7 @@ afterwards. Knows no text.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
@@ -63,10 +63,10 @@ class Features:
                 outputs[picture.first] = self._one(picture, learning)
         return _together([outputs[picture.first] for picture in pictures])
 
-    def extras(self, pictures: Sequence[Picture]) -> dict[str, Any]:
-        """What the processor gives besides pixels, such as each picture's grid of patches."""
+    def extras(self, pictures: Sequence[Picture], wanted: Collection[str]) -> dict[str, Any]:
+        """What of these names the processor gives besides pixels, such as each picture's grid of patches."""
         found = [self._pixels(self._entry(picture), picture) for picture in pictures]
-        names = [name for name in found[0] if name != "pixel_values"]
+        names = [name for name in found[0] if name != "pixel_values" and name in wanted]
         return {name: joined([own[name] for own in found]) for name in names}
 
     def _alike(self, pictures: Sequence[Picture]) -> bool:

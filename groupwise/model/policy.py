@@ -109,7 +109,8 @@ class Policy:
                     slope, end = None, placed_loss(*scored)
                 else:
                     end, scored, slope = self._at_head(layout, mask, lambda states: (states, *by_chunks(states)))
-            end.backward(slope)
+            if end.requires_grad:  # else nothing that learns has a share in it: text alone, and a projector that learns
+                end.backward(slope)
         return Scored(*(placed(values.detach(), mask) for values in scored))
 
     @contextmanager

@@ -63,6 +63,12 @@ def _pieces(tokenizer: ChatTokenizer, prompt: Sequence[Message], parts: Sequence
 
     The first begins with the prompt, the last ends with what the template puts behind an answer."""
     hf, template, where = tokenizer.tokenizer, tokenizer.template, tokenizer.source
+    pictures = [image for message in prompt for image in message.images]
+    if pictures:
+        raise ModelError(
+            f"{where}: a conversation with a picture, {pictures[0].name}: reward models read text alone",
+            hint="leave the picture out, or judge by a function of its own (docs/rewards.md)",
+        )
     contents = "".join([*parts, *(message.content for message in prompt), str(hf.chat_template)])
     mark = unused_character(contents + unused_character(contents))  # the first is `guarded`'s own
     messages, cut = guarded(hf, [*prompt, Message("assistant", mark.join(parts))], template, where=where)

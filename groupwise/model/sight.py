@@ -39,8 +39,7 @@ class Sight:
         if rows:
             kinds = self.gallery.is_feature(tokens)
             given |= {name: kinds for name in KINDS if name in self._takes}
-            extras = self.features.extras(pictures)
-            given |= {name: value for name, value in extras.items() if name in self._takes and name in self._asks}
+            given |= self.features.extras(pictures, self._takes & self._asks)
         return given
 
     def places(self, row: Sequence[int]) -> Tensor:
@@ -77,7 +76,7 @@ class Sight:
     def _asked(self, row: Sequence[int]) -> Tensor:
         """[3, T], by the model's own rule."""
         tokens = torch.tensor([row])
-        settings: dict[str, Any] = self.features.extras(self.gallery.shown(tokens))
+        settings: dict[str, Any] = self.features.extras(self.gallery.shown(tokens), self._asks)
         settings |= {"input_ids": self.gallery.plain(tokens), "attention_mask": torch.ones_like(tokens)}
         settings |= {name: self.gallery.is_feature(tokens) for name in KINDS}
         device = next(self.model.parameters()).device

@@ -18,6 +18,7 @@ from groupwise.errors import ModelError
 from groupwise.model import probe
 from groupwise.model.batch import Rollouts
 from groupwise.model.gallery import Gallery, no_token_ids
+from groupwise.model.parts import named_parts
 from groupwise.model.policy import Policy
 from groupwise.model.sight import KINDS, Sight
 from groupwise.pictures import png_of_pixels
@@ -54,6 +55,9 @@ def settle_sight(policy: Policy, own: Policy, named: str) -> None:
     Raises ModelError if in no way that is right.
     """
     assert policy.sight is not None
+    learns = {name for name, weight in policy.model.named_parameters() if weight.requires_grad}
+    for name, weight in own.model.named_parameters():  # a twin's all do
+        weight.requires_grad_(name in learns)
     sight = Sight(own.model, policy.sight.gallery.anew())
     own = replace(own, sight=sight, question_once=False)
     try:
@@ -67,7 +71,7 @@ def settle_sight(policy: Policy, own: Policy, named: str) -> None:
                 hint="choose another model",
             )
         if policy.question_once:
-            policy.question_once = _stream_is_right(own, rows, expected)
+            policy.question_once = _stream_is_right(own, rows, expected) and _gradient_is_right(own, rows)
             policy.sight.joint = sight.joint
     except probe.REFUSALS as error:
         raise ModelError(
@@ -140,6 +144,40 @@ def _stream_is_right(own: Policy, rows: Sequence[Row], expected: Tensor) -> bool
     own.sight.joint = False
     log.warning("%s: with pictures a question is computed again for each output", type(own.model).__name__)
     return False
+
+
+def _gradient_is_right(own: Policy, rows: Sequence[Row]) -> bool:
+    """Whether a stream's gradient of the rows' log-probabilities is that of plain passes, tried on the smallest weight
+    of each part that learns."""
+    parts, smallest = named_parts(own.model), dict[str, Tensor]()
+    learning = {name: weight for name, weight in own.model.named_parameters() if weight.requires_grad}
+    for name, weight in learning.items():
+        if parts[name] not in smallest or weight.numel() < smallest[parts[name]].numel():
+            smallest[parts[name]] = weight
+    if not smallest:
+        return True
+    weights, rollouts = list(smallest.values()), rollouts_of(own, rows)
+    chosen = {id(weight) for weight in weights}
+    try:
+        for weight in learning.values():
+            weight.requires_grad_(id(weight) in chosen)
+        with torch.enable_grad():
+            plain = torch.stack([plain_logprobs(own, row).sum() for row in rows]).sum()
+            expected = torch.autograd.grad(plain, weights, allow_unused=True)
+            once = replace(own, question_once=True)
+            once.backward(rollouts, rollouts.output_mask, sampling=_SAMPLING, loss=lambda logprobs, _: logprobs.sum())
+        right = all(
+            weight.grad is slope is None
+            or (slope is not None and weight.grad is not None and probe.same(slope, weight.grad))
+            for weight, slope in zip(weights, expected, strict=True)
+        )
+    finally:
+        for weight in learning.values():
+            weight.requires_grad_(True)
+            weight.grad = None
+    if not right:
+        log.warning("%s: with pictures each output is computed in a row, for its gradient", type(own.model).__name__)
+    return right
 
 
 def _same(policy: Policy, rows: Sequence[Row], expected: Tensor) -> bool:

@@ -159,6 +159,8 @@ def load_tokenizer(
             raise ModelError(message, hint="give the path of a Jinja file") from None
     set_variables(tokenizer, config.chat_template_kwargs, where=f"{section}.chat_template_kwargs")
     template = audit(tokenizer, [generation, model_config], where=where)
+    if not template.end_tokens:  # it reads conversations and never answers: pictures are for those that do
+        processor = None
     if processor is not None:
         processor.chat_template = tokenizer.chat_template
         template = replace(template, gallery=_gallery(processor, model_config, config, section))

@@ -69,7 +69,9 @@ def print_results(summary: Summary, console: Console | None = None) -> None:
 
 
 def _loader(checkpoint: Path) -> str:
-    """The class of transformers that loads a checkpoint, by what its config calls itself."""
+    """The class of transformers that loads a checkpoint, by what its config calls itself and what is beside it."""
+    if (checkpoint / "processor_config.json").is_file():
+        return "AutoModelForImageTextToText"
     [architecture] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["architectures"]
     known = ("ForSequenceClassification", "ForTokenClassification")
     return f"AutoModel{next((ending for ending in known if architecture.endswith(ending)), 'ForCausalLM')}"

@@ -129,6 +129,6 @@ def write(folder: Path, family: str, *, seed: int = 0) -> Path:
         model = AutoModelForImageTextToText.from_config(config)
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
-                torch.nn.init.normal_(weight, std=0.3 if "embed" in name else 2 / weight[0].numel() ** 0.5)
+                torch.nn.init.normal_(weight, std=0.3 if "embed" in name else weight[0].numel() ** -0.5)
     model.save_pretrained(folder)
     return folder
