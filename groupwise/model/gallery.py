@@ -58,6 +58,12 @@ class Gallery:
         fresh.__dict__ |= {**vars(self), "_known": {}, "_pictures": []}
         return fresh
 
+    def tokens_of(self, images: Sequence[Image], most: int | None = None) -> int:
+        """Tokens of some pictures, if model.max_pixels were `most`; None: as they are. None of them gets ids."""
+        bounded = self.anew()
+        bounded._most = self._most if most is None else most
+        return sum(bounded.written(image).count(self.token) for image in images)
+
     def expanded(self, text: str, images: Sequence[Image], where: str) -> str:
         """A rendered text with what the processor writes for each picture in place of its mark.
 

@@ -2,11 +2,14 @@
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
-from groupwise.data import Question
+from groupwise.data import Message, Question
 from groupwise.envs.episode import SINGLE_TURN, Environments
 from groupwise.errors import DataError
+from groupwise.model.gallery import Gallery
 from groupwise.model.tokenizer import ChatTokenizer
+from groupwise.pictures import size_of
 
 LOOKED_AT = 64
 """Questions, from all over the file, of which a length is taken where not all are."""
@@ -41,17 +44,43 @@ def check_lengths(
         pictures = any(message.images for message in messages)
         if not tools and not pictures and roles in around and 2 * (around[roles] + size) + most <= context:
             continue
-        length = len(tokenizer.encode(messages, tools=tools))
+        length = len(_measuring(tokenizer).encode(messages, tools=tools))
         if not pictures:
             around.setdefault(roles, length)
         if length + most > context:
             place = f"{question.where}: " if question.where else ""
             beside = f" and {replies} tokens of replies" if replies else ""
+            what, hint = _of_pictures(tokenizer.gallery, messages, length + most - context)
             raise DataError(
-                f"{place}question {question.id!r} has {length} tokens; with rollout.max_new_tokens = {max_new_tokens}"
-                f"{beside} that is more than the context of {model}, {context} tokens",
-                hint="shorten or drop that question, lower rollout.max_new_tokens, or use a model of longer context",
+                f"{place}question {question.id!r} has {length} tokens{what}; with rollout.max_new_tokens = "
+                f"{max_new_tokens}{beside} that is more than the context of {model}, {context} tokens",
+                hint=f"{hint}shorten or drop that question, lower rollout.max_new_tokens, or use a model of longer "
+                "context",
             )
+
+
+def _measuring(tokenizer: ChatTokenizer) -> ChatTokenizer:
+    """The tokenizer with a gallery for one question, so that the pictures of all are not held."""
+    if tokenizer.gallery is None:
+        return tokenizer
+    return replace(tokenizer, template=replace(tokenizer.template, gallery=tokenizer.gallery.anew()))
+
+
+def _of_pictures(gallery: Gallery | None, messages: Sequence[Message], over: int) -> tuple[str, str]:
+    """How many tokens are pictures, in words, and the model.max_pixels with which `over` tokens fewer would be."""
+    images = [image for message in messages for image in message.images]
+    if gallery is None or not images:
+        return "", ""
+    now = gallery.tokens_of(images)
+    what = f", {now} of them of {len(images)} picture{'s' * (len(images) > 1)}"
+    fits, too_many = 0, max(width * height for width, height in map(size_of, images))
+    while too_many - fits > max(1, fits // 100):
+        tried = (fits + too_many) // 2
+        if gallery.tokens_of(images, tried) <= now - over:
+            fits = tried
+        else:
+            too_many = tried
+    return what, f"set model.max_pixels: {fits}, with which it fits; " if fits else ""
 
 
 def _check_no_images(questions: Sequence[Question]) -> None:
