@@ -82,8 +82,10 @@ class SharedCache:
         moved = np.flatnonzero(order != np.arange(len(order)))
         if len(moved):
             longest = int(self.lengths.max())
-            to, source = (torch.from_numpy(places).to(self._policy.device) for places in (moved, order[moved]))
             for pair in self._own.values():
+                there = order[moved] < len(pair.keys)  # rows that have entered since the last token have none
+                places = (moved[there], order[moved][there])
+                to, source = (torch.from_numpy(rows).to(self._policy.device) for rows in places)
                 for values in (pair.keys, pair.values):
                     values[to, :, :longest] = values[source, :, :longest]
         chosen = torch.from_numpy(order).to(self._policy.device)

@@ -85,6 +85,21 @@ def test_logits_are_those_of_the_modules(family, matmul_backend, tmp_path, tiny_
     assert LocalEngine(policy).cache == "fused"
 
 
+@pytest.mark.parametrize("kind", [SharedCache, FusedCache])
+def test_a_row_takes_the_place_of_one_that_left_before_it_has_a_token(kind, tmp_path, tiny_folder):
+    policy = policy_of(BUILT_ALIKE["llama"], tmp_path, tiny_folder)
+    newest = torch.tensor([5, 6, 7])
+    with policy.kept_weights():
+        cache, alone = kind(policy, tokens=8), kind(policy, tokens=8)
+        cache.enter([(3, 4)] * 3, [()] * 3)
+        cache.decode(newest)
+        cache.enter([(8, 9, 10)], [()])
+        assert cache.keep(np.array([False, True, True, True])).tolist() == [3, 1, 2]
+        alone.enter([(8, 9, 10)], [()])
+        found, expected = cache.decode(newest)[0], alone.decode(newest[:1])[0]
+    assert torch.allclose(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("family", BUILT_OTHERWISE)
 def test_other_decoders_are_not_taken_for_llama(family, tmp_path, tiny_folder):
     policy = policy_of(BUILT_OTHERWISE[family], tmp_path, tiny_folder)
