@@ -13,7 +13,8 @@ from groupwise.datasets.row import Row, Wanted
 from groupwise.errors import DataError
 
 _INSTALL = 'pip install "groupwise[data]"'
-PIECE = 1000
+PIECE, OF_PICTURES = 1000, 50
+"""Rows of a piece, and of one with columns of bytes."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SAVED = ("state.json", "dataset_dict.json")  # what save_to_disk leaves, of one table and of a dict of splits
 
@@ -38,7 +39,7 @@ def parquet(path: Path, _wanted: Wanted) -> Iterator[Row]:
             if twice is not None:
                 raise DataError(f"{path}: column {twice!r} is there twice", hint="give each column its own name")
             number = 0
-            for piece in file.iter_batches(batch_size=PIECE):
+            for piece in file.iter_batches(batch_size=_piece(file.schema_arrow)):
                 for cells in piece.to_pylist():
                     number += 1
                     yield Row(number, f"{path}: row {number}", cells, path.stem, folder=str(path.parent))
@@ -74,10 +75,16 @@ def data_set(place: str, subset: str | None, split: str | None, wanted: Wanted) 
     table, chosen = _split(found, split, place)
     name = Path(place).name if chosen is None else f"{Path(place).name}/{chosen}"
     number = 0
-    for piece in table.with_format("arrow").iter(batch_size=PIECE):  # Arrow's own values: no image is decoded
+    for piece in table.with_format("arrow").iter(
+        batch_size=_piece(table.features.arrow_schema)
+    ):  # Arrow's own values: no image is decoded
         for cells in piece.to_pylist():
             number += 1
             yield Row(number, f"{place}{f' ({chosen})' if chosen else ''}: row {number}", cells, name, folder=place)
+
+
+def _piece(schema: Any) -> int:
+    return OF_PICTURES if "binary" in str(schema) else PIECE
 
 
 def _split(found: Any, split: str | None, place: str) -> tuple[Any, str | None]:

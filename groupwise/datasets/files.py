@@ -18,6 +18,8 @@ from groupwise.registry import nearest
 
 KEPT = 10_000
 """Rows that are kept from the first reading."""
+KEPT_BYTES = 200_000_000
+"""Bytes of pictures in these rows."""
 _READERS: dict[str, Callable[[Path, Wanted], Iterator[Row]]] = {
     ".jsonl": text_files.jsonl,
     ".ndjson": text_files.jsonl,
@@ -69,14 +71,17 @@ def table(source: Source | Path, limit: int | None = None, *, wanted: Wanted = Q
     columns: dict[str, bool] = {}
     ignored: set[str] = set()
     head: list[Row] = []
-    count = 0
+    count = held = 0
     for row in islice(_rows(source, wanted), limit):
         row = _as_asked(row, source, ignored)
         for name, cell in row.cells.items():
             columns[name] = columns.get(name, False) or not nothing(cell)
         count += 1
-        if count <= KEPT:
+        if count <= KEPT and held <= KEPT_BYTES:
             head.append(row)
+            held += sum(map(_bytes, row.cells.values()))
+        elif head:
+            head.clear()
     if not count:
         raise DataError(
             f"{wanted.name} {source.place!r}: no rows in it", hint=f"give a file with at least one {wanted.name[:-1]}"
@@ -90,7 +95,7 @@ def table(source: Source | Path, limit: int | None = None, *, wanted: Wanted = Q
         raise DataError(
             f"{source.place}: image_column = {column!r} is not there; {there}", hint=nearest(column, columns)
         )
-    if count <= KEPT:
+    if head:
         return Table(columns, count, lambda: head)
     return Table(
         columns,
@@ -153,6 +158,15 @@ def _as_asked(row: Row, source: Source, found: set[str]) -> Row:
     """The row with its source's pictures, and without what is to be ignored; names of that are added to `found`."""
     row = row if source.images is NO_PICTURES else replace(row, images=source.images)
     return _without(row, source.ignore, found) if source.ignore else row
+
+
+def _bytes(cell: Any) -> int:
+    """Bytes of the pictures in a cell, and of long texts, which may be base64."""
+    if isinstance(cell, bytes) or (isinstance(cell, str) and len(cell) > 10_000):
+        return len(cell)
+    if isinstance(cell, dict | list):
+        return sum(map(_bytes, cell.values() if isinstance(cell, dict) else cell))
+    return 0
 
 
 def _without(row: Row, ignore: tuple[str, ...], found: set[str]) -> Row:

@@ -10,23 +10,30 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from groupwise.data import Message
 from groupwise.errors import DataError
 
 IN_MEMORY = 20_000
 """Items of a sequence that is kept in memory."""
+BYTES_IN_MEMORY = 200_000_000
+"""Bytes of their pictures."""
 T = TypeVar("T")
 
 
 def kept(items: Iterable[T]) -> Sequence[T]:
     """The items, in a tuple or in a file."""
-    rest = iter(items)
-    first = tuple(islice(rest, IN_MEMORY + 1))
-    return first if len(first) <= IN_MEMORY else _InFile(chain(first, rest))
+    rest, first, held = iter(items), list[T](), 0
+    for item in rest:
+        first.append(item)
+        held += _bytes(item)
+        if len(first) > IN_MEMORY or held > BYTES_IN_MEMORY:
+            return _InFile(chain(first, rest))
+    return tuple(first)
 
 
 def hashed(items: Iterable[T], *hashes: Callable[[T], bytes]) -> tuple[Sequence[T], list[bytes]]:
@@ -41,6 +48,12 @@ def hashed(items: Iterable[T], *hashes: Callable[[T], bytes]) -> tuple[Sequence[
 
     sequence = kept(passing())
     return sequence, [bytes(laid_out) for laid_out in found]
+
+
+def _bytes(item: Any) -> int:
+    """Bytes of an item's pictures, where it has them itself."""
+    messages: Sequence[Message] = getattr(item, "messages", ()) or getattr(item, "prompt", ())
+    return sum(len(image.data or b"") for message in messages if message.parts for image in message.images)
 
 
 class _InFile(Sequence[T]):

@@ -1,5 +1,6 @@
 """Long files are kept in a file without a name: the same questions and examples in the same order as in memory."""
 
+import base64
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from groupwise.datasets.examples import each_example
 from groupwise.datasets.labelled_steps import each_judgement
 from groupwise.datasets.pairs import each_judged, each_pair
 from groupwise.datasets.sources import load_apart
+from tests.drawn import file_of
 
 
 def _file(tmp_path, count):
@@ -20,6 +22,19 @@ def _file(tmp_path, count):
     rows = [{"prompt": f"{number % (count - 5)} + 1?", "answer": str(number), "id": number % 7} for number in numbers]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+def test_questions_with_many_bytes_of_pictures_are_kept_in_a_file_too(tmp_path, monkeypatch):
+    url = base64.b64encode(file_of(size=(200, 90))).decode()
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps({"prompt": f"{n}?", "image": url}) + "\n" for n in range(9)))
+    config = QuestionsConfig(source=str(tmp_path / "q.jsonl"), heldout_size=2)
+    whole = load_questions(config, 3)
+    monkeypatch.setattr(stored, "BYTES_IN_MEMORY", 1000)
+    monkeypatch.setattr(files, "_bytes", lambda cell: 10**9)
+    found = load_questions(config, 3)
+    assert (isinstance(whole.train, tuple), isinstance(found.train, tuple)) == (True, False)
+    assert (tuple(found.train), found.heldout) == (whole.train, whole.heldout)
+    assert found.train[3].messages[0].images[0].data == whole.train[3].messages[0].images[0].data
 
 
 @pytest.mark.parametrize("size", [0, 10, None])
