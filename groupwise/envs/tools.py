@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from groupwise import registry
-from groupwise.data import Message, Question, ToolCall
+from groupwise.data import Message, Question, Role, ToolCall
 from groupwise.envs.functions import Functions, Toolset, methods_of
 from groupwise.errors import ConfigError
 from groupwise.functions import find, last_line
@@ -21,6 +21,8 @@ Makes = Callable[[], tuple[Toolset, Any]]
 """Gives an episode its toolset, and the instance of a class that is this episode's alone; None: it has none."""
 _made: dict[str, Makes] = {}
 _making = threading.Lock()
+EXAMPLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "tool": "tool"}
+"""Roles of the turns of examples."""
 
 
 class Tools:
@@ -30,7 +32,7 @@ class Tools:
     with parameters {tool: .., params: {..}}. Each episode has its own instance of a class, which is closed when the
     episode ends; one with `shared = True`, or with `schemas` and `call`, is made once for a run. max_calls: in an
     episode; further ones are refused with a text that says so. max_characters: of one result, which is then cut.
-    system: put before the conversation.
+    system: put before the conversation. examples: turns between it and the question, which show how tools are called.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Tools:
         max_calls: int | None = None,
         max_characters: int = 4000,
         system: str | None = None,
+        examples: Sequence[Mapping[str, str]] = (),
     ) -> None:
+        self._examples = [_example(turn, f"environment_params.examples[{n}]") for n, turn in enumerate(examples)]
         if isinstance(tools, str) or not tools:
             raise ConfigError(f"environment_params.tools = {tools!r}: give a list", hint="[calculator], for one")
         makes = [_maker(tool, f"environment_params.tools[{place}]") for place, tool in enumerate(tools)]
@@ -70,12 +74,11 @@ class Tools:
         return tuple(schemas)
 
     def reset(self, question: Question) -> Sequence[Message]:
-        if self._system is None:
-            return question.messages
         first, *rest = question.messages
-        if first.role == "system":
-            return [Message("system", f"{self._system}\n\n{first.content}"), *rest]
-        return [Message("system", self._system), *question.messages]
+        said = [text for text in (self._system, first.content if first.role == "system" else None) if text is not None]
+        asked = rest if first.role == "system" else question.messages
+        system = [Message("system", "\n\n".join(said))] if said else []
+        return [*system, *self._examples, *asked]
 
     def reply(self, messages: Sequence[Message]) -> list[Message] | None:
         calls = messages[-1].calls
@@ -111,6 +114,17 @@ class Tools:
         if len(text) <= self._max_characters:
             return text
         return f"{text[: self._max_characters]}\n... cut here, {len(text):,} characters in all"
+
+
+def _example(turn: Mapping[str, str], where: str) -> Message:
+    """A turn of an example. Raises ConfigError if it is none."""
+    if not isinstance(turn, Mapping) or set(turn) != {"role", "content"} or turn["role"] not in EXAMPLES:
+        raise ConfigError(
+            f"{where} = {turn!r}: no turn", hint="{role: user, content: ..}; roles: user, assistant, tool"
+        )
+    if not isinstance(turn["content"], str):
+        raise ConfigError(f"{where}.content = {turn['content']!r}: no text", hint="quote it")
+    return Message(EXAMPLES[turn["role"]], turn["content"])
 
 
 def _maker(tool: str | Mapping[str, Any], where: str) -> Makes:

@@ -269,3 +269,19 @@ def test_what_is_marked_as_shared_or_describes_itself_is_made_once():
     assert called(first, put("egg"), ToolCall("count", {})) == ['["egg"]', "1"]
     first.close()
     assert called(second, put("ham"), ToolCall("count", {})) == ['["egg", "ham"]', "1"]
+
+
+def test_examples_stand_between_the_systems_text_and_the_question():
+    examples = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    asked = Question("q", (Message("system", "Be brief."), Message("user", "3+3?")))
+    shown = Tools(tools=["calculator"], system="Use the tool.", examples=examples).reset(asked)
+    assert [(turn.role, turn.content) for turn in shown] == [
+        ("system", "Use the tool.\n\nBe brief."),
+        ("user", "2+2?"),
+        ("assistant", "4"),
+        ("user", "3+3?"),
+    ]
+    assert [turn.role for turn in Tools(tools=["calculator"]).reset(asked)] == ["system", "user"]
+    for wrong in ("2+2?", {"role": "user"}, {"role": "system", "content": "x"}, {"role": "user", "content": 4}):
+        with pytest.raises(ConfigError, match=r"environment_params.examples\[0\]"):
+            Tools(tools=["calculator"], examples=[wrong])
