@@ -282,11 +282,15 @@ def test_a_resumed_run_goes_on_as_one_that_was_not_stopped(tmp_path):
     groupwise.train(recipe, "update.steps=1", run=tmp_path / "parts", show="nothing")
     groupwise.train(recipe, run=tmp_path / "parts", resume=True, show="nothing")
     whole, parts = (
-        [(row["step"], row["text"], row["reward"]) for row in groupwise.open_run(tmp_path / name).outputs()]
+        [
+            (row["step"], row["text"], row["reward"], row["turns"], row["outcome"])
+            for row in groupwise.open_run(tmp_path / name).outputs()
+        ]
         for name in ("whole", "parts")
     )
     assert whole == parts
-    assert {step for step, _, _ in whole} == {1, 2}
+    assert {step for step, *_ in whole} == {1, 2}
+    assert all(turn["tokens"] for _, _, _, turns, _ in whole for turn in turns)
 
 
 COMMAND = """
