@@ -90,12 +90,22 @@ def not_trained(*overrides):
         ),
         ("run.root=''", r"run\.root: an empty text; give a value, or leave the key out$"),
         ("questions.heldout=''", r"questions\.heldout: an empty text; give a value, or leave the key out$"),
-        ("model.device=abacus", r"model\.device = 'abacus': .*; try auto or cpu$"),
-        ("model.chat_template=none.jinja", r"model\.chat_template = 'none\.jinja': .*; give the path of a Jinja file$"),
+        ("model.device=abacus", r"model\.device = 'abacus': no such device; try auto or cpu$"),
+        (
+            "model.chat_template=none.jinja",
+            r"model\.chat_template = 'none\.jinja': No such file or directory; give the path of a Jinja file$",
+        ),
+        ("rewards.0.weight=heavy", r"tiny\.yaml: rewards\.0\.weight = 'heavy': give a number$"),
     ],
 )
 def test_a_wrong_value_in_the_recipe(here, no_weights, override, said):
     assert re.search(said, not_trained(override))
+
+
+def test_a_broken_chat_template_is_named_by_its_file(here, no_weights):
+    (here / "mine.jinja").write_text("{% for message in messages %}")
+    said = not_trained("model.chat_template=mine.jinja")
+    assert said.startswith("model.chat_template = 'mine.jinja': the chat template refuses messages")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from groupwise import registry
 from groupwise.errors import ConfigError
@@ -11,6 +11,16 @@ from groupwise.functions import check_function
 from groupwise.names import folded, other_name
 
 MOST_LEAVES = 8
+
+
+def causes(error: ValidationError) -> list[Any]:
+    """Pydantic's errors, but for those of a list or section in which a value is wrong already: they follow from it."""
+    found = error.errors()
+    return [item for item in found if not any(_inside(other["loc"], item["loc"]) for other in found)]
+
+
+def _inside(place: tuple[Any, ...], holder: tuple[Any, ...]) -> bool:
+    return len(place) > len(holder) and place[: len(holder)] == holder
 
 
 def message_of(item: Any, recipe: type[BaseModel], stages: Mapping[str, type[BaseModel]] = {}) -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from groupwise import registry
 from groupwise.config.base import Recipe
-from groupwise.config.errors import check_names, message_of
+from groupwise.config.errors import causes, check_names, message_of
 from groupwise.config.preference import PreferenceRecipe
 from groupwise.config.rejection import RejectionRecipe
 from groupwise.config.reward_model import RewardModelRecipe
@@ -44,7 +44,7 @@ def recipe_from(tree: dict[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(message_of(item, kind, RECIPES) for item in error.errors())}") from None
+        raise ConfigError(f"{where}: {'; '.join(message_of(item, kind, RECIPES) for item in causes(error))}") from None
     check_names(recipe)
     return recipe
 

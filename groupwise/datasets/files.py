@@ -136,6 +136,8 @@ def _too_long(path: Path) -> bool:
 def _matching(place: str, wanted: Wanted) -> list[Path]:
     """Files whose names match a pattern, in the order of their names."""
     found = sorted(glob.glob(place, recursive=True)) if glob.has_magic(place) else []
+    if not found and "://" in place:
+        raise DataError(f"{wanted.name} {place!r}: addresses are not read", hint="download it, and name the file")
     if not found:
         raise DataError(
             f"{wanted.name} {place!r}: no such file or folder",

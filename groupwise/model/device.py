@@ -16,7 +16,9 @@ def pick_device(name: str, section: str = "model") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"{section}.device = {name!r}: {first_line(error)}", hint="try auto or cpu") from None
+        # PyTorch lists every device type that it has ever known
+        reason = "no such device" if "device type at start of" in str(error) else first_line(error)
+        raise ModelError(f"{section}.device = {name!r}: {reason}", hint="try auto or cpu") from None
     return device
 
 

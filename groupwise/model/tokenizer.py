@@ -144,7 +144,7 @@ def load_tokenizer(
     to have."""
     from transformers import GenerationConfig
 
-    where = f"{section}.path = {config.path!r}"
+    where = audited = f"{section}.path = {config.path!r}"
     source, tokenizer, model_config, processor = _read(config.path, seed, where, config.trust_remote_code)
     check_vocabulary(tokenizer, model_config, resize=config.resize_embeddings, where=where)
     try:
@@ -152,13 +152,14 @@ def load_tokenizer(
     except OSError:  # optional file
         generation = None
     if config.chat_template is not None:
+        audited = f"{section}.chat_template = {config.chat_template!r}"
         try:
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{section}.chat_template = {config.chat_template!r}: {first_line(error)}"
-            raise ModelError(message, hint="give the path of a Jinja file") from None
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise ModelError(f"{audited}: {reason}", hint="give the path of a Jinja file") from None
     set_variables(tokenizer, config.chat_template_kwargs, where=f"{section}.chat_template_kwargs")
-    template = audit(tokenizer, [generation, model_config], where=where)
+    template = audit(tokenizer, [generation, model_config], where=audited)
     if not template.end_tokens:  # it reads conversations and never answers: pictures are for those that do
         processor = None
     if processor is not None:

@@ -106,6 +106,9 @@ def test_runs_lists_what_is_there(run):
 def test_runs_of_an_empty_folder(tmp_path):
     done = groupwise("runs", tmp_path)
     assert (done.code, done.out, done.err) == (0, "", f"no runs under {tmp_path}\n")
+    done = groupwise("runs", tmp_path / "nowhere")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{tmp_path}/nowhere: no such folder; name the folder that holds the runs" in done.err
 
 
 def test_eval_of_a_run_gives_what_the_run_said(run):

@@ -57,6 +57,12 @@ def test_truncated_parquet_is_refused(tmp_path):
         rows(path)
 
 
+def test_an_address_is_refused_as_one():
+    for place in ("s3://bucket/q.jsonl", "https://example.com/q.jsonl"):
+        with pytest.raises(DataError, match="addresses are not read; download it, and name the file"):
+            rows(Source(place))
+
+
 def test_missing_file_is_refused_with_what_may_be_given(tmp_path):
     with pytest.raises(DataError, match=r"no such file or folder; give .jsonl.*arithmetic, .*mixture, .*reasoning_gym"):
         rows(tmp_path / "none.jsonl")

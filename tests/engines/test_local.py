@@ -100,6 +100,7 @@ def test_greedy_tokens_are_those_of_transformers(any_policy):
         assert output.tokens.tolist() == expected[0, len(task.question_tokens) :].tolist()
 
 
+@pytest.mark.parametrize("any_policy", ["gpt2", "gptj"], indirect=True)  # tests/equality has the others
 def test_an_output_depends_on_its_question_and_stream_alone(any_policy, monkeypatch):
     # against: alone; other order; a few rows at a time; fewer siblings; the plain cache
     engine = LocalEngine(any_policy)
