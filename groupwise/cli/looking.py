@@ -25,7 +25,7 @@ def runs(
     """List runs with their state and results."""
     from groupwise.record.listing import list_runs
 
-    if root != Path("runs") and not root.is_dir():
+    if root != Path("runs") and not root.exists():
         raise ConfigError(f"{root}: no such folder", hint="name the folder that holds the runs: groupwise runs FOLDER")
     found = list_runs(root)
     if as_json:

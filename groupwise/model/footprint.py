@@ -22,6 +22,7 @@ class Footprint:
     """Bytes of one token in fp32. cache: keys and values. kept: for the backward pass, by what is computed again.
     layer: what one layer keeps while it is gone back through. state: the last layer's input. vocabulary: numbers.
     linear, last: bytes of the linear layers' weights, the last layer's among them, and the last layer's alone.
+    whole_logits: logits are more than the last layer's product (capped, scaled), and are made of all tokens at once.
     """
 
     cache: float
@@ -31,6 +32,7 @@ class Footprint:
     vocabulary: int
     linear: int
     last: int
+    whole_logits: bool = False
 
 
 def footprint(model: Any) -> Footprint:
@@ -58,7 +60,31 @@ def footprint(model: Any) -> Footprint:
         vocabulary=len(head),
         linear=sum(weight.numel() * 4 for weight in (weights | {id(head): head}).values()),
         last=head.numel() * 4,
+        whole_logits=_whole_logits(model, tokens),
     )
+
+
+def _whole_logits(model: Any, tokens: Tensor) -> bool:
+    """True if something follows the last layer's product."""
+    products = _Products()
+    try:
+        with torch.no_grad(), attending(model, _Counted(model)), products:
+            logits = model(tokens, use_cache=False, position_ids=tokens).logits
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError):
+        return False
+    return products.newest is None or logits.untyped_storage()._cdata != products.newest.untyped_storage()._cdata
+
+
+class _Products(TorchDispatchMode):
+    """Holds the newest product's result."""
+
+    newest: Tensor | None = None
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function in DEAR:
+            self.newest = result
+        return result
 
 
 def _by_config(config: Any, layers: int) -> tuple[float, float, float]:

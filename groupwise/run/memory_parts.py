@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from groupwise.config import GroupsConfig, Recipe, RejectionRecipe, SamplingConfig
-from groupwise.engines.cache import FIRST_TOKENS
+from groupwise.engines.cache import FIRST_TOKENS, PREFILL_TOKENS
 from groupwise.learn.microbatches import usual_tokens
 from groupwise.model.device import pick_device, pick_precision
 from groupwise.model.footprint import Footprint
@@ -109,29 +109,39 @@ def _sampling(recipe: Recipe, rollout: SamplingConfig, size: Footprint, place: _
     # rows of an evaluation all have questions of their own
     asked = max(-(-training // group), min(rollout.max_num_seqs, place.heldout))
     own = rows * place.output * (GROWING if place.output > FIRST_TOKENS else 1)
+    at_once = max(place.question, min(PREFILL_TOKENS, asked * place.question))
     return {
         "cache": (own + asked * place.question) * size.cache * number,
+        # of one pass over questions: keys and values before they lie in the cache, and what a layer works with
+        "questions": at_once * (size.cache * number + (size.layer + 3 * size.state) * _narrowed(place)),
         "copies of weights": _copies(size, replace(place, narrow=narrow), sampling=True),
         "logits": rows * size.vocabulary * 4.0 * LOGITS,
     }
 
 
 def _update(recipe: Recipe, size: Footprint, place: _Place) -> dict[str, float]:
-    kind, rollout, number = _recompute(recipe, place.device), recipe.rollout, NARROW if place.narrow else 1.0
+    kind, rollout, number = _recompute(recipe, place.device), recipe.rollout, _narrowed(place)
     tokens = recipe.update.tokens_per_microbatch or usual_tokens(place.device.type)
+    scored = tokens
     if isinstance(rollout, GroupsConfig):
-        longest = place.question + place.output
-        together = rollout.questions_per_step * (place.question + rollout.group_size * place.output)
-        tokens = max(longest, min(tokens, together))
-    chunk = CHUNK_BYTES if place.device.type == "cpu" else GPU_CHUNK_BYTES
+        longest, outputs = place.question + place.output, rollout.group_size * place.output
+        tokens = max(longest, min(tokens, rollout.questions_per_step * (place.question + outputs)))
+        scored = max(place.output, tokens * outputs // (place.question + outputs))
+    logits = scored * size.vocabulary * 4
+    if not size.whole_logits:
+        logits = min(logits, CHUNK_BYTES if place.device.type == "cpu" else GPU_CHUNK_BYTES)
     in_place = place.matmul_backend != "torch" and not place.narrow
     return {
         "activations": tokens * (size.kept[kind] * number + (kind != "nothing") * size.layer * number + 3 * size.state),
         "copies of weights": _copies(size, place, sampling=False),
-        "logits": min(chunk, tokens * size.vocabulary * 4) * float(LOGITS),
+        "logits": logits * float(LOGITS),
         # groupwise.model.products adds the last layer's gradient where it belongs, PyTorch's own layer makes a second
         "gradient on its way": 0.0 if in_place else float(size.last),
     }
+
+
+def _narrowed(place: _Place) -> float:
+    return NARROW if place.narrow else 1.0
 
 
 def _recompute(recipe: Recipe, device: torch.device) -> Recompute:

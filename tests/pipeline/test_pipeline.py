@@ -135,7 +135,8 @@ def replace_folder(folder):
     return replace(made, stages=tuple(stages))
 
 
-def test_a_stage_that_fails_ends_the_pipeline_and_says_how_to_go_on(tmp_path):
+def test_a_stage_that_fails_ends_the_pipeline_and_says_how_to_go_on(tmp_path, monkeypatch):
+    runs_are_forks(monkeypatch)
     broken = ("measure={}", "stages.cold_start.model.chat_template=missing.jinja", "stages.taught.measure=[]")
     done = groupwise("pipeline", RECIPE, *SHORT, *broken, "--run", tmp_path / "broken")
     assert done.code == 1

@@ -1,6 +1,7 @@
 """What a run needs of memory is counted before its weights are loaded, and told; what cannot fit is refused."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,12 @@ import torch
 from groupwise.config import read_recipe
 from groupwise.errors import ModelError
 from groupwise.model import free
-from groupwise.model.footprint import footprint
+from groupwise.model.footprint import Footprint, footprint
+from groupwise.model.linear_logprobs import CHUNK_BYTES
 from groupwise.model.tokenizer import load_tokenizer
 from groupwise.run import memory as room
 from groupwise.run.memory import require_memory
+from groupwise.run.memory_parts import BETWEEN, Models, need
 from groupwise.run.readers import readers
 from groupwise.run.resolve import resolve_recipe
 from tests.command import RECIPE
@@ -19,6 +22,7 @@ from tests.model import build
 from tests.project.sources import ROOT
 
 MIB = 2**20
+FEW = ("rollout.questions_per_step=1", "rollout.group_size=2")
 
 
 @pytest.fixture
@@ -93,6 +97,31 @@ def test_a_long_outputs_cache_is_counted_as_it_grows(required):
     assert long - short == pytest.approx(1.1 * (448 * 1.5 - 64) / 8, rel=0.1)
 
 
+SMOLLM2 = Footprint(
+    cache=46080, kept={"nothing": 1341692, "cheap": 760320, "layers": 69120}, layer=44723, state=2304,
+    vocabulary=49152, linear=537919488, last=113246208,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "taken"), [(16, 785), (64, 1338), (200, 2279)])
+def test_what_sampling_is_counted_to_take_is_what_it_took(rows, taken):
+    # MiB, by `python -m benchmarks.memory`: questions of 60 tokens, one output of 24 each
+    recipe = read_recipe(RECIPE, ("model.device=cpu", "model.matmul_backend=mixed", *FEW, "rollout.max_new_tokens=24"))
+    found = need(recipe, Models([], [], SMOLLM2), question=60, heldout=rows)
+    counted = (sum(found.sampling.values()) + found.held["libraries"]) * BETWEEN / MIB
+    assert 0.97 * taken < counted < 1.1 * taken
+    assert found.sampling["questions"] == pytest.approx(min(8192, 60 * rows) * (46080 + 44723 + 3 * 2304))
+
+
+def test_whole_logits_are_counted_for_every_output_token_and_others_for_a_chunk():
+    words = ("model.device=cpu", "rollout.questions_per_step=32", "rollout.group_size=8", "rollout.max_new_tokens=24")
+    recipe = read_recipe(RECIPE, (*words, "update.tokens_per_microbatch=1260"))
+    # five groups of 60 + 8 * 24 tokens: 960 of outputs, 49152 fp32 numbers for each, four times
+    for whole, tokens in ((True, 960), (False, CHUNK_BYTES / 4 / 49152)):
+        found = need(recipe, Models([], [], replace(SMOLLM2, whole_logits=whole)), question=60, heldout=0)
+        assert found.update["logits"] == pytest.approx(tokens * 49152 * 4 * 4)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "bloom"])
 def test_a_footprint_is_what_a_pass_holds(family, tmp_path, tiny_folder):
     from transformers import AutoModelForCausalLM
@@ -102,6 +131,7 @@ def test_a_footprint_is_what_a_pass_holds(family, tmp_path, tiny_folder):
         found = footprint(AutoModelForCausalLM.from_config(config))
     assert found.vocabulary == config.vocab_size
     assert found.kept["layers"] < found.kept["cheap"] < found.kept["nothing"]
+    assert found.whole_logits == (family == "gemma2")  # which caps them
     if family == "llama":
         # two layers, 2 heads of 8 numbers in keys and in values, 4 bytes
         assert found.cache == 2 * 2 * 2 * 8 * 4
