@@ -17,7 +17,14 @@ def runs_are_forks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(train_process, "groupwise_process", _fork)
 
 
-def _fork(words: Sequence[str], label: str, signals: train_process.Signals) -> tuple[int, str]:
+def in_a_fork(*words: object) -> int:
+    """The exit code of `groupwise words...` in a fork; -9 if it was killed."""
+    import groupwise.run.loop  # noqa: F401
+
+    return _fork([str(word) for word in words], "", None)[0]
+
+
+def _fork(words: Sequence[str], label: str, signals: train_process.Signals | None) -> tuple[int, str]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

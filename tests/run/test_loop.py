@@ -25,6 +25,7 @@ from groupwise.run.open import open_run
 from groupwise.run.progress import of_rollouts
 from groupwise.run.resolve import resolve
 from tests.command import RECIPE, SMALL, groupwise
+from tests.forked import in_a_fork
 from tests.project.sources import ROOT
 
 OWN = ROOT / "tests" / "run" / "user_rewards.py"
@@ -103,8 +104,7 @@ def test_ctrl_c_stops_at_once_says_how_to_go_on_and_loses_nothing(tmp_path, reci
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, recipe, whole):
     reward = with_reward("signals_at_step", at=3, number=int(signal.SIGKILL), once=str(tmp_path / "once"))
-    killed = in_a_process("train", *recipe, reward, "--run", tmp_path / "run")
-    assert killed.returncode == -signal.SIGKILL
+    assert in_a_fork("train", *recipe, reward, "--run", tmp_path / "run") == -signal.SIGKILL
     assert [found.state for found in list_runs(tmp_path)] == ["stopped"]
     resumed = groupwise("train", "--run", tmp_path / "run", "--resume")
     assert resumed.code == 0, resumed.err
