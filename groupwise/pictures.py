@@ -17,12 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from groupwise.data import Image
 from groupwise.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image as Drawing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -128,7 +127,7 @@ def png_of(drawing: "Drawing", place: str) -> bytes:
     return _encoded(_rgb(drawing if turn is None else drawing.transpose(_pillow().Transpose(turn))), "PNG")
 
 
-def png_of_pixels(pixels: np.ndarray) -> bytes:
+def png_of_pixels(pixels: "np.ndarray") -> bytes:
     """[height, width, 3] bytes of RGB as a PNG file. Raises ConfigError without Pillow."""
     return _encoded(_pillow().fromarray(pixels), "PNG")
 
@@ -218,6 +217,8 @@ def _turned_size(found: "Drawing", data: bytes) -> tuple[int, int]:
 
 def _rgb(found: "Drawing") -> "Drawing":
     if found.mode.startswith("I;16"):
+        import numpy as np  # where it is needed: every reward function's process imports this file
+
         grey = (np.asarray(found).astype(np.uint16) >> 8).astype(np.uint8)
         return _pillow().fromarray(grey).convert("RGB")
     if not found.has_transparency_data:

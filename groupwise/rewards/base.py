@@ -6,8 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from groupwise.data import Output, Question, Reward
 from groupwise.errors import ConfigError, DataError, RewardError, RewardLimitError
 from groupwise.registry import nearest
@@ -80,7 +78,9 @@ class RewardSet:
         the tokens; without it rewards of steps cannot be put on tokens, and Reward.steps is None."""
         assert len(questions) == len(outputs)
         asked = as_asked(questions, outputs)
-        samples = [(q, q.prefill + output.text, output.tokens) for q, output in zip(asked, outputs, strict=True)]
+        samples = [
+            (q, q.prefill + output.text, output.tokens.tolist()) for q, output in zip(asked, outputs, strict=True)
+        ]
         futures: dict[str, Future[Found]] = {}
         for label in self._gates_first():
             futures[label] = self._asked(label, samples, step, futures)
@@ -132,8 +132,7 @@ class RewardSet:
 
     def failed_on(self, label: str, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Questions on which a function fails if nothing was said, with its error's last line."""
-        nothing = np.zeros(0, np.int32)
-        asked = self._pools[label].submit([(question, "", nothing) for question in questions], step=0)
+        asked = self._pools[label].submit([(question, "", ()) for question in questions], step=0)
         verdicts = [verdict for part in asked for verdict in part.result()]
         for question, verdict in zip(questions, verdicts, strict=True):
             if verdict.part.state == "failed":

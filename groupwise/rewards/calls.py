@@ -1,12 +1,11 @@
 """Calls of a reward function: what it returned as verdicts; several calls of an async function at the same time."""
 
-import asyncio
 import importlib
 import inspect
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groupwise.data import Part
 from groupwise.functions import last_line
@@ -14,13 +13,16 @@ from groupwise.rewards import host
 from groupwise.rewards.forms import Asked, Said, Scored
 from groupwise.rewards.verdicts import Verdict, verdict_of, with_logged
 
+if TYPE_CHECKING:  # imported where something is awaited: it takes as long as all else that most functions need
+    import asyncio
+
 FRAMES = 20  # of a traceback that are kept
 OURS = ("adapters.py", "calls.py", "forms.py", "verdicts.py", "worker.py")
 """Files of this folder that stand between the process and the function."""
 
 Scorer = Callable[[Sequence[Scored], int], Iterator[list[Verdict]]]
 """(samples, step) -> lists of verdicts in the order of the samples: one list of all, or one of one per sample."""
-_runner: list[asyncio.Runner] = []
+_runner: "list[asyncio.Runner]" = []
 
 
 def is_async(function: Any) -> bool:
@@ -57,6 +59,8 @@ def concurrently(
     """
 
     def scorer(samples: Sequence[Scored], step: int) -> Iterator[list[Verdict]]:
+        import asyncio
+
         terms = host.terms()
         free = asyncio.Semaphore(terms.concurrency)
 
@@ -90,7 +94,11 @@ def failure(error: BaseException) -> Part:
 def _is_ours(filename: str) -> bool:
     folder = os.path.dirname(__file__)
     return filename in [os.path.join(folder, name) for name in OURS] or filename.startswith(
-        ("<frozen importlib", os.path.dirname(importlib.__file__), os.path.dirname(asyncio.__file__))
+        (
+            "<frozen importlib",
+            os.path.dirname(importlib.__file__),
+            os.path.join(os.path.dirname(os.__file__), "asyncio"),
+        )
     )
 
 
@@ -108,8 +116,10 @@ async def _awaited(result: Awaitable[Any]) -> Any:
     return await result
 
 
-def _loop() -> asyncio.AbstractEventLoop:
+def _loop() -> "asyncio.AbstractEventLoop":
     """The loop of this process: clients that a function keeps belong to one."""
+    import asyncio
+
     if not _runner:
         _runner.append(asyncio.Runner())
     return _runner[0].get_loop()

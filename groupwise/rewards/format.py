@@ -6,7 +6,7 @@ Where the prompt has begun the answer (<think>), an output is judged as if it be
 import re
 
 from groupwise.data import Question
-from groupwise.rewards.answer import boxes
+from groupwise.rewards.answers.final import boxes
 from groupwise.rewards.opening import opening_of
 
 _THINK_ANSWER = re.compile(r"<think>(.*?)</think>\s*<answer>(.*?)</answer>", re.DOTALL)

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from groupwise.data import Question
 from groupwise.rewards.opening import OWN, episode_of, outcome_of
 from groupwise.rewards.seen import NAMES, Unopened, asked_for, images_of
 
-Scored = tuple[Question, str, np.ndarray]
+Scored = tuple[Question, str, Sequence[int]]
 """A question, the text of one of its outputs, and that output's token ids [T]."""
 Samples = Sequence[Scored]
 
@@ -132,7 +130,7 @@ def _trl(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str,
     return {
         "prompts": [_prompt(question) for question, _, _ in samples],
         "completions": [_completion(question, text) for question, text, _ in samples],
-        "completion_ids": [tokens.tolist() for _, _, tokens in samples],
+        "completion_ids": [list(tokens) for _, _, tokens in samples],
         "trainer_state": SimpleNamespace(global_step=step),
         "log_extra": log_extra,
         "log_metric": log_metric,
@@ -209,7 +207,7 @@ def _openrlhf(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict
 
 def _ours(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:
     question, text, tokens = samples[0]
-    return {"text": text, "question": question, "completion_ids": tokens.tolist()}
+    return {"text": text, "question": question, "completion_ids": list(tokens)}
 
 
 def _ours_at_once(samples: Samples, step: int, logged: dict[str, list[Any]]) -> dict[str, Any]:

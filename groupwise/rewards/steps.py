@@ -7,8 +7,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from groupwise.data import Output
 
 Steps = tuple[tuple[int, float], ...]
@@ -33,6 +31,8 @@ def on_tokens(steps: Steps, output: Output, decode: Decode) -> Steps:
     Steps of one token are summed. A step that ends with the text ends with the output: an end token belongs to it.
     Between words that the policy did not draw it ends at the token before them. None where the policy drew no token.
     """
+    import numpy as np  # in the run's process alone: a reward function's starts without it
+
     if output.messages:  # the text is the last turn's
         start = int(np.flatnonzero(~output.sampled).max(initial=-1)) + 1
         last = replace(output, tokens=output.tokens[start:], sampled=output.sampled[start:], messages=())
