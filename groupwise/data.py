@@ -13,8 +13,6 @@ Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal["stop", "length", "turns", "error"]
 """Why an output ended, as the sampler saw it: an end token or stop string; the token limit; turns; an error."""
 State = Literal["value", "abstained", "failed"]
-
-
 IMAGE = "<image>"
 """What stands for a picture in text."""
 
