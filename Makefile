@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 TRAIN_ARGUMENTS = $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tiny test test-long sandbox models versions kills hostile wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
+.PHONY: help install demo tiny test test-long sandbox models pictures versions kills hostile wheel bench learn reasoner bench-gpu gpu-check gpu-wheels lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,9 @@ versions: $(STAMP)  ## the tests on the oldest and the newest versions of everyt
 
 models: $(STAMP)  ## how each decoder of transformers is computed, held against plain passes: docs/models.md (ARGS=Qwen3 that one)
 	@$(BIN)/python -W ignore -m tests.equality.walk $(ARGS)
+
+pictures: $(STAMP)  ## how models that read pictures are computed, held against plain passes: docs/models.md (ARGS=gemma3 that one)
+	@$(BIN)/python -W ignore -m tests.equality.pictures $(ARGS)
 
 bench: $(STAMP)  ## time a step beside TRL and vLLM: hours (ARGS=--quick a quarter of one, see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks.step $(ARGS)

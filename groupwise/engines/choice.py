@@ -64,8 +64,8 @@ def choose_cache(policy: Policy, *, shared: bool = True) -> str:
     once for all its outputs."""
     once = shared and policy.question_once
     names = [name for name in CACHES if once or name not in _ONCE]
-    if policy.sight is not None:  # transformers' own cache is given no pictures
-        names = [name for name in names if name not in ("plain", "level")]
+    if policy.sight is not None:  # the model itself counts a picture's positions as those of words
+        names = [name for name in names if name != "level"]
     if not policy.fast_paths:
         return "none"
     with probe.tried(policy.model, policy.matmul_backend) as (model, wholly):

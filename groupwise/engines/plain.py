@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from groupwise.model.policy import Policy
@@ -39,18 +40,23 @@ class PlainCache:
             attention[index, width - len(question) :] = 1
         self._attention = attention.to(self._policy.device)
         self._cache = DynamicCache(config=self._policy.model.config)
-        logits = self._next(tokens.to(self._policy.device))
+        places = [self._policy.places(question) for question in distinct]
+        # by how much a row's next position is ahead of its tokens; pictures alone set positions apart
+        ahead = [int(own.max()) + 1 - own.shape[-1] for own in places]
+        self._ahead = torch.tensor(ahead, device=self._policy.device)
+        padded = torch.stack([pad(own, (width - own.shape[-1], 0)) for own in places], -2)
+        logits = self._next(tokens.to(self._policy.device), padded.to(self._policy.device))
         place = {question: index for index, question in enumerate(distinct)}
         spread = torch.tensor([place[question] for question in questions], device=self._policy.device)
         self._cache.reorder_cache(cast(torch.LongTensor, spread))
-        self._attention = self._attention[spread]
+        self._attention, self._ahead = self._attention[spread], self._ahead[spread]
         return logits[spread]
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
         """Logits [R, V] of the tokens that follow these [R], the newest of each row."""
         self._attention = torch.cat([self._attention, self._attention.new_ones(len(tokens), 1)], dim=1)
-        return self._next(tokens[:, None])
+        return self._next(tokens[:, None], self._attention.sum(1, keepdim=True) - 1 + self._ahead[:, None])
 
     @torch.inference_mode()
     def keep(self, live: np.ndarray) -> np.ndarray:
@@ -59,12 +65,11 @@ class PlainCache:
         if 0 < len(order) < len(live):
             chosen = torch.from_numpy(order).to(self._policy.device)
             self._cache.reorder_cache(cast(torch.LongTensor, chosen))
-            self._attention = self._attention[chosen]
+            self._attention, self._ahead = self._attention[chosen], self._ahead[chosen]
         return order
 
-    def _next(self, tokens: Tensor) -> Tensor:
-        """Logits [R, V] after tokens [R, n], the newest of each row."""
-        positions = (self._attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+    def _next(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Logits [R, V] after tokens [R, n] at positions [R, n] or [3, R, n], the newest of each row."""
         return self._policy.last_logits(tokens, self._cache, padding=(self._attention, positions))
 
 
@@ -73,7 +78,7 @@ class LevelCache(PlainCache):
 
     of_one_length = True
 
-    def _next(self, tokens: Tensor) -> Tensor:
+    def _next(self, tokens: Tensor, positions: Tensor) -> Tensor:
         return self._policy.last_logits(tokens, self._cache, padding=None)
 
 

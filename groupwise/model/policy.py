@@ -1,6 +1,6 @@
 """pi_theta: any Hugging Face decoder in memory. Token ids to log-probabilities; knows no rewards and no losses."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from inspect import signature
@@ -160,11 +160,12 @@ class Policy:
     def last_logits(self, tokens: Tensor, cache: Any, *, padding: tuple[Tensor, Tensor] | None) -> Tensor:
         """Logits [R, V] of the token after the last column of tokens [R, n]; the cache grows by n.
 
-        padding: the attention mask [R, all columns so far] and positions [R, n]; None: no row is padded.
+        padding: the attention mask [R, all columns so far] and positions [R, n] or [3, R, n]; None: no row is padded.
         """
-        asked = self.model if self.whole_logits else self.model.get_decoder()
+        tokens, given = self._seen(tokens, rows=True)
+        asked = self.model if self.whole_logits else self._reader(given)
         known = signature(asked.forward).parameters
-        settings = {next(name for name in CACHE_NAMES if name in known): cache, "use_cache": True}
+        settings = {next(name for name in CACHE_NAMES if name in known): cache, "use_cache": True, **given}
         if "logits_to_keep" in known:
             settings["logits_to_keep"] = 1
         if padding is not None:
@@ -226,10 +227,12 @@ class Policy:
         return self._distribution(logits.flatten(0, 1)[layout.predictors[mask]], rollouts.tokens[mask], sampling)
 
     def _decoder(self, tokens: Tensor, **settings: Any) -> Tensor:
-        # pictures are put among the words by what is around the decoder
-        module = self.model.base_model if "mm_encoder_outputs" in settings else self.model.get_decoder()
-        states: Tensor = module(tokens, use_cache=False, **settings).last_hidden_state
+        states: Tensor = self._reader(settings)(tokens, use_cache=False, **settings).last_hidden_state
         return states
+
+    def _reader(self, given: Mapping[str, Any]) -> Any:
+        """What makes states of ids: the decoder, or where pictures are given what puts them among the words."""
+        return self.model.base_model if "mm_encoder_outputs" in given else self.model.get_decoder()
 
     def _last_layer(self, sampling: Sampling) -> dict[str, Any]:
         return {

@@ -225,7 +225,8 @@ def _read(path: str, seed: int, where: str, trust: bool | None) -> tuple[str, An
             return source, tokenizer, config, processor
         return source, AutoTokenizer.from_pretrained(source, **allowed), config, None
     except Exception as error:  # whatever a damaged or foreign file makes of transformers
-        raise ModelError(f"{where}: {first_line(error)}", hint=NO_MODEL) from None
+        hint = "install the torchvision that belongs to your torch" if "orchvision" in str(error) else NO_MODEL
+        raise ModelError(f"{where}: {first_line(error)}", hint=hint) from None
 
 
 def _check_stops(tokenizer: ChatTokenizer, stop: Sequence[str]) -> None:

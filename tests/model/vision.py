@@ -23,7 +23,8 @@ def template(picture: str) -> str:
     )
 
 
-def _tokenizer(picture: str, special: tuple[str, ...], **named: str) -> Any:
+def tokenizer_of(picture: str, special: tuple[str, ...], **named: str) -> Any:
+    """One token per character, special ones among them, and a template that writes `picture` for a picture."""
     tokenizer = character_tokenizer(TINY_CHARACTERS + "\n", template(picture), special)
     for name, token in named.items():
         setattr(tokenizer, name, token)
@@ -35,7 +36,7 @@ def _qwen(folder: Path, kind: str) -> Any:
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     names = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    tokenizer = _tokenizer("<|vision_start|><|image_pad|><|vision_end|>", names)
+    tokenizer = tokenizer_of("<|vision_start|><|image_pad|><|vision_end|>", names)
     patch = 16 if kind == "qwen3_vl" else 14
     images = Qwen2VLImageProcessorPil(patch_size=patch, min_pixels=4 * patch**2, max_pixels=64 * patch**2)
     tokenizer.save_pretrained(folder)
@@ -66,7 +67,7 @@ def _smol(folder: Path, kind: str) -> Any:
 
     names = ("<fake_token_around_image>", "<image>", "<global-img>", "<end_of_utterance>")
     names += tuple(f"<row_{row}_col_{col}>" for row in range(1, 4) for col in range(1, 4))
-    tokenizer = _tokenizer("<image>", names)
+    tokenizer = tokenizer_of("<image>", names)
     # 32 pixels a side, patches of 8, merged by 2: 4 tokens a piece; pieces of a picture of 64 pixels, and a whole one
     maker = Idefics3ImageProcessorPil if kind == "idefics3" else SmolVLMImageProcessorPil
     images = maker(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True)
@@ -86,7 +87,7 @@ def _gemma3(folder: Path, _: str) -> Any:
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
     names = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
-    tokenizer = _tokenizer("<start_of_image>", names)
+    tokenizer = tokenizer_of("<start_of_image>", names)
     start, image, end = tokenizer.convert_tokens_to_ids(list(names))
     tokenizer.init_kwargs["extra_special_tokens"] = {}
     extra = {"boi_token": names[0], "image_token": names[1], "eoi_token": names[2]}
@@ -108,7 +109,8 @@ def _gemma3(folder: Path, _: str) -> Any:
     return transformers.Gemma3Config(text_config=text, vision_config=tower, mm_tokens_per_image=4, **ids)
 
 
-FAMILIES: Mapping[str, Callable[[Path, str], Any]] = {
+Maker = Callable[[Path, str], Any]
+FAMILIES: Mapping[str, Maker] = {
     "qwen2_vl": _qwen,
     "qwen2_5_vl": _qwen,
     "qwen3_vl": _qwen,
@@ -118,12 +120,12 @@ FAMILIES: Mapping[str, Callable[[Path, str], Any]] = {
 }
 
 
-def write(folder: Path, family: str, *, seed: int = 0) -> Path:
+def write(folder: Path, family: str, *, families: Mapping[str, Maker] = FAMILIES, seed: int = 0) -> Path:
     """A model's folder, as the hub has them: weights, configs, tokenizer, processor."""
     from transformers import AutoModelForImageTextToText
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = FAMILIES[family](folder, family)
+    config = families[family](folder, family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config)
