@@ -44,6 +44,8 @@ class Recorder:
         self.path = path
         self.attempt = attempt
         self.keep = keep
+        self.picture_ids: tuple[int, int] | None = None
+        """(first, token): ids from `first` on are those of pictures in this process, and are kept as `token`."""
         self._held = held
         self._prompts: dict[bytes, int] = {}
         with file_errors(path):
@@ -246,13 +248,13 @@ class Recorder:
 
     def _arrays(self, output: Output) -> tuple[int, bytes, bytes | None, bytes]:
         """Id of the question's tokens, which are kept once, and the output's arrays."""
-        prompt = np.asarray(output.question_tokens, "<i4").tobytes()
+        prompt = self._plain(output.question_tokens).tobytes()
         digest = hashlib.blake2b(prompt, digest_size=16).digest()
         if digest not in self._prompts:
             self._db.execute("INSERT OR IGNORE INTO prompts (digest, tokens) VALUES (?, ?)", (digest, prompt))
             found = self._db.execute("SELECT id FROM prompts WHERE digest = ?", (digest,))
             self._prompts[digest] = found.fetchone()[0]
-        tokens = np.asarray(output.tokens, "<i4").tobytes()
+        tokens = self._plain(output.tokens).tobytes()
         sampled = np.asarray(output.sampled, "u1")
         return (
             self._prompts[digest],
@@ -260,6 +262,11 @@ class Recorder:
             None if sampled.all() else sampled.tobytes(),
             np.asarray(output.logprobs, "<f4").tobytes(),
         )
+
+    def _plain(self, tokens: np.ndarray) -> np.ndarray:
+        found = np.asarray(tokens, "<i4")
+        first, token = self.picture_ids or (None, 0)
+        return found if first is None else np.where(found >= first, np.int32(token), found).astype("<i4")
 
     @contextmanager
     def _transaction(self, *, first: bool = False) -> Iterator[None]:

@@ -96,6 +96,9 @@ def open_collection(
         recorder.set_info(POLICY, str(policy))
         if sampler is not None and sampler.tokenizer.template.opening:
             recorder.set_info("opening", sampler.tokenizer.template.opening)
+        gallery = None if sampler is None else sampler.tokenizer.gallery
+        if gallery is not None:
+            recorder.picture_ids = gallery.first, gallery.token
         recorder.add_questions("heldout", questions.heldout)
         yield Collection(recipe, folder, questions, recorder, str(policy), sampler, done, steps)
 

@@ -127,6 +127,8 @@ def _opened(
             _engine(recipe, policy, state.policy_version) as engine,
             recording(recipe, folder, held, first_step=state.step) as recorder,
         ):
+            if tokenizer.gallery is not None:
+                recorder.picture_ids = tokenizer.gallery.first, tokenizer.gallery.token
             recorder.add_questions("heldout", questions.heldout)
             if tokenizer.template.opening:  # rewards judge an output as if it began with it, also later
                 recorder.set_info("opening", tokenizer.template.opening)

@@ -4,6 +4,7 @@ from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image as PIL
 
@@ -73,3 +74,15 @@ def test_questions_read_back_are_the_same_and_their_pictures_open_where_they_can
     assert (photo.digest, photo.size) == (first.messages[0].images[0].digest, (500, 300))
     (run.parent / "a.bmp").write_bytes(LARGE)
     assert opened(photo).size == (500, 300)
+
+
+def test_ids_that_pictures_have_in_this_process_are_kept_as_the_models_own(tmp_path):
+    recorder = Recorder.create(tmp_path / "run", {"stage": "rl"})
+    recorder.picture_ids = 73, 12
+    tokens = np.array([4, 73, 74, 5, 90], np.int32)
+    shown = replace(output(tokens=5), question_tokens=tokens, tokens=tokens)
+    write(recorder, 0, [Group(question(), (Sample(shown, Reward(1.0)),))])
+    recorder.close()
+    with closing(open_record(tmp_path / "run")) as record:
+        (kept,) = record.outputs()
+    assert kept.output.question_tokens.tolist() == kept.output.tokens.tolist() == [4, 12, 12, 5, 12]
