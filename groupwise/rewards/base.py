@@ -15,6 +15,7 @@ from groupwise.rewards.judging.cache import told
 from groupwise.rewards.opening import as_asked
 from groupwise.rewards.pending import Found, Pending, asked, asked_behind
 from groupwise.rewards.pool import Pool
+from groupwise.rewards.seen import without_bytes
 from groupwise.rewards.steps import Decode
 from groupwise.rewards.verdicts import Verdict
 
@@ -132,7 +133,7 @@ class RewardSet:
 
     def failed_on(self, label: str, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Questions on which a function fails if nothing was said, with its error's last line."""
-        asked = self._pools[label].submit([(question, "", ()) for question in questions], step=0)
+        asked = self._pools[label].submit([(without_bytes(question), "", ()) for question in questions], step=0)
         verdicts = [verdict for part in asked for verdict in part.result()]
         for question, verdict in zip(questions, verdicts, strict=True):
             if verdict.part.state == "failed":

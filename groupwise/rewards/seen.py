@@ -4,10 +4,11 @@ Decoded where a function asks for them by name, once for all outputs of a questi
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
-from groupwise.data import Image, Question
+from groupwise.data import Image, Question, message_of_parts
 from groupwise.pictures import opened
 
 if TYPE_CHECKING:
@@ -20,6 +21,21 @@ NAMES = ("images", "image")
 def images_of(question: Question) -> tuple[Image, ...]:
     """The pictures of what the policy was asked, in the order of the text."""
     return tuple(image for message in question.messages for image in message.images)
+
+
+def without_bytes(question: Question) -> Question:
+    """The question with its pictures named, for a function that is asked of many at once and looks at none."""
+    if not any(image.data is not None for image in images_of(question)):
+        return question
+    named = (
+        message_of_parts(
+            turn.role, [part if isinstance(part, str) else replace(part, data=None) for part in turn.parts]
+        )
+        if turn.parts
+        else turn
+        for turn in question.messages
+    )
+    return replace(question, messages=tuple(named))
 
 
 def asked_for(

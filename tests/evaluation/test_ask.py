@@ -3,8 +3,9 @@
 import pytest
 
 import groupwise
-from groupwise.errors import ConfigError, DataError
+from groupwise.errors import ConfigError, DataError, ModelError
 from groupwise.evaluation.ask import answers_to, text_of
+from tests.drawn import file_of
 from tests.project.sources import ROOT
 
 OWN = ROOT / "tests" / "rollout" / "test_episodes.py"
@@ -58,3 +59,18 @@ def test_what_a_run_would_be_refused_is_refused_here_too(run, tmp_path):
             asked(run)
     finally:
         recipe.write_text(text)
+
+
+def test_a_question_about_pictures_is_asked_of_a_model_that_reads_them(tmp_path, tiny_folder):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(file_of())
+    images = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    options = {"samples": 1, "max_new_tokens": 2, "temperature": 0.0, "seed": 0}
+    (answer,) = answers_to("tiny_vision", "Is <image> like <image>?", images=images, **options)
+    assert 1 <= answer["tokens"] <= 2
+    with pytest.raises(DataError, match=r"--image: images = .*: 2 pictures, and 1 <image> in the text"):
+        answers_to("tiny_vision", "What is <image>?", images=images, **options)
+    with pytest.raises(DataError, match=r"--image: images = 'gone\.png': .*No such file"):
+        answers_to("tiny_vision", "What?", images=["gone.png"], **options)
+    with pytest.raises(ModelError, match="the model reads text alone"):
+        answers_to(str(tiny_folder), "7>", images=images[:1], **options)

@@ -85,3 +85,11 @@ def test_a_process_of_its_own_gets_them_and_pictures_that_no_question_has_are_re
         rewards.require_columns(asked)
         with pytest.raises(DataError, match="wants column 'images', which no question has"):
             rewards.require_columns([Question("q", (Message("user", "?"),))])
+
+
+def test_questions_whose_answers_are_tried_are_sent_without_the_bytes_of_their_pictures():
+    question = seeing("red", "blue")
+    named = seen.without_bytes(question)
+    assert (named, named.fingerprint) == (question, question.fingerprint)
+    assert [image.data for image in named.messages[0].images] == [None, None]
+    assert question.messages[0].images[0].data
