@@ -105,6 +105,7 @@ class BlockPlan:
         if known is None:
             known = torch.ones(tokens, before + tokens, dtype=torch.bool, device=device).tril(before)
             if runs is not None:
+                runs = runs.to(device)
                 known[:, before:] |= (runs[:, None] == runs) & (runs > 0)
             if window is not None:
                 known = known.triu(before - window + 1)

@@ -138,7 +138,7 @@ class Features:
     def _pixels(self, kept: _Kept, picture: Picture) -> dict[str, Any]:
         if kept.pixels is None or ("pixel_values" not in kept.pixels and kept.output is None):
             device = next(self.model.parameters()).device
-            found = self._gallery.pixels(picture.image)
+            found = self._gallery.pixels(picture)
             kept.pixels = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in found.items()}
             self._count(picture, _size(kept.pixels))
         return kept.pixels

@@ -6,8 +6,12 @@ processor, no weights.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from os import SEEK_END
+from tempfile import SpooledTemporaryFile
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor
@@ -16,16 +20,22 @@ from groupwise.data import Image
 from groupwise.errors import ModelError
 from groupwise.pictures import blank, opened, size_of
 
+IN_MEMORY = 200 * 2**20
+"""Bytes of pictures without a file that are kept in memory; beyond, all are in a file without a name."""
 _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets"}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with ids. first, count: the ids of its tokens are first, first + 1, ..., first + count - 1."""
+    """A picture with ids. first, count: the ids of its tokens are first, first + 1, ..., first + count - 1.
+
+    kept: where in the gallery's store its file's bytes are, and how many; None: the image names a file.
+    """
 
     image: Image
     first: int
     count: int
+    kept: tuple[int, int] | None = None
 
 
 class Gallery:
@@ -48,14 +58,20 @@ class Gallery:
             )
         self.processor, self.mark, self.token, self.first = processor, mark, token, first
         self._least, self._most, self._where = least, most, where
-        self._known: dict[tuple[str, tuple[int, int]], Picture] = {}
-        self._pictures: list[Picture] = []  # in the order of their ids
         self._texts: dict[tuple[int, int], str] = {}  # by width and height
+        self._empty()
+
+    def _empty(self) -> None:
+        self._known: dict[tuple[str, tuple[int, int]], Picture] = {}
+        self._by_first: dict[int, Picture] = {}
+        self._next = self.first
+        self._store = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (it lives as long as the gallery)
+        finalize(self, self._store.close)
 
     def anew(self) -> "Gallery":
         """A gallery of the same model without pictures."""
-        fresh = object.__new__(Gallery)
-        fresh.__dict__ |= {**vars(self), "_known": {}, "_pictures": []}
+        fresh = copy(self)
+        fresh._empty()
         return fresh
 
     def tokens_of(self, images: Sequence[Image], most: int | None = None) -> int:
@@ -91,11 +107,14 @@ class Gallery:
         size = size_of(image)
         known = self._known.get((image.digest, size))
         if known is None:
-            last = self._pictures[-1] if self._pictures else Picture(image, self.first, 0)
-            known = Picture(image, last.first + last.count, self.written(image).count(self.token))
-            self._known[image.digest, size] = known
-            self._pictures.append(known)
+            count = self.written(image).count(self.token)
+            known = Picture(replace(image, data=None, size=size), self._next, count, self._keep(image.data))
+            self._known[image.digest, size] = self._by_first[known.first] = known
+            self._next += count
         return known
+
+    def _keep(self, data: bytes | None) -> tuple[int, int] | None:
+        return None if data is None else (self._store.seek(0, SEEK_END), self._store.write(data))
 
     def written(self, image: Image) -> list[int]:
         """Token ids of what the processor writes for a picture."""
@@ -115,11 +134,16 @@ class Gallery:
         begun = set(flat[flat >= self.first].unique().tolist())
         if not begun:
             return []
-        starts = {picture.first: picture for picture in self._pictures if picture.first in begun}
+        starts = {token: self._by_first[token] for token in begun if token in self._by_first}
         return [starts[token] for token in flat.tolist() if token in starts]
 
-    def pixels(self, image: Image) -> dict[str, Any]:
+    def pixels(self, picture: Picture) -> dict[str, Any]:
         """What the processor makes of a picture for the model: tensors by the names that the model gives them."""
+        image = picture.image
+        if picture.kept is not None:
+            start, length = picture.kept
+            self._store.seek(start)
+            image = replace(image, data=self._store.read(length))
         return self.pixels_of([image])
 
     def pixels_of(self, images: Sequence[Image]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Models that read pictures: log-probabilities and gradients are those of the processor and a plain forward pass."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from groupwise.config import ModelConfig
+from groupwise.config import LearningConfig, ModelConfig
 from groupwise.data import Image, Message, Output, Sampling, message_of_parts
 from groupwise.engines.base import Task, generate
 from groupwise.engines.local import LocalEngine
+from groupwise.errors import ConfigError, ModelError
+from groupwise.learn.optimizer import make_optimizer
 from groupwise.model.batch import Rollouts, microbatches
+from groupwise.model.checkpoint import save_checkpoint
 from groupwise.model.loading import load_policy
-from groupwise.model.parts import projectors
+from groupwise.model.parts import learning_parts, projectors, train_parts
 from groupwise.model.policy import Policy
 from groupwise.model.sighted import made
 from groupwise.model.tokenizer import load_tokenizer
@@ -24,6 +28,7 @@ from groupwise.pictures import opened, png_of_pixels
 from tests.model.vision import write
 
 SAMPLING = Sampling(max_new_tokens=4)
+LEARNING = LearningConfig(steps=1)
 IN_THE_SUITE = ("qwen3_vl", "gemma3")  # three positions and deep features; both ways and a window
 
 
@@ -175,3 +180,52 @@ def test_pictures_of_one_shape_are_projected_together_into_the_features_of_each(
 def joined_features(output: Any) -> Tensor:
     found = output.pooler_output
     return (found if isinstance(found, Tensor) else torch.cat(list(found))).flatten(0, -2).detach()
+
+
+def test_pictures_that_an_environment_replies_with_are_ids_behind_the_turn(policy: Policy):
+    tokenizer, replied = policy.tokenizer, message_of_parts("user", ["see ", B, "?"])
+    first = tokenizer.encode(ASKED[0])
+    turn = [*tokenizer.tokenizer("abc")["input_ids"], *tokenizer.end_tokens]
+    behind = tokenizer.encode_reply([*ASKED[0], Message("assistant", "abc"), replied], replies=1, last=turn[-1])
+    whole = tokenizer.encode([*ASKED[0], Message("assistant", "abc"), replied])
+    assert [*first, *turn, *behind] == whole
+    assert tokenizer.gallery is not None
+    assert [picture.image.digest for picture in tokenizer.gallery.shown(torch.tensor(whole))] == [A.digest, B.digest]
+
+
+def test_a_checkpoint_is_read_by_transformers_with_its_processor(policy: Policy, tmp_path: Path):
+    save_checkpoint(
+        tmp_path / "step", model=policy.model, tokenizer=policy.tokenizer.saved, optimizer=None, state={"step": 1}
+    )
+    again = load_tokenizer(ModelConfig(path=str(tmp_path / "step"), device="cpu"))
+    assert again.decode_all(again.encode(ASKED[1])) == policy.tokenizer.decode_all(policy.tokenizer.encode(ASKED[1]))
+    settings = json.loads((tmp_path / "step" / "processor_config.json").read_text())
+    images = type(again.processor.image_processor).__name__  # saved under the name that plain transformers knows it by
+    assert settings["image_processor"]["image_processor_type"] == images.removesuffix("Pil")
+
+
+def test_only_the_parts_that_learn_have_a_gradient(policy: Policy):
+    assert learning_parts(policy.model) == {"projector", "language"}
+    frozen = [weight for weight in policy.model.parameters() if not weight.requires_grad]
+    held = {id(weight) for group in make_optimizer(policy, LEARNING).param_groups for weight in group["params"]}
+    policy.model.zero_grad(set_to_none=True)
+    assert frozen
+    assert held.isdisjoint(map(id, frozen))
+
+
+@pytest.mark.parametrize(
+    ("config", "pictures", "words"),
+    [
+        ({"train": {"vision": True}}, False, "model.train: .* it reads text alone"),
+        ({"train": {"projector": True}, "lora": {}}, True, "model.train.projector = true: with model.lora"),
+        ({"train": {"projector": False, "language": False}}, True, "model.train: no part learns"),
+    ],
+)
+def test_parts_that_cannot_learn_are_refused(policy: Policy, config: Any, pictures: bool, words: str):
+    with pytest.raises(ConfigError, match=words):
+        train_parts(policy.model, ModelConfig(path="x", **config), pictures=pictures)
+
+
+def test_pictures_in_an_answer_are_refused(policy: Policy):
+    with pytest.raises(ModelError, match=r"messages\[0\] is the assistant's and has a picture"):
+        policy.tokenizer.encode([message_of_parts("assistant", [A]), Message("user", "and?")])
