@@ -34,7 +34,7 @@ test: lint  ## format, lint and type checks, then the tests
 test-long: $(STAMP)  ## the tests that train or kill for long: two minutes beside `make test`
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal -m long $(ARGS)
 
-sandbox: $(STAMP)  ## every attack on the sandbox and on its judge, under each design, as root and not: three minutes
+sandbox: $(STAMP)  ## every program that spoofs its judge, and honest ones, under each design: two minutes
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadscope -m sandbox $(ARGS)
 
 kills: $(STAMP)  ## kill runs 300 times and hold each against the uninterrupted one: ten minutes (ARGS="--kills 1000")
