@@ -88,7 +88,7 @@ def load_critic(config: CriticConfig, model: ModelConfig, *, policy: Policy, see
     """A critic that begins with the weights of a model, its head at zero. Raises ModelError, ConfigError."""
     if config.trunk == "own":
         path = config.path or model.path
-        wanted = model.model_copy(update={"path": path})
+        wanted = model.model_copy(update={"path": path, "lora": None})
         tokenizer = other_model(policy.tokenizer, path, seed=seed, section="critic")
         trunk = load_policy(wanted, tokenizer, section="critic")
         trunk.recompute_if_it_can(policy.recompute)

@@ -6,6 +6,7 @@ form, is left out: its settings are kept for whoever loads what is saved.
 
 import importlib.util
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,26 @@ _BOUNDS = ("min_pixels", "max_pixels")
 
 
 def reads_pictures(source: str, config: Any) -> bool:
-    """True if a config is that of a model that reads pictures and writes text, whose folder, or place on the hub, says
-    how pictures are prepared."""
+    """True if a config is that of a model that is given features of pictures and writes text, whose folder, or place on
+    the hub, says how pictures are prepared."""
+    import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
     from transformers.utils import cached_file
 
-    if config.model_type not in NAMES or getattr(config, "vision_config", None) is None:
+    kind = getattr(transformers, NAMES.get(config.model_type, ""), None)
+    if kind is None or getattr(config, "vision_config", None) is None:
+        return False
+    if "mm_encoder_outputs" not in signature(kind.forward).parameters:
         return False
     files = (cached_file(source, name, _raise_exceptions_for_missing_entries=False) for name in _FILES)
     return any(file is not None for file in files)
+
+
+def reads_text(config: Any) -> bool:
+    """True if transformers has a model for a config that reads text alone."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
+
+    return config.model_type in NAMES
 
 
 def load_processor(source: str, config: Any, *, trust: bool) -> Any:

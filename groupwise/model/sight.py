@@ -15,7 +15,7 @@ from groupwise.model.gallery import Gallery
 
 KINDS = ("mm_token_type_ids", "token_type_ids")
 """What forward passes call the kind of each token."""
-_KNOWN_PLACES = 4096  # rows whose positions are kept
+_KNOWN_PLACES = 512  # rows whose positions are kept
 
 
 class Sight:

@@ -15,7 +15,7 @@ from groupwise.model import conversation, reply
 from groupwise.model import template as templates
 from groupwise.model.begun import encode_begun
 from groupwise.model.gallery import Gallery
-from groupwise.model.processor import bound_pixels, load_processor, reads_pictures
+from groupwise.model.processor import bound_pixels, load_processor, reads_pictures, reads_text
 from groupwise.model.rendering import set_variables
 from groupwise.model.source import NO_MODEL, source_of
 from groupwise.model.template import Template, audit
@@ -218,15 +218,34 @@ def _read(path: str, seed: int, where: str, trust: bool | None) -> tuple[str, An
     allowed = {"trust_remote_code": bool(trust)}
     try:
         config = AutoConfig.from_pretrained(source, **allowed)
-        if reads_pictures(source, config):
-            processor = load_processor(source, config, trust=bool(trust))
+        processor = _processor(source, config, trust)
+        if processor is not None:
             tokenizer = processor.tokenizer
             tokenizer.chat_template = processor.chat_template or tokenizer.chat_template
             return source, tokenizer, config, processor
-        return source, AutoTokenizer.from_pretrained(source, **allowed), config, None
+        tokenizer = AutoTokenizer.from_pretrained(source, **allowed)
     except Exception as error:  # whatever a damaged or foreign file makes of transformers
         hint = "install the torchvision that belongs to your torch" if "orchvision" in str(error) else NO_MODEL
         raise ModelError(f"{where}: {first_line(error)}", hint=hint) from None
+    if getattr(config, "vision_config", None) is not None and not trust and not reads_text(config):
+        raise ModelError(
+            f"{where}: a model of the kind {config.model_type} without a processor of pictures that is known here",
+            hint="give the folder with its preprocessor_config.json too (docs/models.md lists kinds that are known)",
+        )
+    return source, tokenizer, config, None
+
+
+def _processor(source: str, config: Any, trust: bool | None) -> Any:
+    """A model's processor of pictures; None for a model that is given text alone. Raises what transformers raises."""
+    if not reads_pictures(source, config):
+        return None
+    try:
+        return load_processor(source, config, trust=bool(trust))
+    except Exception as error:
+        if not reads_text(config):
+            raise
+        log.warning("%s reads text alone here: its processor cannot be loaded (%s)", source, first_line(error))
+        return None
 
 
 def _check_stops(tokenizer: ChatTokenizer, stop: Sequence[str]) -> None:

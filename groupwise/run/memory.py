@@ -14,17 +14,20 @@ from groupwise.errors import ModelError
 from groupwise.learn.microbatches import usual_tokens
 from groupwise.model import checkpoint as checkpoints
 from groupwise.model.device import pick_device
+from groupwise.model.features import KEPT_BYTES
 from groupwise.model.footprint import footprint
 from groupwise.model.free import free_bytes
 from groupwise.model.lora import add_adapters
+from groupwise.model.parts import train_parts
 from groupwise.model.tokenizer import ChatTokenizer
 from groupwise.model.weights import auto_class
-from groupwise.rollout.lengths import longest_question
+from groupwise.rollout.lengths import longest_question, spread
 from groupwise.run.disk import require_disk
 from groupwise.run.memory_parts import Models, Need, model_bytes, need, shown, to_sample
 
 R = TypeVar("R", bound=Recipe)
 SURELY = 0.75  # of what is counted is needed in any case; between that and all of it a run may end for want of memory
+PICTURE_STATES = 8.0  # pixels and tower's states of a picture's token, in states of the decoder
 FEWEST_TOKENS = 256  # of a micro-batch that is chosen here: below that products are slow
 
 
@@ -50,10 +53,11 @@ def require_memory(
     beside: the models beside the policy (`groupwise.run.readers.readers`). train: questions to learn from; heldout:
     number of those that are evaluated on.
     """
-    policy = _empty(tokenizer, None if recipe.model.lora is None else recipe.model)
+    policy = _empty(tokenizer, recipe.model, adapted=recipe.model.lora is not None)
     renewed = isinstance(recipe, RLRecipe) and recipe.objective.reference_every > 0
     own_trunk, reference, teacher = (
-        [_empty(beside[section])] if section in beside else [] for section in ("critic", "model", "teacher")
+        [_empty(beside[section], recipe.model)] if section in beside else []
+        for section in ("critic", "model", "teacher")
     )
     trained = [policy, *own_trunk]
     one = checkpoints.bytes_needed(*trained, with_optimizer=True)
@@ -62,9 +66,11 @@ def require_memory(
     question, replies = _lengths(recipe, tokenizer, train)
 
     def needed(recipe: Recipe, models: Models) -> Need:
-        return need(recipe, models, question=question, replies=replies, heldout=heldout)
+        found = need(recipe, models, question=question, replies=replies, heldout=heldout)
+        return replace(found, held={**found.held, "pictures": pictures})
 
     models = Models(trained, [*reference, *teacher], footprint(policy))
+    pictures = _pictures(tokenizer, train, models.size.state)
     remedies: list[tuple[str, Recipe, Models]] = [
         *((words, changed, models) for words, changed in _smaller(recipe)),
         *([("objective.kl_coef=0", recipe, replace(models, asked=teacher))] if reference else []),
@@ -123,7 +129,7 @@ def _changed(recipe: R, section: str, **values: Any) -> R:
 
 def require_memory_to_sample(recipe: RejectionRecipe, tokenizer: ChatTokenizer, train: Sequence[Question] = ()) -> None:
     """Raises ModelError if the memory cannot hold a run that trains nothing."""
-    model, (question, replies) = _empty(tokenizer), _lengths(recipe, tokenizer, train)
+    model, (question, replies) = _empty(tokenizer, recipe.model), _lengths(recipe, tokenizer, train)
     rows = max(1, recipe.rollout.max_num_seqs // 4)
     size, fewer, changed = (
         footprint(model),
@@ -156,12 +162,25 @@ def _require_memory(recipe: Recipe, needed: Need, remedies: Iterable[tuple[str, 
     return message + f", {shown(free)} are free" + ": it may not be enough" * (needed.bytes > free)
 
 
-def _empty(tokenizer: ChatTokenizer, adapted: ModelConfig | None = None) -> torch.nn.Module:
+def _pictures(tokenizer: ChatTokenizer, questions: Sequence[Question], state: float) -> float:
+    """Bytes of what is kept of the questions' pictures. state: bytes of a token's state in the decoder."""
+    if tokenizer.gallery is None or not questions:
+        return 0.0
+    looked_at = spread(questions)
+    images = [image for question in looked_at for message in question.messages for image in message.images]
+    tokens = tokenizer.gallery.tokens_of(images) * len(questions) / len(looked_at)
+    return min(float(KEPT_BYTES), tokens * state * PICTURE_STATES)
+
+
+def _empty(tokenizer: ChatTokenizer, config: ModelConfig, *, adapted: bool = False) -> torch.nn.Module:
+    """The model without its weights. config: the policy's, which says what learns."""
     with torch.device("meta"):
         trust = bool(tokenizer.trust_remote_code)
         model: torch.nn.Module = auto_class(tokenizer.processor).from_config(
             tokenizer.config, dtype=torch.float32, trust_remote_code=trust
         )
-        if adapted is not None:
-            add_adapters(model, adapted, seed=0)
+        learns = config if adapted else config.model_copy(update={"lora": None})
+        train_parts(model, learns, pictures=tokenizer.processor is not None)
+        if adapted:
+            add_adapters(model, config, seed=0)
     return model
