@@ -43,6 +43,8 @@ class Features:
         self.model, self._gallery = model, gallery
         self.replays = True
         """The tower may be passed by where it is frozen; see `groupwise.model.sighted`."""
+        self.precision = torch.float32
+        """Of the tower's products, where what they give is kept."""
         self.passes = 0
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._bytes = 0
@@ -99,8 +101,7 @@ class Features:
         elif "projector" in learning:
             output = self._whole(picture)
         else:
-            # not in inference mode: what is kept is read where a gradient is taken, too
-            with torch.inference_mode(False), torch.no_grad():
+            with self._keeping():
                 kept.output = output = _together([self._whole(picture)])
             self._count(picture, _size(kept.output) - _size(kept.pixels))
             kept.pixels = {name: value for name, value in (kept.pixels or {}).items() if name != "pixel_values"}
@@ -110,10 +111,23 @@ class Features:
         """What each call of a projector reads, in their order."""
         if kept.read is None:
             kept.read = []
-            with torch.inference_mode(False), torch.no_grad(), _noting(self._projectors, kept.read):
+            with self._keeping(), _noting(self._projectors, kept.read):
                 self._whole(picture)
             self._count(picture, sum(map(_size, kept.read)))
         return kept.read
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """While it holds, what is kept is computed: as precisely as the policy's products are, whatever those of who
+        asks first, and not in inference mode, since it is read where a gradient is taken, too."""
+        device = next(self.model.parameters()).device.type
+        narrow = self.precision == torch.bfloat16
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(device, dtype=torch.bfloat16, enabled=narrow),
+        ):
+            yield
 
     def _whole(self, picture: Picture) -> Any:
         self.passes += 1

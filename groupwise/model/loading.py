@@ -76,6 +76,7 @@ def prepare(
     policy.fast_paths = fast_paths
     if tokenizer.gallery is not None:
         policy.sight = sight_of(model, tokenizer.gallery, named=f"model.path = {tokenizer.source!r}")
+        policy.sight.features.precision = precision
     _settle(policy)
     if policy.question_once and precision == torch.float32:
         policy.whole_layers = forms_of(model, policy.matmul_backend)

@@ -19,6 +19,7 @@ from groupwise.errors import ConfigError, ModelError
 from groupwise.learn.optimizer import make_optimizer
 from groupwise.model.batch import Rollouts, microbatches
 from groupwise.model.checkpoint import save_checkpoint
+from groupwise.model.features import Features
 from groupwise.model.loading import load_policy
 from groupwise.model.parts import learning_parts, projectors, train_parts
 from groupwise.model.policy import Policy
@@ -229,3 +230,15 @@ def test_parts_that_cannot_learn_are_refused(policy: Policy, config: Any, pictur
 def test_pictures_in_an_answer_are_refused(policy: Policy):
     with pytest.raises(ModelError, match=r"messages\[0\] is the assistant's and has a picture"):
         policy.tokenizer.encode([message_of_parts("assistant", [A]), Message("user", "and?")])
+
+
+def test_what_is_kept_of_a_picture_does_not_depend_on_how_precise_the_first_to_ask_is(policy: Policy):
+    gallery = policy.tokenizer.gallery
+    assert gallery is not None
+    narrow, plain, pictures = Features(policy.model, gallery), Features(policy.model, gallery), [gallery.picture(A)]
+    with torch.inference_mode():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            narrow.of(pictures)
+        found, expected = narrow.of(pictures).pooler_output, plain.of(pictures).pooler_output
+    for mine, right in zip(found, expected, strict=True):
+        assert torch.equal(mine, right)
