@@ -1,8 +1,8 @@
 """The section model: the policy, how it is held in memory, and which of its weights learn."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from groupwise.config.sections import Section
 
@@ -70,6 +70,12 @@ class ModelConfig(Section):
     """Least pixels (width times height) of a picture, which is scaled up to them; None: as the processor has it."""
     max_pixels: int | None = Field(default=None, ge=1)
     """Most pixels of a picture, which is scaled down to them; None: as the processor has it."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels = {self.min_pixels} is more than max_pixels = {self.max_pixels}")
+        return self
 
 
 class WholeModelConfig(ModelConfig):

@@ -59,9 +59,13 @@ def bound_pixels(processor: Any, *, least: int | None, most: int | None) -> tupl
     size = getattr(images, "size", None)
     if not all(name in known for name in _BOUNDS) or size is None:
         return least, most
-    edges = {**dict(size)} | {
+    edges = dict(size) | {
         name: bound for name, bound in (("shortest_edge", least), ("longest_edge", most)) if bound is not None
     }
+    if most is None:  # the processor's own bound gives way
+        edges["longest_edge"] = max(edges["longest_edge"], edges["shortest_edge"])
+    if least is None:
+        edges["shortest_edge"] = min(edges["longest_edge"], edges["shortest_edge"])
     images.size = type(size)(**edges) if not isinstance(size, dict) else edges
     return None, None
 
