@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from groupwise.model import layer_choice, policy
+from groupwise.model import layer_choice, loading
 from groupwise.model.layer_kernels import layer_kernels
 from groupwise.run.computed import as_before
 from tests.command import RECIPE, SMALL, groupwise
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_a_resumed_run_keeps_its_products_and_tells_of_layers_that_it_cannot(tmp_path, tiny_folder, monkeypatch):
-    monkeypatch.setattr(policy, "products_for", lambda model, device: "onednn")
+    monkeypatch.setattr(loading, "products_for", lambda model, device: "onednn")
     words = (f"model.path={tiny_folder}", "model.device=cpu", *SMALL, "questions.heldout_size=0", "--run")
     done = groupwise("train", RECIPE, *words, tmp_path / "run", "update.steps=1")
     assert done.code == 0, done.err
@@ -28,7 +28,7 @@ def test_a_resumed_run_keeps_its_products_and_tells_of_layers_that_it_cannot(tmp
     def never(model, device):
         raise AssertionError("chosen anew")
 
-    monkeypatch.setattr(policy, "products_for", never)
+    monkeypatch.setattr(loading, "products_for", never)
     monkeypatch.setattr(layer_choice, "layer_kernels", lambda: None)
     done = groupwise("train", "--run", tmp_path / "run", "--resume", "update.steps=2")
     assert done.code == 0, done.err
