@@ -4,10 +4,10 @@ Each kind and level is a set of numbered questions (`groupwise.datasets.numbered
 says which one it is, whatever the seed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from groupwise.data import Question
-from groupwise.datasets.numbered import Space, check_choices, mixed
+from groupwise.datasets.numbered import Kinds, Space, levels_by_kind, mixed
 from groupwise.errors import ConfigError
 
 DEFAULT_KINDS = ("sum", "difference", "product", "comparison", "sequence", "word")
@@ -18,7 +18,7 @@ def questions(
     seed: int,
     size: int | None = None,
     *,
-    kinds: Sequence[str] | Mapping[str, Sequence[int]] = DEFAULT_KINDS,
+    kinds: Kinds = DEFAULT_KINDS,
     levels: Sequence[int] = (1, 2),
     negatives: bool = False,
 ) -> list[Question]:
@@ -29,18 +29,12 @@ def questions(
     are fewer. Answers are integers as strings. Raises ConfigError for an unknown kind or level, or if there are fewer
     than `size` questions.
     """
-    check_choices("kinds", list(kinds) if isinstance(kinds, Mapping) else kinds, list(KINDS), noun="kind")
-    check_choices("levels", levels, LEVELS, noun="level")
-    if isinstance(kinds, Mapping):
-        for kind, own in kinds.items():
-            check_choices(f"kinds.{kind}", own, LEVELS, noun="level")
-    else:
-        kinds = dict.fromkeys(kinds, levels)
+    chosen = levels_by_kind(kinds, levels, all_kinds=list(KINDS), all_levels=LEVELS)
     if not isinstance(negatives, bool):
         raise ConfigError(f"questions.params.negatives = {negatives!r}: not true or false")
     cells = {
         f"{kind}-{level}": (KINDS[kind](level, negatives), {"kind": kind, "level": level})
-        for kind, own in kinds.items()
+        for kind, own in chosen.items()
         for level in own
     }
     return mixed(seed, size, cells, kinds=list(kinds))

@@ -63,6 +63,23 @@ def mixed(seed: int, size: int | None, cells: Cells, *, kinds: Sequence[str]) ->
     return questions
 
 
+Kinds = Sequence[str] | Mapping[str, Sequence[int]]
+"""Kinds of questions, or for each kind its levels."""
+
+
+def levels_by_kind(
+    kinds: Kinds, levels: Sequence[int], *, all_kinds: Sequence[str], all_levels: Sequence[int]
+) -> Mapping[str, Sequence[int]]:
+    """The levels of each kind; `levels` where only kinds are named. Raises ConfigError for unknown ones."""
+    check_choices("kinds", list(kinds) if isinstance(kinds, Mapping) else kinds, all_kinds, noun="kind")
+    check_choices("levels", levels, all_levels, noun="level")
+    if not isinstance(kinds, Mapping):
+        return dict.fromkeys(kinds, levels)
+    for kind, own in kinds.items():
+        check_choices(f"kinds.{kind}", own, all_levels, noun="level")
+    return kinds
+
+
 def check_choices(name: str, given: Any, known: Sequence[Any], *, noun: str) -> None:
     """Raises ConfigError unless `given` is a list of some of those that are known, each once."""
     where = f"questions.params.{name} = {given!r}"

@@ -12,7 +12,7 @@ from typing import Any
 from groupwise.data import Image, Question, message_of_parts
 from groupwise.datasets.drawing import COLOURS, GLYPH, SIDE, Figure, drawn
 from groupwise.datasets.drawing import KINDS as FIGURES
-from groupwise.datasets.numbered import Space, check_choices, mixed
+from groupwise.datasets.numbered import Kinds, Space, levels_by_kind, mixed
 from groupwise.errors import ConfigError
 from groupwise.pictures import digest_of, png_of_pixels
 
@@ -28,7 +28,7 @@ def questions(
     seed: int,
     size: int | None = None,
     *,
-    kinds: Sequence[str] | Mapping[str, Sequence[int]] | None = None,
+    kinds: Kinds | None = None,
     levels: Sequence[int] = (1, 2),
     blank: bool = False,
 ) -> list[Question]:
@@ -40,18 +40,12 @@ def questions(
     Raises ConfigError for an unknown kind or level, or without Pillow.
     """
     kinds = list(KINDS) if kinds is None else kinds
-    check_choices("kinds", list(kinds) if isinstance(kinds, Mapping) else kinds, list(KINDS), noun="kind")
-    check_choices("levels", levels, LEVELS, noun="level")
-    if isinstance(kinds, Mapping):
-        for kind, own in kinds.items():
-            check_choices(f"kinds.{kind}", own, LEVELS, noun="level")
-    else:
-        kinds = dict.fromkeys(kinds, levels)
+    chosen = levels_by_kind(kinds, levels, all_kinds=list(KINDS), all_levels=LEVELS)
     if not isinstance(blank, bool):
         raise ConfigError(f"questions.params.blank = {blank!r}: not true or false")
     cells = {
         f"{kind}-{level}": ([_space(kind, level)], {"kind": kind, "level": level})
-        for kind, own in kinds.items()
+        for kind, own in chosen.items()
         for level in own
     }
     return [_pictured(question, blank) for question in mixed(seed, size, cells, kinds=list(kinds))]
