@@ -17,6 +17,12 @@ STEERED = (
     "objective.kl_horizon=50",
     "objective.entropy_target=9",
 )
+PICTURES = (
+    "model.path=tiny_vision",
+    "questions.source=shapes",
+    "questions.params={levels: [1]}",
+    "rewards=[{function: exact}, {function: captured, params: {regex: '([a-z0-9])'}}]",
+)
 COMBINATIONS = {
     "critic_of_its_own": (PRESETS / "ppo.yaml", ("critic.warmup_steps=1",)),
     "critic_on_the_policy": (PRESETS / "a2c.yaml", ()),
@@ -36,6 +42,8 @@ COMBINATIONS = {
         ("model.lora.rank=4", "objective.kl_coef=0.5", "objective.reference_every=1", "objective.reference_mix=0.5"),
     ),
     "adapters_and_their_beginning": (RECIPE, ("model.lora.rank=4", "objective.kl_coef=0.5")),
+    "pictures": (RECIPE, PICTURES),
+    "pictures_that_a_tower_learns_from": (RECIPE, (*PICTURES, "model.train={vision: true}", "objective.kl_coef=0.5")),
     "adapters_and_a_critic": (PRESETS / "ppo.yaml", ("model.lora.rank=4", "critic.warmup_steps=1")),
 }
 
