@@ -124,10 +124,6 @@ class Gallery:
         """Ids as the model knows them."""
         return tokens.masked_fill(tokens >= self.first, self.token)
 
-    def recorded(self, tokens: Sequence[int]) -> list[int]:
-        """The same of a list."""
-        return [self.token if token >= self.first else token for token in tokens]
-
     def shown(self, tokens: Tensor) -> list[Picture]:
         """The pictures in rows of ids, row after row, each as often as it stands there."""
         flat = tokens.flatten()
