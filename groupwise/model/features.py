@@ -7,7 +7,7 @@ afterwards. Knows no text.
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -218,12 +218,10 @@ def _noting(modules: Sequence[nn.Module], found: list[Tensor]) -> Iterator[None]
     def note(module: nn.Module, inputs: tuple[Any, ...], settings: dict[str, Any]) -> None:
         found.append(next(v for v in [*inputs, *settings.values()] if isinstance(v, Tensor)).detach().clone())
 
-    hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in modules]
-    try:
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(module.register_forward_pre_hook(note, with_kwargs=True))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

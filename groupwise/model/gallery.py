@@ -5,6 +5,7 @@ processor, no weights.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -164,7 +165,7 @@ class Gallery:
     def _bounded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height within the bounds, as EasyR1 scales: both by one factor, rounded down."""
         width, height = size
-        for bound, wrong in ((self._most, lambda area, bound: area > bound), (self._least, lambda a, b: a < b)):
+        for bound, wrong in ((self._most, operator.gt), (self._least, operator.lt)):
             if bound is not None and wrong(width * height, bound):
                 factor = math.sqrt(bound / (width * height))
                 width, height = max(1, int(width * factor)), max(1, int(height * factor))

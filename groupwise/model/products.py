@@ -91,7 +91,8 @@ def packed_weights(
 
 def multiplies_bf16() -> bool:
     """Whether oneDNN multiplies bf16 on this processor."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    known = hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")  # builds without oneDNN have none
+    return known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def find_siblings(model: nn.Module, forward: Callable[[], Any]) -> None:
